@@ -1,0 +1,152 @@
+/* Graph IR to loop IR to machine code.
+
+   lower.c turns an op, or a fused group of ops, into one kernel. How an op becomes loops is in
+   lower_<family>.c: an element op answers "what is your result at these indices" (elem_<op>), a nest op
+   writes its own loops (lower_<op>), reading operands with nn_read and giving results with nn_write; both
+   take logical indices, so a fused producer is inlined by nn_read and fused consumers by nn_write, and no
+   lowering knows about fusion or layouts. */
+#ifndef NN_CODEGEN_H
+#define NN_CODEGEN_H
+
+#include "ir/ir.h"
+#include "ir/loop.h"
+#include "runtime/nncc_rt.h"
+
+/* ---- target.c: the machine as data --------------------------------------------------------------- */
+
+typedef struct nn_target {
+  char *triple, *cpu, *features;  /* for LLVM */
+  const char *name;               /* "x86-64-v3", "cortex-m4", ... for messages and headers */
+  int pointer_bits;
+  int vector_bytes;               /* widest useful vector: 16, 32, 64; 4 = none (scalar code) */
+  int vector_registers;
+  bool has_fma;                   /* f32 and f64 */
+  bool has_f16_convert;           /* f16 <-> f32 in hardware */
+  bool has_masked_memory;         /* masked vector loads and stores of 32- and 64-bit lanes */
+  bool has_round;                 /* floor, ceil, trunc, rint in hardware, f32 */
+  bool has_sqrt_f64;              /* and f64 arithmetic in hardware (cortex-m4: no) */
+  bool unaligned_ok;
+  bool is_little_endian;
+  int l1_bytes, l2_bytes, l3_bytes; /* data caches of a core (l3: what one core may count on) */
+} nn_target;
+
+/* NULL triple: the host's. NULL cpu: the host's own when triple is NULL ("native"), else the baseline.
+   x86-64-v1..v4 and LLVM CPU names. Errors into diags. */
+nn_status nn_target_init(nn_target *t, const char *triple, const char *cpu, nn_diags *diags);
+void nn_target_free(nn_target *t);
+int nn_target_lanes(const nn_target *t, nn_dtype dtype); /* vector_bytes / element size as held in registers (f16 as f32); at least 1 */
+
+/* ---- lower.c: one kernel ------------------------------------------------------------------------- */
+
+typedef struct nn_lower {
+  nn_module *module;
+  const nn_target *target;
+  nn_kernel *kernel;
+  nn_op *op;                 /* the op being lowered: nn_fail's place */
+  nn_graph *group;           /* body of a fused op, or NULL */
+  struct nn_lower_state *state; /* lower.c */
+} nn_lower;
+
+/* The value v at these indices (rank entries, i64, in range), as an expression that is bound (nn_let)
+   at the insertion point. A producer inside the group is inlined, otherwise it is a load under the
+   current guard. Reading one value at the same indices twice in one open block gives the same node. */
+nn_x *nn_read(nn_lower *L, nn_value *v, nn_x *const *index);
+/* Gives element `index` of result v of the nest op: evaluates fused consumers and stores. Exactly once for
+   each element, with the final value, under the current guard. */
+void nn_write(nn_lower *L, nn_value *v, nn_x *const *index, nn_x *value);
+/* Loads and stores between push and pop happen only where cond holds; a guarded read gives 0 elsewhere. */
+void nn_guard_push(nn_lower *L, nn_x *cond);
+void nn_guard_pop(nn_lower *L);
+nn_x *nn_guard(nn_lower *L);                 /* the conjunction, NULL if none */
+/* True if v is a plain dense buffer of this kernel (no producer to inline): then *buf is its buffer and a
+   nest may load from it directly with row-major flat indices. */
+bool nn_read_is_plain(nn_lower *L, nn_value *v, nn_buf **buf);
+/* True if nn_write of v only stores to one plain dense buffer. */
+bool nn_write_is_plain(nn_lower *L, nn_value *v, nn_buf **buf);
+/* True if reads of v along dim cost a vector load (stride 1 or 0 in memory, as far as can be told). */
+bool nn_read_is_unit(nn_lower *L, nn_value *v, int dim);
+
+nn_x *nn_dim_x(nn_lower *L, nn_dim d);                                  /* dimension as expression */
+nn_x *nn_flat_index(nn_lower *L, nn_type type, nn_x *const *index);     /* row-major */
+void nn_unflatten(nn_lower *L, nn_type type, nn_x *flat, nn_x **index); /* the reverse */
+nn_buf *nn_temp(nn_lower *L, nn_buf_space space, nn_dtype dtype, nn_dim count);
+nn_buf *nn_regs(nn_lower *L, nn_dtype dtype, int64_t count);
+
+/* Loops over a box of nd dims: outer dims parallel in tasks of a useful size (chosen from shape and cost alone), the last one vectorised
+   by `lanes` with a scalar loop for the rest. body gets one index per dim; it is called once per emitted copy.
+   cost: rough operations per element. lanes 1: no vector loop. */
+typedef void nn_body(nn_lower *L, nn_x *const *index, void *data);
+void nn_box_loops(nn_lower *L, const nn_dim *dims, int nd, int lanes, int64_t cost, nn_body *body, void *data);
+/* The same in a parallel loop over the outer product only: body loops over the rest itself. ntasks from cost. */
+void nn_parallel_rows(nn_lower *L, const nn_dim *dims, int nd, int64_t cost, nn_body *body, void *data);
+/* for i in 0..n, vector part and scalar rest; serial. */
+void nn_vector_loops(nn_lower *L, nn_x *n, int lanes, void (*body)(nn_lower *L, nn_x *i, void *data), void *data);
+
+typedef nn_x *nn_elem_fn(nn_lower *L, nn_op *op, nn_x *const *index);
+typedef nn_status nn_nest_fn(nn_lower *L, nn_op *op);
+typedef struct nn_lower_row { nn_elem_fn *elem; nn_nest_fn *nest; } nn_lower_row;
+extern const nn_lower_row nn_lower_rows[NN_OP_COUNT]; /* lower_table.c, from ops.def; checks flags */
+
+/* One op or fused op as a kernel; the kernel's params are the op's distinct non-NULL operands in order,
+   then its used results in order: *args has these values (arena). NULL after an error. */
+nn_kernel *nn_lower_op(nn_module *m, const nn_target *t, nn_op *op, nn_value ***args, int *nargs);
+
+/* ---- math.c: elementary functions as loop IR, f32 and f64 (f16, bf16, f8: through f32) --------------- */
+/* Each states its bound in ULP; the table is docs/math.md. x is float; bind operands before. */
+nn_x *nn_math(nn_lower *L, nn_opcode code, nn_x *x);            /* EXP LOG EXPM1 LOG1P SIN ... SIGMOID SOFTPLUS ERF TANH */
+nn_x *nn_math_pow(nn_lower *L, nn_x *x, nn_x *y);
+nn_x *nn_math_fmod(nn_lower *L, nn_x *x, nn_x *y);              /* C fmod, exact */
+
+/* ---- gemm.c: register-tiled matrix products, used by matmul, conv and recurrent cells --------------- */
+/* C[m, n] = sum over k of A(m, k) * B(k, n), through callbacks that give loop IR values, so any layout,
+   fused producer or implicit im2col is an operand. See gemm.c. */
+typedef struct nn_gemm {
+  nn_dim m, n, k;
+  nn_dtype acc;                                   /* f32, f64, i32 */
+  nn_x *(*a)(nn_lower *L, void *data, nn_x *m, nn_x *k);   /* value of A, of type acc */
+  nn_x *(*b)(nn_lower *L, void *data, nn_x *k, nn_x *n);
+  void (*store)(nn_lower *L, void *data, nn_x *m, nn_x *n, nn_x *value);
+  nn_buf *a_plain; nn_x *a_base, *a_stride_m, *a_stride_k; /* if A is addressable without packing: flat = base + m*sm + k*sk */
+  nn_buf *b_plain; nn_x *b_base, *b_stride_k, *b_stride_n;
+  void *data;
+  bool in_parallel;                               /* already inside a parallel loop: do not open one */
+} nn_gemm;
+void nn_gemm_emit(nn_lower *L, const nn_gemm *g);
+
+/* ---- program.c, plan.c --------------------------------------------------------------------------- */
+
+nn_program *nn_program_build(nn_module *m, const nn_target *t);          /* lowers every op of main; NULL + diags */
+nn_status nn_plan_memory(nn_program *p, const nn_target *t);             /* places, workspace size */
+/* Runs with the loop interpreter. in, out as in run; workspace is allocated here. */
+int nn_program_eval(const nn_program *p, const nncc_rt_tensor *in, nncc_rt_tensor *out, nncc_rt_ctx *ctx);
+
+/* ---- emit*.c, jit.c, object.c: LLVM ----------------------------------------------------------------- */
+
+typedef struct nn_emit_options {
+  const char *name;        /* of the model: symbol prefix */
+  int level;               /* 0..3 */
+  bool weights_in_object;  /* descriptor points at them */
+} nn_emit_options;
+
+/* An in-memory JIT of whole programs or single kernels. */
+typedef struct nn_jit nn_jit;
+nn_jit *nn_jit_new(nn_diags *diags);                                     /* for the host; NULL + diags */
+void nn_jit_free(nn_jit *jit);
+/* fn(ctx, args[], symbols[]): the kernel as nn_kernel_eval takes it; ctx's workspace serves as worker memory
+   (worker_bytes each). */
+typedef int32_t nn_kernel_fn(nncc_rt_ctx *ctx, void *const *args, const int64_t *symbols);
+nn_status nn_jit_kernel(nn_jit *jit, const nn_target *t, const nn_kernel *k, nn_kernel_fn **fn);
+nn_status nn_jit_program(nn_jit *jit, const nn_target *t, const nn_program *p, const nn_emit_options *options, const nncc_rt_model **model);
+
+typedef enum nn_output_kind { NN_OUT_OBJECT, NN_OUT_ASM, NN_OUT_LLVM, NN_OUT_ARCHIVE, NN_OUT_SHARED } nn_output_kind;
+/* Writes path (through a temporary file and rename). weights_path: NULL embeds them, else the side file. */
+nn_status nn_object_write(const nn_program *p, const nn_target *t, const nn_emit_options *options, nn_output_kind kind, const char *path, const char *weights_path);
+nn_status nn_header_write(const nn_program *p, const nn_target *t, const nn_emit_options *options, const char *path, const char *weights_path);
+int nn_target_worker_bytes(const nn_kernel *k); /* static worker scratch of one kernel */
+
+/* ---- compile.c: everything between a module and its code ---------------------------------------------- */
+
+void nn_env_init(nn_pass_env *env, const nn_target *t, nn_diags *diags); /* evaluate through the interpreter for small ops, the JIT for large ones */
+void nn_env_free(nn_pass_env *env);
+
+#endif

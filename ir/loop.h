@@ -176,6 +176,8 @@ void nn_store(nn_kernel *k, nn_buf *buf, nn_x *index, nn_x *value, nn_x *mask);
 void nn_fail_stmt(nn_kernel *k, int code);
 nn_var *nn_current_vector_var(nn_kernel *k);                /* of the open vector loop, or NULL */
 int nn_open_depth(nn_kernel *k);                            /* number of open statements; grows and shrinks with begin/end */
+int nn_open_serial(nn_kernel *k, int depth);                /* number of the block open at depth (0: the kernel's body, nn_open_depth: the innermost); begin and
+                                                               else start a new one, so equal numbers mean: the same block, still open */
 
 /* ---- the program -------------------------------------------------------------------------------- */
 

@@ -67,6 +67,26 @@ nn_value *onnx_to_i64(onnx_node *n, nn_value *x);
    kernel, strides, dilations (nsp) and pads (2*nsp, expressions: SAME of a symbolic size is one). kernel_from: weight dims or NULL. */
 nn_status onnx_window(onnx_node *n, nn_type x, int nsp, const nn_dim *kernel_from, int64_t *kernel, int64_t *strides, int64_t *dilations, nn_dim *pads);
 
+/* Compositions that the operator importers share (onnx_compose.c). NULL in, NULL out. */
+enum { ONNX_FLOAT = 1, ONNX_INT = 2, ONNX_BOOL = 4, ONNX_NUMBER = ONNX_FLOAT | ONNX_INT };
+nn_status onnx_need_kind(onnx_node *n, int i, unsigned kinds);               /* input i has an element type of one of these kinds */
+nn_status onnx_need_rank(onnx_node *n, int i, int min, int max);             /* max -1: no limit */
+nn_status onnx_need_size(onnx_node *n, int i, nn_dim count);                 /* input i is a vector of count elements (checked while running where open) */
+void onnx_warn(onnx_node *n, const char *format, ...) NN_PRINTF(2, 3);
+nn_dtype onnx_compute_dtype(nn_dtype t);                                     /* f32 for narrower floats, else t */
+nn_value *onnx_wide(onnx_node *n, nn_value *x);                              /* cast to onnx_compute_dtype */
+nn_value *onnx_as_scalar(onnx_node *n, nn_value *x);                         /* one element of any rank -> rank 0 */
+nn_value *onnx_as_channel(onnx_node *n, nn_value *x, int rank, int axis);    /* [C] -> [1,..,C at axis,..,1] */
+nn_value *onnx_as_matrix(onnx_node *n, nn_value *x, int axis);               /* dims before axis kept, the rest as one */
+nn_value *onnx_count(onnx_node *n, nn_type x, const int64_t *axes, int naxes, nn_dtype t); /* elements along axes, rank 0 */
+nn_value *onnx_mean(onnx_node *n, nn_value *x, const int64_t *axes, int naxes, bool keepdims);
+nn_value *onnx_gelu(onnx_node *n, nn_value *x, bool by_tanh);
+nn_value *onnx_square(onnx_node *n, nn_value *x);
+nn_value *onnx_scale(onnx_node *n, nn_value *x, double factor);              /* x * factor; x itself for 1 */
+nn_value *onnx_clamp(onnx_node *n, nn_value *x, double low, double high);
+nn_value *onnx_matmul_trans(onnx_node *n, nn_value *x, nn_value *y, bool trans_x, bool trans_y); /* equal ranks >= 2 */
+nn_value *onnx_equals_index(onnx_node *n, nn_value *index, nn_type like, int axis); /* bool: position along axis == index (broadcast) */
+
 /* onnx_ops.def: ONNX_OP(domain, Name) */
 #define ONNX_OP(domain, name) onnx_fn onnx_##name;
 #include "frontend/onnx_ops.def"

@@ -1,0 +1,64 @@
+/* The module: what a compilation owns, and the contents of its static tensors. */
+#include "ir/ir.h"
+
+#include <stdlib.h>
+
+nn_module *nn_module_new(const char *file) {
+  nn_arena *arena = nn_arena_new();
+  if (!arena) return NULL;
+  nn_module *m = NN_NEW(arena, nn_module);
+  m->arena = arena;
+  m->diags.arena = arena;
+  m->diags.file = file ? nn_strdup(arena, file) : NULL;
+  m->names = nn_map_new(arena);
+  return m;
+}
+
+void nn_module_free(nn_module *m) {
+  if (!m) return;
+  for (nn_tensor *t = m->owned_tensors; t; t = t->next_owned) free(t->owned);
+  if (m->release_files) m->release_files(m->file_mapping);
+  nn_arena_free(m->arena); /* m itself lives there */
+}
+
+/* Dims and size of a tensor of this type; NULL after a report. */
+static nn_tensor *describe(nn_module *m, nn_type type) {
+  int64_t count;
+  size_t size_bytes = SIZE_MAX;
+  if (nn_type_static_count(type, &count)) size_bytes = nn_dtype_bytes(type.dtype, (uint64_t)count);
+  if (size_bytes > PTRDIFF_MAX) {
+    nn_report(&m->diags, NN_ERROR, NULL, NULL, NULL,
+              "tensor of type %s: found a size that is not known or does not fit in memory, expected static dims",
+              nn_type_text(m->arena, type));
+    return NULL;
+  }
+  nn_tensor *t = NN_NEW(m->arena, nn_tensor);
+  int64_t *dims = NN_NEW_ARRAY(m->arena, int64_t, type.rank);
+  for (int i = 0; i < type.rank; i++) dims[i] = nn_dim_value(type.dims[i]);
+  *t = (nn_tensor){.dtype = type.dtype, .rank = type.rank, .dims = dims, .size_bytes = size_bytes};
+  return t;
+}
+
+nn_tensor *nn_tensor_new(nn_module *m, nn_type type) {
+  nn_tensor *t = describe(m, type);
+  if (!t) return NULL;
+  t->owned = calloc(t->size_bytes ? t->size_bytes : 1, 1);
+  if (!t->owned) {
+    nn_report(&m->diags, NN_ERROR, NULL, NULL, NULL, "tensor of type %s: no memory for its %zu bytes",
+              nn_type_text(m->arena, type), t->size_bytes);
+    return NULL;
+  }
+  t->data = t->owned;
+  t->next_owned = m->owned_tensors;
+  m->owned_tensors = t;
+  return t;
+}
+
+nn_tensor *nn_tensor_borrow(nn_module *m, nn_type type, const void *data, const char *file, uint64_t offset) {
+  nn_tensor *t = describe(m, type);
+  if (!t) return NULL;
+  t->data = data;
+  t->file = file;
+  t->offset = offset;
+  return t;
+}

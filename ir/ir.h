@@ -174,6 +174,13 @@ typedef enum nn_atom_kind { NN_ATOM_SYMBOL, NN_ATOM_FLOORDIV, NN_ATOM_MOD, NN_AT
 typedef struct nn_atom { nn_atom_kind kind; int symbol; nn_dim a, b; } nn_atom;
 typedef struct nn_term { int64_t coefficient; int natoms; const nn_atom *const *atoms; } nn_term; /* natoms 0: the constant */
 struct nn_expr { int id; int nterms; const nn_term *terms; bool overflow; }; /* no terms: 0 */
+/* For dim_*.c only: everyone else builds dims with the functions above, which simplify. */
+nn_dim nn_dim_overflow(nn_module *m);
+nn_dim nn_dim_terms(nn_module *m, const nn_term *terms, int count); /* sorted terms, as they are in another nn_expr */
+nn_dim nn_dim_atom(nn_module *m, nn_atom_kind kind, nn_dim a, nn_dim b); /* not a symbol; no simplification */
+const nn_symbol *nn_atom_symbol(const nn_atom *atom);           /* NULL unless a symbol */
+int nn_dim_compare(nn_dim a, nn_dim b);                         /* a total order that does not depend on creation */
+int64_t nn_floordiv_i64(int64_t a, int64_t b);                  /* b != 0, not INT64_MIN / -1 */
 
 /* ---- types, tensors --------------------------------------------------------------------------- */
 
@@ -321,6 +328,7 @@ struct nn_module {
   nn_arena *arena;
   nn_diags diags;
   nn_graph *graphs;       /* the first one is main */
+  nn_graph *last_graph;   /* end of that list */
   nn_graph *main;
   nn_value **consts;      /* NN_CONST and NN_STATE in order of creation */
   int nconsts, consts_cap;
@@ -374,9 +382,39 @@ void nn_set_strs(nn_op *op, const char *name, const char *const *values, int cou
 void nn_set_dims(nn_op *op, const char *name, const nn_dim *values, int count);
 void nn_set_graph(nn_op *op, const char *name, nn_graph *graph);
 bool nn_attrs_equal(const nn_op *a, const nn_op *b);
+nn_attr *nn_attrs_default(nn_arena *arena, nn_opcode code); /* one entry per attribute of the op, with its default */
+
+nn_status nn_op_check_row(nn_op *op); /* arity, required operands and attributes, as ops.def says */
 
 /* An error at op: adds file, node and op. */
 nn_status nn_fail(nn_op *op, const char *format, ...) NN_PRINTF(2, 3);
+
+/* ---- ops/: shape rules -------------------------------------------------------------------------- */
+
+/* Each op has nn_status shape_CODE(nn_op *op) in ops/op_<family>.c: checks operands and attributes, reports
+   with nn_fail, sets the results' types. They share these (ops/shape_rules.c), which report what they miss. */
+enum { /* sets of element types, by kind */
+  NN_SET_FLOAT = 1 << NN_KIND_FLOAT,
+  NN_SET_INT = 1 << NN_KIND_INT | 1 << NN_KIND_UINT,
+  NN_SET_NUMBER = NN_SET_FLOAT | NN_SET_INT,
+  NN_SET_BOOL = 1 << NN_KIND_BOOL,
+  NN_SET_ANY = NN_SET_NUMBER | NN_SET_BOOL | 1 << NN_KIND_COMPLEX | 1 << NN_KIND_STRING
+};
+nn_status nn_need_kind(nn_op *op, int i, unsigned set);            /* operand i is of one of these kinds */
+nn_status nn_need_dtype(nn_op *op, int i, nn_dtype dtype);
+nn_status nn_need_same_dtype(nn_op *op, int i, int j);
+nn_status nn_need_rank(nn_op *op, int i, int min, int max);
+nn_status nn_need_dim(nn_op *op, int i, int axis, nn_dim expected); /* unless provably different */
+nn_status nn_need_axis(nn_op *op, const char *attr, int rank, int *axis); /* -rank..rank-1, normalised */
+nn_status nn_need_count(nn_op *op, const char *attr, int expected);
+nn_status nn_need_range(nn_op *op, const char *attr, int64_t min, int64_t max);
+nn_status nn_need_ints_min(nn_op *op, const char *attr, int64_t min); /* every entry */
+nn_status nn_need_one_of(nn_op *op, const char *attr, const char *const *names); /* STR or STRS; NULL-terminated */
+nn_status nn_give(nn_op *op, int result, nn_dtype dtype, int rank, const nn_dim *dims);
+nn_status nn_product_dtype(nn_op *op, nn_dtype *result);           /* of matmul and conv (op_matmul.c) */
+nn_status nn_window_dims(nn_op *op, const nn_dim *kernel, bool ceil, nn_dim *dims); /* spatial dims of conv and pools (op_conv.c) */
+bool nn_dim_known_ne(nn_module *m, nn_dim a, nn_dim b);            /* different for all symbol values */
+nn_dim nn_dim_prefer(nn_module *m, nn_dim a, nn_dim b);            /* of two dims that are equal at run time: the one that says more */
 
 /* ---- build.c: making graphs ------------------------------------------------------------------- */
 
@@ -397,6 +435,8 @@ nn_value *nn_b_op(nn_builder *b, nn_opcode code, nn_value *const *in, int nin); 
 nn_op *nn_b_begin(nn_builder *b, nn_opcode code, nn_value *const *in, int nin, int nout);
 nn_value *nn_b_end(nn_builder *b, nn_op *op);    /* infers; result 0; others are op->out[i] unless folded: nn_b_end_all */
 nn_status nn_b_end_all(nn_builder *b, nn_op *op, nn_value **results); /* nout entries */
+
+nn_status nn_b_fail(nn_builder *b, const char *format, ...) NN_PRINTF(2, 3); /* an error at the node that is being built */
 
 nn_value *nn_b_scalar(nn_builder *b, nn_dtype t, double value);       /* rank-0 constant */
 nn_value *nn_b_ints(nn_builder *b, nn_dtype t, const int64_t *values, int count); /* rank-1 constant */
@@ -433,6 +473,9 @@ nn_status nn_verify(nn_module *m);                 /* SSA order, types against s
 void nn_text_print(FILE *out, nn_module *m);
 char *nn_text_string(nn_arena *arena, nn_module *m);
 nn_module *nn_text_parse(const char *file, const char *text, size_t length); /* diags in the module; never NULL */
+bool nn_text_is_name(const char *text);            /* needs no quotes: [A-Za-z0-9_.]+ */
+char *nn_text_quote(nn_arena *arena, const char *text); /* "..." with escapes */
+char *nn_text_unquote(nn_arena *arena, const char **cursor); /* at the opening quote; NULL if it does not end in this line */
 const char *nn_op_name_for_loc(nn_arena *arena, const char *loc, const char *suffix);
 
 #endif

@@ -391,7 +391,7 @@ nn_status nn_fail(nn_op *op, const char *format, ...) NN_PRINTF(2, 3);
 
 /* ---- ops/: shape rules -------------------------------------------------------------------------- */
 
-/* Each op has nn_status shape_CODE(nn_op *op) in ops/op_<family>.c: checks operands and attributes, reports
+/* Each op has nn_status shape_<text>(nn_op *op) in ops/op_<family>.c: checks operands and attributes, reports
    with nn_fail, sets the results' types. They share these (ops/shape_rules.c), which report what they miss. */
 enum { /* sets of element types, by kind */
   NN_SET_FLOAT = 1 << NN_KIND_FLOAT,

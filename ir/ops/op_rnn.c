@@ -1,0 +1,87 @@
+/* Shape rules of recurrent layers: one direction, time major, xw[T, B, gates * H] holds the input
+   projection. y[T, B, H] and the last states [B, H]. */
+#include "ir/ir.h"
+
+typedef struct cell {
+  int ngates;
+  int nactivations;
+  int nstates;   /* operands 2.. and results 1..: h, c */
+  int lengths;   /* operand of the sequence lengths */
+} cell;
+
+static nn_status check_activations(nn_op *op, int nactivations) {
+  static const char *const names[] = {"Sigmoid", "Tanh", "Relu", "Affine", "LeakyRelu", "ThresholdedRelu",
+                                      "ScaledTanh", "HardSigmoid", "Elu", "Softsign", "Softplus", NULL};
+  static const char *const parameters[] = {"alpha", "beta"};
+  if (nn_op_attr(op, "activations")->count) NN_TRY(nn_need_count(op, "activations", nactivations));
+  for (int i = 0; i < 2; i++) {
+    int count = nn_op_attr(op, parameters[i])->count;
+    if (count > nactivations) {
+      return nn_fail(op, "%s has %d entries, expected at most %d", parameters[i], count, nactivations);
+    }
+  }
+  if (!(nn_attr_float(op, "clip") >= 0)) return nn_fail(op, "clip is %g, expected 0 or more", nn_attr_float(op, "clip"));
+  NN_TRY(nn_need_range(op, "reverse", 0, 1));
+  return nn_need_one_of(op, "activations", names);
+}
+
+/* Operand i has xw's type and these dims. */
+static nn_status check_operand(nn_op *op, int i, int rank, const nn_dim *dims) {
+  NN_TRY(nn_need_same_dtype(op, 0, i));
+  NN_TRY(nn_need_rank(op, i, rank, rank));
+  for (int d = 0; d < rank; d++) NN_TRY(nn_need_dim(op, i, d, dims[d]));
+  return NN_OK;
+}
+
+static nn_status check_lengths(nn_op *op, int i, nn_dim batch) {
+  if (i >= op->nin || !op->in[i]) return NN_OK;
+  NN_TRY(nn_need_dtype(op, i, NN_I64));
+  NN_TRY(nn_need_rank(op, i, 1, 1));
+  return nn_need_dim(op, i, 0, batch);
+}
+
+static nn_status shape_cell(nn_op *op, const cell *c) {
+  nn_module *m = op->graph->module;
+  NN_TRY(nn_need_kind(op, 0, NN_SET_FLOAT));
+  NN_TRY(nn_need_rank(op, 0, 3, 3));
+  NN_TRY(nn_need_rank(op, 1, 2, 2));
+  NN_TRY(check_activations(op, c->nactivations));
+  nn_dim time = op->in[0]->type.dims[0], batch = op->in[0]->type.dims[1], hidden = op->in[1]->type.dims[1];
+  nn_dim gates = nn_dim_mul(m, nn_dim_const(m, c->ngates), hidden);
+  nn_dim y[3] = {time, batch, hidden}, recurrence[2] = {gates, hidden}, state[2] = {batch, hidden};
+  NN_TRY(nn_need_dim(op, 0, 2, gates));
+  NN_TRY(check_operand(op, 1, 2, recurrence));
+  for (int i = 0; i < c->nstates; i++) NN_TRY(check_operand(op, 2 + i, 2, state));
+  NN_TRY(check_lengths(op, c->lengths, batch));
+  nn_dtype dtype = op->in[0]->type.dtype;
+  NN_TRY(nn_give(op, 0, dtype, 3, y));
+  for (int i = 0; i < c->nstates; i++) NN_TRY(nn_give(op, 1 + i, dtype, 2, state));
+  return NN_OK;
+}
+
+/* An optional operand of `ngates` vectors: peephole weights, recurrent bias. */
+static nn_status check_gate_vectors(nn_op *op, int i, int ngates) {
+  nn_module *m = op->graph->module;
+  if (i >= op->nin || !op->in[i]) return NN_OK;
+  nn_dim dim = nn_dim_mul(m, nn_dim_const(m, ngates), op->in[1]->type.dims[1]);
+  return check_operand(op, i, 1, &dim);
+}
+
+nn_status shape_lstm(nn_op *op) {
+  static const cell lstm = {.ngates = 4, .nactivations = 3, .nstates = 2, .lengths = 4};
+  NN_TRY(shape_cell(op, &lstm));
+  NN_TRY(nn_need_range(op, "input_forget", 0, 1));
+  return check_gate_vectors(op, 5, 3);
+}
+
+nn_status shape_gru(nn_op *op) {
+  static const cell gru = {.ngates = 3, .nactivations = 2, .nstates = 1, .lengths = 3};
+  NN_TRY(shape_cell(op, &gru));
+  NN_TRY(nn_need_range(op, "linear_before_reset", 0, 1));
+  return check_gate_vectors(op, 4, 3);
+}
+
+nn_status shape_rnn(nn_op *op) {
+  static const cell rnn = {.ngates = 1, .nactivations = 1, .nstates = 1, .lengths = 3};
+  return shape_cell(op, &rnn);
+}

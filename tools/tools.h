@@ -1,0 +1,98 @@
+/* What the verbs of the nncc program share. */
+#ifndef NN_TOOLS_H
+#define NN_TOOLS_H
+
+#include "codegen/codegen.h"
+#include "ir/model.h"
+#include "ir/nncc.h"
+#include "passes/passes.h"
+
+#include <popt.h>
+
+/* Exit codes, documented in --help and the man page. */
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_MODEL = 3, EXIT_RUN = 4, EXIT_DIFFERENT = 5 };
+
+/* ---- args.c ------------------------------------------------------------------------------------------ */
+
+typedef struct strings { const char **items; int count, cap; } strings; /* NULL-terminated */
+void strings_add(strings *s, const char *item);
+/* Parses argv with popt; adds --help. Positional arguments go to rest. Calls on_option for options with a
+   val (may be NULL). Returns false after printing what is wrong. */
+typedef void option_fn(void *data, int option, const char *value);
+bool parse_args(int argc, const char **argv, const struct poptOption *options, const char *usage, strings *rest, option_fn *on_option, void *data);
+int parse_int(const char *text, long min, long max, long *value); /* 0 if good */
+bool is_terminal(FILE *f);
+
+/* ---- report.c ---------------------------------------------------------------------------------------- */
+
+/* All diagnostics of a model, errors in red on a terminal; returns the number of errors. */
+int print_diagnostics(FILE *out, const nncc_model *model);
+void progress_start(const char *what); /* one line on a terminal once two seconds have passed */
+void progress_end(void);
+double now_ms(void);
+double peak_memory_mb(void);
+
+/* ---- tensors.c: tensors in files ---------------------------------------------------------------------- */
+
+typedef struct host_tensor {
+  char *name;          /* owned, or NULL */
+  nncc_rt_tensor t;    /* data and dims are owned */
+} host_tensor;
+
+void host_tensor_free(host_tensor *t);
+size_t host_tensor_count(const nncc_rt_tensor *t);
+bool host_tensor_alloc(host_tensor *t, int32_t dtype, int32_t rank, const int64_t *dims); /* zeroed */
+/* .npy, .pb; false after printing the reason. */
+bool host_tensor_read(const char *path, host_tensor *t);
+bool host_tensor_write(const char *path, const char *name, const nncc_rt_tensor *t);
+/* An .npz archive: its tensors, named by their entries; count or -1 after printing. */
+int host_tensors_read_npz(const char *path, host_tensor **tensors);
+/* Deterministic contents for a type: floats uniform in [-1, 1), integers in [0, 8), bools alternating at random. */
+void host_tensor_random(nncc_rt_tensor *t, uint64_t seed);
+void host_tensor_summary(FILE *out, const char *name, const nncc_rt_tensor *t);
+bool host_tensor_dtype(const nncc_rt_tensor *t, nn_dtype *dtype);
+
+typedef struct difference {
+  bool same;           /* within the tolerance, with equal type and shape */
+  double max_abs;      /* largest |a - b| */
+  double worst;        /* largest |a - b| / (atol + rtol |b|); > 1 is too much */
+  char text[160];      /* what is different */
+} difference;
+difference host_tensor_compare(const nncc_rt_tensor *a, const nncc_rt_tensor *b, double rtol, double atol);
+
+/* ---- engine.c: a compiled model, whichever way -------------------------------------------------------- */
+
+typedef enum engine_kind { ENGINE_JIT, ENGINE_AOT, ENGINE_INTERP } engine_kind;
+typedef struct engine engine;
+
+/* Compiles; the model's diagnostics tell when it gives NULL. threads >= 1. */
+engine *engine_open(nncc_model *model, engine_kind kind, int threads, int level);
+void engine_close(engine *e);
+int engine_ninputs(const engine *e);
+int engine_noutputs(const engine *e);
+const char *engine_input_name(const engine *e, int i);
+const char *engine_output_name(const engine *e, int i);
+int32_t engine_input_dtype(const engine *e, int i);
+/* Dims of input i, -1 where symbolic; rank. */
+int engine_input_dims(const engine *e, int i, const int64_t **dims);
+/* *out: noutputs tensors owned by the engine until the next run. 0 or an NNCC_RT_E code; message tells. */
+int32_t engine_run(engine *e, const nncc_rt_tensor *in, const nncc_rt_tensor **out);
+const char *engine_message(engine *e, char *buffer, size_t size_bytes);
+
+/* ---- flops.c -------------------------------------------------------------------------------------------- */
+
+/* Multiply-adds count two; a rough count of one per element for element ops. symbols: by module symbol index. */
+double op_flops(const nn_op *op, const int64_t *symbols);
+double graph_flops(const nn_graph *g, const int64_t *symbols);
+
+/* ---- verbs ------------------------------------------------------------------------------------------------ */
+
+int verb_compile(int argc, const char **argv);
+int verb_run(int argc, const char **argv);
+int verb_test(int argc, const char **argv);
+int verb_bench(int argc, const char **argv);
+int verb_check(int argc, const char **argv);
+int verb_inspect(int argc, const char **argv);
+int verb_opt(int argc, const char **argv);
+
+#endif

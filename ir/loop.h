@@ -124,6 +124,7 @@ struct nn_kernel {
   bool can_fail;         /* has NN_X_INDEX or NN_S_FAIL */
   struct nn_x_table *table; /* interning */
   struct nn_lb *builder;
+  int walk;              /* stamp of the last walk over nodes */
 };
 
 /* ---- loop_build.c: expressions ---------------------------------------------------------------- */
@@ -244,5 +245,55 @@ char *nn_kernel_key(nn_arena *arena, const nn_kernel *k);
    gives NNCC_RT_EINTERNAL with a message on stderr, since it is a bug of ours. */
 typedef struct nn_eval_error { int64_t found, limit; } nn_eval_error;
 int nn_kernel_eval(const nn_kernel *k, void *const *args, const int64_t *symbols, nn_eval_error *at);
+
+/* ---- shared by the loop_*.c files and emitters that fold ------------------------------------------- */
+
+/* loop_scalar.c: a value in a register: i for integers and bool (sign- or zero-extended), f for f64, s for
+   every other float type. One function says what each operation means; folding and the interpreter use it.
+   t is the result's type, from the operands' (comparisons, casts). */
+typedef union nn_scalar { int64_t i; double f; float s; } nn_scalar;
+nn_scalar nn_scalar_op(nn_xop op, nn_dtype t, nn_dtype from, nn_scalar a, nn_scalar b, nn_scalar c);
+nn_scalar nn_scalar_load(nn_dtype t, const void *data, size_t index);
+void nn_scalar_store(nn_dtype t, void *data, size_t index, nn_scalar value);
+int64_t nn_int_wrap(nn_dtype t, int64_t value);
+bool nn_int_limits(nn_dtype t, int64_t *min, int64_t *max); /* false for u64, whose maximum does not fit, and floats */
+
+/* loop_expr.c: every nn_x is the first member of an nn_xinfo, every nn_var of an nn_varinfo. */
+typedef struct nn_varset { int count; int ids[]; } nn_varset; /* sorted ids of loop variables */
+typedef struct nn_xinfo {
+  nn_x x;
+  nn_kernel *kernel;
+  int64_t min, max;          /* bounds of an integer or bool */
+  const nn_varset *deps;     /* loop variables it depends on, through lets; NULL: none */
+  bool is_index;             /* i64 made of loop variables, symbols and constants: assumed not to overflow */
+  bool has_load;             /* reads memory: not the same value at another place */
+  bool stride_ok;            /* memo of nn_x_stride for stride_var */
+  const nn_var *stride_var;
+  int64_t stride;
+  int mark;                  /* stamp of a walk: kernel->walk */
+} nn_xinfo;
+typedef struct nn_varinfo {
+  nn_var v;
+  nn_x *node;                /* its VAR node */
+  nn_x *value;               /* of a let */
+  nn_x *lo, *hi;             /* of a loop variable */
+} nn_varinfo;
+static inline nn_xinfo *nn_xinfo_of(const nn_x *x) { return (nn_xinfo *)(uintptr_t)x; }
+static inline nn_varinfo *nn_varinfo_of(const nn_var *v) { return (nn_varinfo *)(uintptr_t)v; }
+nn_x *nn_x_intern(nn_kernel *k, const nn_x *proto);   /* the node as it is, without simplification */
+nn_varinfo *nn_var_new(nn_kernel *k, const char *name, nn_dtype dtype, bool is_loop);
+bool nn_xi_is_index(const nn_x *x);
+const char *nn_xop_name(nn_xop op);
+int nn_xop_arity(nn_xop op);                          /* of a[]; optional operands are not counted */
+
+/* loop_simplify.c: NULL if there is nothing simpler than the node itself. */
+nn_x *nn_simplify_index(nn_kernel *k, nn_xop op, nn_x *a, nn_x *b);
+nn_x *nn_simplify_compare(nn_kernel *k, nn_xop op, nn_x *a, nn_x *b);
+nn_x *nn_simplify_bool(nn_kernel *k, nn_xop op, nn_x *a, nn_x *b);
+bool nn_known_in(nn_x *x, nn_x *limit);               /* 0 <= x < limit for certain */
+
+/* loop_build.c */
+const char *nn_kernel_unique(nn_kernel *k, const char *name);
+void nn_kernel_symbol(nn_kernel *k, int symbol);      /* adds it to the arguments */
 
 #endif

@@ -1,0 +1,190 @@
+/* ONNX import: from a file, or bytes, to a module.
+
+   The bytes are mapped, skimmed (skim.c) and unpacked by protobuf-c; then come the opsets, the functions
+   (onnx_function.c), the initializers, inputs and nodes (onnx_graph.c), each operator through its importer in
+   onnx_<family>.c, and the outputs. Models are untrusted: whatever the bytes say, the result is a module
+   whose diagnostics tell everything that is wrong. */
+#include "frontend/onnx_import.h"
+
+#include <string.h>
+
+enum { NEWEST_OPSET = 28 }; /* of the default domain: the operators' definitions up to here are known */
+
+/* Sets up all of the import that does not depend on the bytes. */
+static void init_import(onnx_import *I, nn_module *m, const char *const *dims, const char *const *shapes) {
+  static const struct { const char *key; onnx_entry entry; } rows[] = {
+#define ONNX_OP(domain, name) {domain ":" #name, {onnx_##name}},
+#include "frontend/onnx_ops.def"
+#undef ONNX_OP
+  };
+  nn_arena *scratch = nn_arena_new();
+  *I = (onnx_import){.m = m, .scratch = scratch, .dim_pins = dims, .shape_pins = shapes};
+  if (!scratch) return;
+  I->external = nn_map_new(scratch);
+  I->importers = nn_map_new(scratch);
+  I->functions = nn_map_new(scratch);
+  I->value_names = nn_map_new(scratch);
+  I->dim_params = nn_map_new(scratch);
+  I->symbol_names = nn_map_new(scratch);
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    nn_map_put(I->importers, rows[i].key, (void *)(uintptr_t)&rows[i].entry);
+  size_t ndims = 0, nshapes = 0;
+  while (dims && dims[ndims]) ndims++;
+  while (shapes && shapes[nshapes]) nshapes++;
+  I->dim_pin_used = NN_NEW_ARRAY(scratch, bool, ndims + 1);
+  I->shape_pin_used = NN_NEW_ARRAY(scratch, bool, nshapes + 1);
+}
+
+static nn_status check_opsets(onnx_import *I) {
+  nn_diags *d = &I->m->diags;
+  if (!I->model->n_opset_import)
+    return nn_report(d, NN_ERROR, NULL, NULL, NULL, "the model does not say which opset it uses (no opset_import)");
+  for (size_t i = 0; i < I->model->n_opset_import; i++) {
+    const Onnx__OperatorSetIdProto *o = I->model->opset_import[i];
+    bool is_default = *onnx_canonical_domain(o->domain) == '\0';
+    if (o->version < 1 || (is_default && o->version > NEWEST_OPSET))
+      nn_report(d, NN_ERROR, NULL, NULL, o->version < 1 ? NULL : "convert the model to an older opset (onnx.version_converter)",
+                "opset %lld of domain '%s' is unknown, expected 1 to %d", (long long)o->version, onnx_canonical_domain(o->domain),
+                NEWEST_OPSET);
+  }
+  return d->nerrors ? NN_FAIL : NN_OK;
+}
+
+/* Inputs that are initializers too are constants: what older files write for every weight. */
+static void import_inputs(onnx_import *I, onnx_scope *scope, const Onnx__GraphProto *g) {
+  nn_map *seen = nn_map_new(I->scratch);
+  for (size_t i = 0; i < g->n_input; i++) {
+    const Onnx__ValueInfoProto *info = g->input[i];
+    if (!info->name || !*info->name) {
+      nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "graph input %zu has no name", i);
+      continue;
+    }
+    if (nn_map_get(seen, info->name)) {
+      nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "the name '%s' is defined twice, again by a graph input", info->name);
+      continue;
+    }
+    nn_map_put(seen, info->name, I);
+    if (onnx_scope_defines(scope, info->name)) continue;
+    nn_value *v = onnx_import_input(I, info);
+    onnx_scope_put(I, scope, info->name, v ? ONNX_SLOT_VALUE : ONNX_SLOT_POISONED, v);
+  }
+  onnx_check_pins(I);
+}
+
+/* A graph output is a result that has the output's name: where the value is an input, a constant or another
+   output, a copy is. */
+static nn_value *name_output(onnx_import *I, nn_value *v, const char *name) {
+  if (v->kind == NN_RESULT && v->name && strcmp(v->name, name) == 0) return v;
+  I->builder.loc = name;
+  I->builder.loc_op = "Identity";
+  I->builder.fold = false;
+  nn_op *op = nn_b_begin(&I->builder, NN_OP_COPY, &v, 1, 1);
+  nn_value *copy = op ? nn_b_end(&I->builder, op) : NULL;
+  if (copy && copy->kind == NN_RESULT && !copy->name) copy->name = onnx_unique_name(I, "", name);
+  return copy;
+}
+
+static void import_outputs(onnx_import *I, onnx_scope *scope, const Onnx__GraphProto *g) {
+  nn_value **results = NN_NEW_ARRAY(I->scratch, nn_value *, g->n_output + 1);
+  nn_map *seen = nn_map_new(I->scratch);
+  bool is_complete = true;
+  if (!g->n_output) nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "the graph has no outputs");
+  for (size_t i = 0; i < g->n_output; i++) {
+    const char *name = g->output[i]->name ? g->output[i]->name : "";
+    onnx_slot *slot = onnx_scope_find(scope, name);
+    if (!slot) nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "graph output '%s' is given by no node, input or initializer", name);
+    if (nn_map_get(seen, name)) nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "graph output '%s' is listed twice", name);
+    nn_map_put(seen, name, I);
+    is_complete &= slot && slot->state == ONNX_SLOT_VALUE;
+    if (is_complete) results[i] = name_output(I, slot->value, nn_strdup(I->m->arena, name));
+    is_complete &= results[i] != NULL;
+  }
+  if (is_complete && !I->m->diags.nerrors) nn_graph_set_return(I->m->main, results, (int)g->n_output);
+}
+
+static void import_model(onnx_import *I) {
+  nn_module *m = I->m;
+  const Onnx__GraphProto *g = I->model->graph;
+  if (!g) {
+    nn_report(&m->diags, NN_ERROR, NULL, NULL, "is this an ONNX model?", "the file holds no graph");
+    return;
+  }
+  if (check_opsets(I) != NN_OK) return;
+  if (I->model->producer_name) m->producer = nn_strdup(m->arena, I->model->producer_name);
+  onnx_scope scope = {.prefix = "", .opsets = I->model->opset_import, .nopsets = I->model->n_opset_import};
+  onnx_scope_init(I, &scope, NULL);
+  m->main = m->main ? m->main : nn_graph_new(m, "main");
+  I->builder = (nn_builder){.graph = m->main, .loc = "", .fold = true};
+  onnx_collect_functions(I);
+  onnx_declare(I, &scope, g);
+  onnx_import_initializers(I, &scope, g);
+  import_inputs(I, &scope, g);
+  onnx_import_nodes(I, &scope, g->node, g->n_node);
+  import_outputs(I, &scope, g);
+}
+
+/* Skims and unpacks; NULL + diag. */
+static ProtobufCMessage *read_message(onnx_import *I, onnx_root root, const uint8_t *bytes, size_t size_bytes) {
+  const ProtobufCMessageDescriptor *type = root == ONNX_ROOT_MODEL ? &onnx__model_proto__descriptor : &onnx__tensor_proto__descriptor;
+  I->base = bytes;
+  if (onnx_skim_bytes(I->scratch, &I->m->diags, root, bytes, size_bytes, &I->skim) != NN_OK) return NULL;
+  return onnx_unpack(I->scratch, &I->m->diags, type, I->skim.bytes, I->skim.size_bytes);
+}
+
+static void load_bytes(onnx_import *I, const uint8_t *bytes, size_t size_bytes) {
+  I->model = (const Onnx__ModelProto *)read_message(I, ONNX_ROOT_MODEL, bytes, size_bytes);
+  if (I->model) import_model(I);
+}
+
+static const char *folder_of(nn_arena *arena, const char *path) {
+  const char *slash = strrchr(path, '/');
+  if (!slash) return "";
+  return slash == path ? "/" : nn_strndup(arena, path, (size_t)(slash - path));
+}
+
+/* The module and the import around it; false when memory is out. */
+static bool begin(onnx_import *I, const char *name, const char *const *dims, const char *const *shapes, const nn_pass_env *env) {
+  nn_module *m = nn_module_new(name);
+  if (!m) return false;
+  if (env) m->env = *env;
+  init_import(I, m, dims, shapes);
+  if (I->scratch) return true;
+  nn_report(&m->diags, NN_ERROR, NULL, NULL, NULL, "out of memory");
+  return false;
+}
+
+nn_module *nn_onnx_load(const char *path, const char *const *dims, const char *const *shapes, const nn_pass_env *env) {
+  onnx_import I = {0};
+  if (!begin(&I, path, dims, shapes, env)) return I.m;
+  I.file = onnx_file_map(I.m, path);
+  I.folder = folder_of(I.scratch, path);
+  if (I.file) load_bytes(&I, I.file->bytes, I.file->size_bytes);
+  nn_arena_free(I.scratch);
+  return I.m;
+}
+
+nn_module *nn_onnx_load_memory(const char *name, const void *bytes, size_t size_bytes, const char *const *dims,
+                               const char *const *shapes, const nn_pass_env *env) {
+  onnx_import I = {0};
+  if (!begin(&I, name, dims, shapes, env)) return I.m;
+  if (!bytes || !size_bytes) nn_report(&I.m->diags, NN_ERROR, NULL, NULL, NULL, "the model is empty");
+  else load_bytes(&I, bytes, size_bytes);
+  nn_arena_free(I.scratch);
+  return I.m;
+}
+
+nn_tensor *nn_onnx_load_tensor(nn_module *m, const char *path, const char **name) {
+  onnx_import I;
+  nn_tensor *t = NULL;
+  init_import(&I, m, NULL, NULL);
+  if (!I.scratch) return NULL;
+  I.file = onnx_file_map(m, path);
+  Onnx__TensorProto *proto =
+      I.file ? (Onnx__TensorProto *)read_message(&I, ONNX_ROOT_TENSOR, I.file->bytes, I.file->size_bytes) : NULL;
+  if (proto) {
+    if (name) *name = nn_strdup(m->arena, proto->name ? proto->name : "");
+    t = onnx_decode_tensor(&I, proto, nn_sprintf(m->arena, "tensor file '%s'", path), NULL, NULL);
+  }
+  nn_arena_free(I.scratch);
+  return t;
+}

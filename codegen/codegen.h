@@ -87,9 +87,41 @@ typedef nn_status nn_nest_fn(nn_lower *L, nn_op *op);
 typedef struct nn_lower_row { nn_elem_fn *elem; nn_nest_fn *nest; } nn_lower_row;
 extern const nn_lower_row nn_lower_rows[NN_OP_COUNT]; /* lower_table.c, from ops.def; checks flags */
 
+/* elem_<op>, lower_<op> of every op: those that its flags do not promise are declared but never defined. */
+#define OP(code, text, nin_min, nin_max, nout, flags, family) nn_elem_fn elem_##text; nn_nest_fn lower_##text;
+#define ATTR(code, name, kind, fallback)
+#include "ir/ops.def"
+#undef OP
+#undef ATTR
+
 /* One op or fused op as a kernel; the kernel's params are the op's distinct non-NULL operands in order,
    then its used results in order: *args has these values (arena). NULL after an error. */
 nn_kernel *nn_lower_op(nn_module *m, const nn_target *t, nn_op *op, nn_value ***args, int *nargs);
+
+/* ---- shared by the lower*.c files ----------------------------------------------------------------- */
+
+nn_x *nn_number(nn_lower *L, nn_dtype dtype, double value); /* a constant of any element type */
+nn_x *nn_bind(nn_lower *L, nn_x *x);                        /* nn_let, once for each expression and open block */
+bool nn_has_packed_output(const nn_lower *L);               /* writes elements smaller than a byte: serial scalar loops only */
+
+/* The part of this concat that the open loops run over, where the index along its axis is this one; -1: any. */
+int nn_concat_part(const nn_lower *L, const nn_op *concat, const nn_x *index);
+
+/* What one kernel computes: element and nest ops in order, and the values that come in and go out. The
+   ops may be copies that stand in no graph (lower_collapse.c). */
+typedef struct nn_group {
+  nn_op **ops;
+  int nops;
+  nn_value **inner, **outer; /* operands: as the ops read them, and the value of the calling graph */
+  int ninputs, inputs_cap;
+  nn_value **results;        /* results of the ops (or operands passed through), one for each of `targets` */
+  nn_value **targets;        /* used results of the op */
+  int nresults;
+  nn_op *nest;               /* at most one; NULL in an element group */
+} nn_group;
+
+/* lower_collapse.c: the same group with neighbouring dimensions merged wherever every access allows it. */
+void nn_group_collapse(nn_module *m, nn_group *group);
 
 /* ---- math.c: elementary functions as loop IR, f32 and f64 (f16, bf16, f8: through f32) --------------- */
 /* Each states its bound in ULP; the table is docs/math.md. x is float; bind operands before. */
@@ -97,7 +129,37 @@ nn_x *nn_math(nn_lower *L, nn_opcode code, nn_x *x);            /* EXP LOG EXPM1
 nn_x *nn_math_pow(nn_lower *L, nn_x *x, nn_x *y);
 nn_x *nn_math_fmod(nn_lower *L, nn_x *x, nn_x *y);              /* C fmod, exact */
 
-/* ---- gemm.c: register-tiled matrix products, used by matmul, conv and recurrent cells --------------- */
+/* ---- gemm.c, gemm_thin.c: register-tiled matrix products, used by matmul, conv and recurrent cells ---- */
+
+/* A register tile: mr rows by nv vectors of `lanes` columns. */
+typedef struct nn_tile { int lanes, nv, mr; } nn_tile;
+/* The tile for the target; m and n may shrink or flatten it. */
+nn_tile nn_tile_choose(const nn_target *t, nn_dtype acc, nn_dim m, nn_dim n);
+
+enum { NN_TILE_LOOPS = 4 };
+/* C[o, m, n] = sum over the k loops of A(o, m, k..) * B(o, k.., n) over register tiles, in parallel tasks
+   cut by shape alone. The sum runs over the k loops in order. */
+typedef struct nn_tiles {
+  nn_tile tile;
+  nn_dim m, n;
+  nn_dtype acc;                              /* f32, f64, i32 ... */
+  int nk;                                    /* k loops, outermost first */
+  nn_dim kcount[NN_TILE_LOOPS];
+  bool kunroll[NN_TILE_LOOPS];               /* static count, copied out */
+  nn_x *(*a)(nn_lower *L, void *data, nn_x *m, nn_x *const *k);  /* of type acc */
+  /* of type acc, column n0 + j, where n0 is the panel's first; under a guard n0 + j < N in the last panel unless b_padded */
+  nn_x *(*b)(nn_lower *L, void *data, nn_x *const *k, nn_x *n0, nn_x *j);
+  bool b_padded;                             /* b may be asked for columns beyond N, up to a whole panel */
+  /* Stores src[at + l] as element (m, n + l), l < lanes; is_tail: where n + l < N only. lanes may be 1. */
+  void (*store)(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, bool is_tail, nn_buf *src, nn_x *at);
+  bool store_direct;                         /* the store is cheap: straight from the registers, code copied out */
+  nn_dim outer;                              /* independent products: groups, ... */
+  nn_x **outer_index;                        /* set before a, b, store are called */
+  void *data;
+  bool in_parallel;                          /* already inside a parallel loop */
+} nn_tiles;
+void nn_tiles_emit(nn_lower *L, const nn_tiles *t);
+
 /* C[m, n] = sum over k of A(m, k) * B(k, n), through callbacks that give loop IR values, so any layout,
    fused producer or implicit im2col is an operand. See gemm.c. */
 typedef struct nn_gemm {
@@ -108,10 +170,31 @@ typedef struct nn_gemm {
   void (*store)(nn_lower *L, void *data, nn_x *m, nn_x *n, nn_x *value);
   nn_buf *a_plain; nn_x *a_base, *a_stride_m, *a_stride_k; /* if A is addressable without packing: flat = base + m*sm + k*sk */
   nn_buf *b_plain; nn_x *b_base, *b_stride_k, *b_stride_n;
+  bool a_unit_k, b_unit_k;                        /* callbacks read vectors along k rather than along m, n */
+  bool store_direct;                              /* store only stores: no epilogue worth a loop of its own */
   void *data;
   bool in_parallel;                               /* already inside a parallel loop: do not open one */
 } nn_gemm;
 void nn_gemm_emit(nn_lower *L, const nn_gemm *g);
+void nn_gemm_axpy(nn_lower *L, const nn_gemm *g);  /* gemm_thin.c: few rows, B read once along n */
+void nn_gemm_dot(nn_lower *L, const nn_gemm *g);   /* gemm_thin.c: few rows, B read once along k */
+nn_x *nn_gemm_a(nn_lower *L, const nn_gemm *g, nn_x *m, nn_x *k); /* the element, from the buffer if plain */
+nn_x *nn_gemm_b(nn_lower *L, const nn_gemm *g, nn_x *k, nn_x *n);
+
+/* Helpers of nests (nest.c). */
+nn_x *nn_lanes_begin(nn_lower *L, int lanes);       /* a vector loop, or nothing for one lane: then index 0 */
+void nn_lanes_end(nn_lower *L, int lanes);
+nn_x *nn_mul_add(nn_lower *L, nn_x *a, nn_x *b, nn_x *c);       /* a*b + c of any type */
+nn_dtype nn_acc_dtype(nn_dtype t);                  /* of products: f16, bf16, f8 in f32, narrow ints in i32 */
+nn_x *nn_zero(nn_lower *L, nn_dtype t);
+int64_t nn_dim_guess(nn_dim d, int64_t fallback);   /* the value, or a likely one for a symbolic dimension: costs only */
+nn_x *nn_ceildiv_x(nn_lower *L, nn_x *a, int64_t b);
+/* Opens a parallel loop over 0..count, or a serial one if there is a parallel one open already. */
+nn_x *nn_task_loop(nn_lower *L, bool in_parallel, const char *name, nn_x *count);
+/* Blocks of `lanes` over 0..count, then the rest: as one masked block (is_tail: body guards i + l < count) where
+   the target has masked memory, else one by one (lanes 1). body opens the vector loop. */
+typedef void nn_block_body(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data);
+void nn_block_loops(nn_lower *L, nn_x *count, int lanes, nn_block_body *body, void *data);
 
 /* ---- program.c, plan.c --------------------------------------------------------------------------- */
 

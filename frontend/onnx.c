@@ -71,21 +71,9 @@ static void import_inputs(onnx_import *I, onnx_scope *scope, const Onnx__GraphPr
   onnx_check_pins(I);
 }
 
-/* A graph output is a result that has the output's name: where the value is an input, a constant or another
-   output, a copy is. */
-static nn_value *name_output(onnx_import *I, nn_value *v, const char *name) {
-  if (v->kind == NN_RESULT && v->name && strcmp(v->name, name) == 0) return v;
-  I->builder.loc = name;
-  I->builder.loc_op = "Identity";
-  I->builder.fold = false;
-  nn_op *op = nn_b_begin(&I->builder, NN_OP_COPY, &v, 1, 1);
-  nn_value *copy = op ? nn_b_end(&I->builder, op) : NULL;
-  if (copy && copy->kind == NN_RESULT && !copy->name) copy->name = onnx_unique_name(I, "", name);
-  return copy;
-}
-
 static void import_outputs(onnx_import *I, onnx_scope *scope, const Onnx__GraphProto *g) {
   nn_value **results = NN_NEW_ARRAY(I->scratch, nn_value *, g->n_output + 1);
+  const char **names = NN_NEW_ARRAY(I->m->arena, const char *, g->n_output + 1);
   nn_map *seen = nn_map_new(I->scratch);
   bool is_complete = true;
   if (!g->n_output) nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "the graph has no outputs");
@@ -96,10 +84,12 @@ static void import_outputs(onnx_import *I, onnx_scope *scope, const Onnx__GraphP
     if (nn_map_get(seen, name)) nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "graph output '%s' is listed twice", name);
     nn_map_put(seen, name, I);
     is_complete &= slot && slot->state == ONNX_SLOT_VALUE;
-    if (is_complete) results[i] = name_output(I, slot->value, nn_strdup(I->m->arena, name));
-    is_complete &= results[i] != NULL;
+    results[i] = slot ? slot->value : NULL;
+    names[i] = nn_strdup(I->m->arena, name);
   }
-  if (is_complete && !I->m->diags.nerrors) nn_graph_set_return(I->m->main, results, (int)g->n_output);
+  if (!is_complete || I->m->diags.nerrors) return;
+  nn_op *op = nn_graph_set_return(I->m->main, results, (int)g->n_output);
+  nn_set_strs(op, "names", names, (int)g->n_output); /* a value may be an input, or two outputs: it cannot hold them */
 }
 
 static void import_model(onnx_import *I) {

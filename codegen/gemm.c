@@ -1,0 +1,350 @@
+/* Matrix products over register tiles.
+
+   A tile is mr rows by nv vectors of columns, held in registers while k runs: for each k it loads nv
+   vectors of B and broadcasts mr elements of A, so 2 loads feed several multiply-adds and the vector units,
+   not memory, are the limit. Columns come in panels of one tile's width; rows are cut evenly (16 = 6+5+5),
+   which needs at most two row counts where M is known.
+
+   B is read in place when its rows are contiguous and few row tiles use it; else it is packed once, panel
+   by panel in the order of use. A is read in place if it is a plain buffer, else its rows are copied.
+   There is no blocking over k: a panel that leaves L1 streams from L2, which feeds a tile this wide.
+
+   Tasks depend on shapes and target alone, and each element is summed in the order of k: the same bits for
+   any number of threads. */
+#include "codegen/codegen.h"
+
+enum { TASK_FLOPS = 1 << 21, TASK_LEAST_FLOPS = 1 << 17, TASKS_WANTED = 16 };
+
+typedef struct tile_row { int registers; bool fma; int mr, nv; } tile_row;
+
+/* By vector registers: accumulators, nv for B, and one or two to spare. */
+static const tile_row tile_rows[] = {
+  {32, true, 12, 2}, {32, false, 8, 2}, {16, true, 6, 2}, {16, false, 4, 2}, {8, false, 2, 2}, {0, false, 2, 1},
+};
+
+static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+
+nn_tile nn_tile_choose(const nn_target *t, nn_dtype acc, nn_dim m, nn_dim n) {
+  const tile_row *row = tile_rows;
+  while (t->vector_registers < row->registers || (row->fma && !t->has_fma)) row++;
+  nn_tile tile = {nn_target_lanes(t, acc), row->nv, row->mr};
+  int64_t width;
+  bool known_n = nn_dim_is_const(n, &width);
+  int64_t rows;
+  if (nn_dim_is_const(m, &rows) && rows > 0 && rows < tile.mr) {
+    int wide = tile.nv * tile.mr / (int)rows;
+    tile.nv = wide > 8 ? 8 : wide;
+    tile.mr = (int)rows;
+  }
+  if (!known_n || width <= 0) return tile;
+  while (tile.lanes > 1 && tile.lanes / 2 >= width) tile.lanes /= 2;
+  if (tile.nv > ceil_div(width, tile.lanes)) tile.nv = (int)ceil_div(width, tile.lanes);
+  return tile;
+}
+
+/* ---- one tile ---------------------------------------------------------------------------------------- */
+
+typedef struct run {
+  nn_lower *L;
+  const nn_tiles *t;
+  nn_x *m, *n;
+  int64_t static_m, static_n;  /* -1: symbolic */
+  int64_t ntiles, rows, extra; /* static m: the first `extra` of ntiles row tiles have rows + 1 rows */
+  nn_buf *stage;               /* finished sums, unless stores are direct */
+} run;
+
+typedef struct variant {
+  int rows, nv, lanes;
+  bool is_tail;                /* columns beyond N are masked */
+  bool clamp;                  /* fewer than `rows` rows may be left */
+  nn_x *m0, *n0;               /* of the row tile and of the panel */
+  nn_x *j0;                    /* first column in the panel */
+} variant;
+
+static nn_x *vector_at(nn_kernel *k, nn_x *index, int lanes, nn_x *l) {
+  return nn_xi_add(k, nn_xi_mulc(k, index, lanes), l);
+}
+
+static void clear_registers(nn_lower *L, nn_buf *acc, int nvectors, int lanes) {
+  nn_kernel *k = L->kernel;
+  nn_x *i = nn_loop_range(k, NN_UNROLL, "i", nvectors);
+  nn_x *l = nn_lanes_begin(L, lanes);
+  nn_store(k, acc, vector_at(k, i, lanes, l), nn_zero(L, acc->dtype), NULL);
+  nn_lanes_end(L, lanes);
+  nn_end(k);
+}
+
+static void load_b(const run *r, const variant *v, nn_x *const *ks, nn_buf *b) {
+  nn_lower *L = r->L;
+  nn_kernel *k = L->kernel;
+  nn_x *c = nn_loop_range(k, NN_UNROLL, "c", v->nv);
+  nn_x *l = nn_lanes_begin(L, v->lanes);
+  nn_x *j = nn_xi_add(k, v->j0, vector_at(k, c, v->lanes, l));
+  bool masked = v->is_tail && !r->t->b_padded;
+  if (masked) nn_guard_push(L, nn_x_binary(k, NN_X_LT, nn_xi_add(k, v->n0, j), r->n));
+  nn_store(k, b, vector_at(k, c, v->lanes, l), r->t->b(L, r->t->data, ks, v->n0, j), NULL);
+  if (masked) nn_guard_pop(L);
+  nn_lanes_end(L, v->lanes);
+  nn_end(k);
+}
+
+static nn_x *row_of(const run *r, const variant *v, nn_x *i) {
+  nn_kernel *k = r->L->kernel;
+  nn_x *m = nn_xi_add(k, v->m0, i);
+  return v->clamp ? nn_xi_min(k, m, nn_xi_addc(k, r->m, -1)) : m;
+}
+
+static void accumulate(const run *r, const variant *v, nn_x *const *ks, nn_buf *acc, nn_buf *b) {
+  nn_lower *L = r->L;
+  nn_kernel *k = L->kernel;
+  load_b(r, v, ks, b);
+  nn_x *i = nn_loop_range(k, NN_UNROLL, "r", v->rows);
+  nn_x *a = nn_let(k, r->t->a(L, r->t->data, row_of(r, v, i), ks));
+  nn_x *c = nn_loop_range(k, NN_UNROLL, "c", v->nv);
+  nn_x *l = nn_lanes_begin(L, v->lanes);
+  nn_x *at = vector_at(k, nn_xi_add(k, nn_xi_mulc(k, i, v->nv), c), v->lanes, l);
+  nn_x *bv = nn_x_load(k, b, vector_at(k, c, v->lanes, l), NULL);
+  nn_store(k, acc, at, nn_mul_add(L, a, bv, nn_x_load(k, acc, at, NULL)), NULL);
+  nn_lanes_end(L, v->lanes);
+  nn_end(k);
+  nn_end(k);
+}
+
+static void k_loops(const run *r, const variant *v, nn_buf *acc, nn_buf *b) {
+  nn_kernel *k = r->L->kernel;
+  const nn_tiles *t = r->t;
+  nn_x *ks[NN_TILE_LOOPS];
+  for (int i = 0; i < t->nk; i++) {
+    if (t->kunroll[i]) {
+      ks[i] = nn_loop_range(k, NN_UNROLL, "k", nn_dim_value(t->kcount[i]));
+      continue;
+    }
+    ks[i] = nn_loop_begin(k, NN_FOR, "k", nn_x_int(k, 0), nn_dim_x(r->L, t->kcount[i]));
+    if (i == t->nk - 1) nn_loop_unroll_by(k, 4);
+  }
+  accumulate(r, v, ks, acc, b);
+  for (int i = 0; i < t->nk; i++) nn_end(k);
+}
+
+static nn_x *first_column(const run *r, const variant *v, nn_x *c) {
+  nn_kernel *k = r->L->kernel;
+  return nn_xi_add(k, nn_xi_add(k, v->n0, v->j0), nn_xi_mulc(k, c, v->lanes));
+}
+
+static void store_direct(const run *r, const variant *v, nn_buf *acc) {
+  nn_kernel *k = r->L->kernel;
+  nn_x *i = nn_loop_range(k, NN_UNROLL, "r", v->rows);
+  nn_x *c = nn_loop_range(k, NN_UNROLL, "c", v->nv);
+  nn_x *n = first_column(r, v, c);
+  nn_x *at = nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, i, v->nv), c), v->lanes);
+  r->t->store(r->L, r->t->data, nn_xi_add(k, v->m0, i), n, v->lanes, v->is_tail, acc, at);
+  nn_end(k);
+  nn_end(k);
+}
+
+static void store_stage(const run *r, const variant *v, nn_buf *acc) {
+  nn_kernel *k = r->L->kernel;
+  nn_x *i = nn_loop_range(k, NN_UNROLL, "i", v->rows * v->nv);
+  nn_x *l = nn_lanes_begin(r->L, v->lanes);
+  nn_x *at = vector_at(k, i, v->lanes, l);
+  nn_store(k, r->stage, at, nn_x_load(k, acc, at, NULL), NULL);
+  nn_lanes_end(r->L, v->lanes);
+  nn_end(k);
+}
+
+static void emit_tile(const run *r, variant v, int rows) {
+  nn_lower *L = r->L;
+  v.rows = rows;
+  nn_buf *acc = nn_regs(L, r->t->acc, (int64_t)rows * v.nv * v.lanes);
+  nn_buf *b = nn_regs(L, r->t->acc, (int64_t)v.nv * v.lanes);
+  clear_registers(L, acc, rows * v.nv, v.lanes);
+  k_loops(r, &v, acc, b);
+  if (r->stage) store_stage(r, &v, acc);
+  else store_direct(r, &v, acc);
+}
+
+/* ---- row tiles ---------------------------------------------------------------------------------------- */
+
+/* Rows of the stage, one loop for all row counts: the epilogue's code exists once. */
+static void store_rows(const run *r, const variant *v, nn_x *rows) {
+  nn_kernel *k = r->L->kernel;
+  nn_x *i = nn_loop_begin(k, NN_FOR, "r", nn_x_int(k, 0), rows);
+  nn_x *c = nn_loop_range(k, NN_UNROLL, "c", v->nv);
+  nn_x *n = first_column(r, v, c);
+  nn_x *at = nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, i, v->nv), c), v->lanes);
+  r->t->store(r->L, r->t->data, nn_xi_add(k, v->m0, i), n, v->lanes, v->is_tail, r->stage, at);
+  nn_end(k);
+  nn_end(k);
+}
+
+static void rows_static(const run *r, variant v, nn_x *tile) {
+  nn_kernel *k = r->L->kernel;
+  nn_x *extra = nn_x_int(k, r->extra);
+  v.m0 = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, tile, r->rows), nn_xi_min(k, tile, extra)));
+  nn_x *rows = nn_x_int(k, r->rows);
+  if (r->extra) {
+    nn_x *more = nn_let(k, nn_x_binary(k, NN_X_LT, tile, extra));
+    rows = nn_x_select(k, more, nn_x_int(k, r->rows + 1), rows);
+    nn_if_begin(k, more);
+    emit_tile(r, v, (int)r->rows + 1);
+    nn_else(k);
+  }
+  emit_tile(r, v, (int)r->rows);
+  if (r->extra) nn_end(k);
+  if (r->stage) store_rows(r, &v, nn_let(k, rows));
+}
+
+/* A symbolic number of rows: whole tiles, and for the last one a few sizes whose surplus rows repeat the last. */
+static void rows_symbolic(const run *r, variant v, nn_x *tile) {
+  nn_kernel *k = r->L->kernel;
+  int mr = r->t->tile.mr, small = mr > 4 ? 4 : mr;
+  v.m0 = nn_let(k, nn_xi_mulc(k, tile, mr));
+  nn_x *left = nn_let(k, nn_xi_sub(k, r->m, v.m0));
+  nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_x_int(k, mr), left));
+  emit_tile(r, v, mr);
+  nn_else(k);
+  variant last = v;
+  last.clamp = true;
+  nn_if_begin(k, nn_x_binary(k, NN_X_LE, left, nn_x_int(k, 1)));
+  emit_tile(r, last, 1);
+  nn_else(k);
+  if (small < mr) {
+    nn_if_begin(k, nn_x_binary(k, NN_X_LE, left, nn_x_int(k, small)));
+    emit_tile(r, last, small);
+    nn_else(k);
+  }
+  emit_tile(r, last, mr);
+  if (small < mr) nn_end(k);
+  nn_end(k);
+  nn_end(k);
+  store_rows(r, &v, nn_let(k, nn_xi_min(k, left, nn_x_int(k, mr))));
+}
+
+static void emit_rows(const run *r, const variant *v, nn_x *tile) {
+  if (r->static_m >= 0) rows_static(r, *v, tile);
+  else rows_symbolic(r, *v, tile);
+}
+
+/* ---- panels --------------------------------------------------------------------------------------------- */
+
+static void emit_columns(const run *r, variant v, nn_x *tile) {
+  nn_kernel *k = r->L->kernel;
+  nn_x *left = nn_let(k, nn_xi_sub(k, r->n, v.n0));
+  v.nv = v.lanes = 1;
+  v.j0 = nn_loop_begin(k, NN_FOR, "j", v.j0, left);
+  emit_rows(r, &v, tile);
+  nn_end(k);
+}
+
+/* The last, narrower panel: masked, or what is left of whole vectors column by column where the target
+   cannot mask. */
+static void emit_tail(const run *r, variant v, nn_x *tile) {
+  nn_kernel *k = r->L->kernel;
+  bool masks = v.lanes > 1 && (r->L->target->has_masked_memory || r->t->b_padded);
+  if (r->static_n < 0) {
+    v.is_tail = true;
+    if (masks) emit_rows(r, &v, tile);
+    else emit_columns(r, v, tile);
+    return;
+  }
+  int64_t width = r->static_n % ((int64_t)v.nv * v.lanes);
+  v.is_tail = masks && width % v.lanes != 0;
+  v.nv = (int)(v.is_tail ? ceil_div(width, v.lanes) : width / v.lanes);
+  if (v.nv > 0) emit_rows(r, &v, tile);
+  if (v.is_tail || width % v.lanes == 0) return;
+  v.j0 = nn_x_int(k, (int64_t)v.nv * v.lanes);
+  emit_columns(r, v, tile);
+}
+
+static void emit_panel(const run *r, nn_x *panel, nn_x *tile) {
+  nn_kernel *k = r->L->kernel;
+  int width = r->t->tile.nv * r->t->tile.lanes;
+  nn_x *n0 = nn_let(k, nn_xi_mulc(k, panel, width));
+  variant v = {0, r->t->tile.nv, r->t->tile.lanes, false, false, NULL, n0, nn_x_int(k, 0)};
+  bool whole = r->static_n < 0 || r->static_n >= width, rest = r->static_n < 0 || r->static_n % width;
+  if (whole && rest) nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_xi_addc(k, n0, width), r->n));
+  if (whole) emit_rows(r, &v, tile);
+  if (whole && rest) nn_else(k);
+  if (rest) emit_tail(r, v, tile);
+  if (whole && rest) nn_end(k);
+}
+
+/* ---- tasks ---------------------------------------------------------------------------------------------- */
+
+typedef struct blocks { int64_t tiles, panels; } blocks; /* of one task */
+
+static int64_t clamp64(int64_t x, int64_t low, int64_t high) { return x > high ? high : x < low ? low : x; }
+
+static blocks choose_blocks(const run *r) {
+  const nn_tiles *t = r->t;
+  const int64_t width = (int64_t)t->tile.nv * t->tile.lanes;
+  int64_t kdepth = 1;
+  for (int i = 0; i < t->nk; i++) kdepth *= clamp64(nn_dim_guess(t->kcount[i], 64), 1, 1 << 20);
+  kdepth = clamp64(kdepth, 1, 1 << 24);
+  int64_t flops = 2 * t->tile.mr * width * kdepth;
+  int64_t ntiles = clamp64(r->static_m >= 0 ? r->ntiles : ceil_div(nn_dim_guess(t->m, 128), t->tile.mr), 1, 1 << 20);
+  int64_t npanels = clamp64(ceil_div(nn_dim_guess(t->n, 1024), width), 1, 1 << 20);
+  int64_t total = ntiles * npanels * clamp64(t->outer ? nn_dim_guess(t->outer, 1) : 1, 1, 1 << 20);
+  int64_t per_task = clamp64(ceil_div(TASK_FLOPS, flops), 1, ceil_div(total, TASKS_WANTED));
+  int64_t least = ceil_div(TASK_LEAST_FLOPS, flops);
+  if (per_task < least) per_task = least;
+  int64_t row_bytes = kdepth * t->tile.mr * nn_dtype_bits(t->acc) / 8;
+  int64_t fit = clamp64(r->L->target->l2_bytes / 2 / row_bytes, 1, 1 << 20);
+  int64_t tiles = clamp64(per_task < fit ? per_task : fit, 1, ntiles);
+  tiles = ceil_div(ntiles, ceil_div(ntiles, tiles));
+  return (blocks){tiles, clamp64(per_task / tiles, 1, npanels)};
+}
+
+static nn_x *block_loop(nn_lower *L, const char *name, nn_x *block, int64_t size, nn_x *count) {
+  nn_kernel *k = L->kernel;
+  nn_x *first = nn_let(k, nn_xi_mulc(k, block, size));
+  nn_x *end = nn_let(k, nn_xi_min(k, nn_xi_addc(k, first, size), count));
+  return nn_loop_begin(k, NN_FOR, name, first, end);
+}
+
+/* One loop over all tasks; row blocks run fastest, so that neighbouring tasks share a panel. */
+static void emit_tasks(run *r, nn_x *ntiles, nn_x *npanels) {
+  nn_lower *L = r->L;
+  nn_kernel *k = L->kernel;
+  const nn_tiles *t = r->t;
+  blocks size = choose_blocks(r);
+  nn_x *row_blocks = nn_let(k, nn_ceildiv_x(L, ntiles, size.tiles));
+  nn_x *column_blocks = nn_let(k, nn_ceildiv_x(L, npanels, size.panels));
+  nn_x *count = nn_xi_mul(k, row_blocks, column_blocks);
+  if (t->outer) count = nn_xi_mul(k, count, nn_dim_x(L, t->outer));
+  nn_x *task = nn_task_loop(L, t->in_parallel, "task", nn_let(k, count));
+  nn_x *row_block = nn_let(k, nn_xi_mod(k, task, row_blocks));
+  nn_x *rest = nn_let(k, nn_xi_floordiv(k, task, row_blocks));
+  if (t->outer) {
+    *t->outer_index = nn_let(k, nn_xi_floordiv(k, rest, column_blocks));
+    rest = nn_let(k, nn_xi_mod(k, rest, column_blocks));
+  }
+  nn_x *panel = block_loop(L, "panel", rest, size.panels, npanels);
+  nn_x *tile = block_loop(L, "tile", row_block, size.tiles, ntiles);
+  emit_panel(r, panel, tile);
+  nn_end(k);
+  nn_end(k);
+  nn_end(k);
+}
+
+static void cut_rows(run *r) {
+  int mr = r->t->tile.mr;
+  if (r->static_m < 0) return;
+  r->ntiles = ceil_div(r->static_m, mr);
+  r->rows = r->ntiles ? r->static_m / r->ntiles : 0;
+  r->extra = r->ntiles ? r->static_m % r->ntiles : 0;
+}
+
+void nn_tiles_emit(nn_lower *L, const nn_tiles *t) {
+  nn_kernel *k = L->kernel;
+  int width = t->tile.nv * t->tile.lanes;
+  run r = {.L = L, .t = t, .m = nn_let(k, nn_dim_x(L, t->m)), .n = nn_let(k, nn_dim_x(L, t->n))};
+  if (!nn_dim_is_const(t->m, &r.static_m)) r.static_m = -1;
+  if (!nn_dim_is_const(t->n, &r.static_n)) r.static_n = -1;
+  if (r.static_m == 0 || r.static_n == 0) return;
+  cut_rows(&r);
+  if (!t->store_direct || r.static_m < 0)
+    r.stage = nn_temp(L, NN_BUF_WORKER, t->acc, nn_dim_const(L->module, (int64_t)t->tile.mr * width));
+  nn_x *ntiles = r.static_m >= 0 ? nn_x_int(k, r.ntiles) : nn_let(k, nn_ceildiv_x(L, r.m, t->tile.mr));
+  emit_tasks(&r, ntiles, nn_let(k, nn_ceildiv_x(L, r.n, width)));
+}

@@ -1,0 +1,210 @@
+/* Operands of C[m, n] = sum over k of A(m, k) * B(k, n) made ready for the register tiles of gemm.c, and the
+   choice between tiles and the forms for few rows (gemm_thin.c).
+
+   Packed B: [panel][k][width], zero beyond N. Packed A: rows of k elements, a few elements apart from a
+   power of two, so that the rows of a tile do not fall into one cache set. */
+#include "codegen/codegen.h"
+
+enum { THIN_ROWS = 4, THIN_ROWS_LARGE = 8, ROW_GAP = 16, IN_PLACE_TILES = 3 };
+
+typedef struct product {
+  const nn_gemm *g;
+  nn_tile tile;
+  nn_buf *a, *b;      /* packed, or NULL */
+  nn_x *a_pitch, *k;
+} product;
+
+nn_x *nn_gemm_a(nn_lower *L, const nn_gemm *g, nn_x *m, nn_x *k) {
+  nn_kernel *kn = L->kernel;
+  if (!g->a_plain) return g->a(L, g->data, m, k);
+  nn_x *at = nn_xi_add(kn, nn_xi_add(kn, g->a_base, nn_xi_mul(kn, m, g->a_stride_m)), nn_xi_mul(kn, k, g->a_stride_k));
+  return nn_x_cast(kn, nn_x_load(kn, g->a_plain, at, nn_guard(L)), g->acc);
+}
+
+nn_x *nn_gemm_b(nn_lower *L, const nn_gemm *g, nn_x *k, nn_x *n) {
+  nn_kernel *kn = L->kernel;
+  if (!g->b_plain) return g->b(L, g->data, k, n);
+  nn_x *at = nn_xi_add(kn, nn_xi_add(kn, g->b_base, nn_xi_mul(kn, k, g->b_stride_k)), nn_xi_mul(kn, n, g->b_stride_n));
+  return nn_x_cast(kn, nn_x_load(kn, g->b_plain, at, nn_guard(L)), g->acc);
+}
+
+/* ---- packing -------------------------------------------------------------------------------------------- */
+
+static nn_buf_space temp_space(const nn_gemm *g) { return g->in_parallel ? NN_BUF_WORKER : NN_BUF_WORKSPACE; }
+
+static void pack_panel(nn_lower *L, const product *p, nn_x *n0, bool is_tail) {
+  nn_kernel *k = L->kernel;
+  int width = p->tile.nv * p->tile.lanes;
+  nn_x *ki = nn_loop_begin(k, NN_FOR, "k", nn_x_int(k, 0), p->k);
+  nn_x *c = nn_loop_range(k, NN_UNROLL, "c", p->tile.nv);
+  nn_x *l = nn_lanes_begin(L, p->tile.lanes);
+  nn_x *j = nn_xi_add(k, nn_xi_mulc(k, c, p->tile.lanes), l), *n = nn_xi_add(k, n0, j);
+  nn_x *to = nn_xi_add(k, nn_xi_add(k, nn_xi_mul(k, n0, p->k), nn_xi_mulc(k, ki, width)), j);
+  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, n, nn_dim_x(L, p->g->n)));
+  nn_x *value = nn_gemm_b(L, p->g, ki, n);
+  if (is_tail) nn_guard_pop(L);
+  nn_store(k, p->b, to, value, NULL);
+  nn_lanes_end(L, p->tile.lanes);
+  nn_end(k);
+  nn_end(k);
+}
+
+static void pack_b(nn_lower *L, product *p) {
+  nn_kernel *k = L->kernel;
+  nn_module *m = L->module;
+  const nn_gemm *g = p->g;
+  int width = p->tile.nv * p->tile.lanes;
+  nn_dim panels = nn_dim_ceildiv(m, g->n, nn_dim_const(m, width));
+  p->b = nn_temp(L, temp_space(g), g->acc, nn_dim_mul(m, nn_dim_mul(m, panels, nn_dim_const(m, width)), g->k));
+  nn_x *panel = nn_task_loop(L, g->in_parallel, "panel", nn_dim_x(L, panels));
+  nn_x *n0 = nn_let(k, nn_xi_mulc(k, panel, width));
+  int64_t n;
+  bool is_static = nn_dim_is_const(g->n, &n), rest = !is_static || n % width;
+  if (rest) nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_xi_addc(k, n0, width), nn_dim_x(L, g->n)));
+  pack_panel(L, p, n0, false);
+  if (rest) {
+    nn_else(k);
+    pack_panel(L, p, n0, true);
+    nn_end(k);
+  }
+  nn_end(k);
+}
+
+typedef struct row_copy { const product *p; nn_x *m; } row_copy;
+
+static void copy_row_block(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
+  const row_copy *row = data;
+  nn_kernel *k = L->kernel;
+  nn_x *ki = nn_xi_add(k, i, nn_lanes_begin(L, lanes));
+  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, ki, row->p->k));
+  nn_x *at = nn_xi_add(k, nn_xi_mul(k, row->m, row->p->a_pitch), ki);
+  nn_store(k, row->p->a, at, nn_gemm_a(L, row->p->g, row->m, ki), nn_guard(L));
+  if (is_tail) nn_guard_pop(L);
+  nn_lanes_end(L, lanes);
+}
+
+static void pack_a(nn_lower *L, product *p) {
+  nn_kernel *k = L->kernel;
+  nn_module *m = L->module;
+  const nn_gemm *g = p->g;
+  nn_dim pitch = nn_dim_add(m, g->k, nn_dim_const(m, ROW_GAP));
+  p->a = nn_temp(L, temp_space(g), g->acc, nn_dim_mul(m, pitch, g->m));
+  p->a_pitch = nn_dim_x(L, pitch);
+  row_copy row = {p, nn_task_loop(L, g->in_parallel, "row", nn_dim_x(L, g->m))};
+  nn_block_loops(L, p->k, nn_target_lanes(L->target, g->acc), copy_row_block, &row);
+  nn_end(k);
+}
+
+/* ---- the tile's operands --------------------------------------------------------------------------------- */
+
+static nn_x *tile_a(nn_lower *L, void *data, nn_x *m, nn_x *const *ks) {
+  const product *p = data;
+  nn_kernel *k = L->kernel;
+  if (!p->a) return nn_gemm_a(L, p->g, m, ks[0]);
+  return nn_x_load(k, p->a, nn_xi_add(k, nn_xi_mul(k, m, p->a_pitch), ks[0]), NULL);
+}
+
+static nn_x *tile_b(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j) {
+  const product *p = data;
+  nn_kernel *k = L->kernel;
+  if (!p->b) return nn_gemm_b(L, p->g, ks[0], nn_xi_add(k, n0, j));
+  nn_x *row = nn_xi_add(k, nn_xi_mul(k, n0, p->k), nn_xi_mulc(k, ks[0], p->tile.nv * p->tile.lanes));
+  return nn_x_load(k, p->b, nn_xi_add(k, row, j), NULL);
+}
+
+static void tile_store(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, bool is_tail, nn_buf *src, nn_x *at) {
+  const product *p = data;
+  nn_kernel *k = L->kernel;
+  nn_x *l = nn_lanes_begin(L, lanes);
+  nn_x *column = nn_xi_add(k, n, l);
+  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, column, nn_dim_x(L, p->g->n)));
+  p->g->store(L, p->g->data, m, column, nn_let(k, nn_x_load(k, src, nn_xi_add(k, at, l), NULL)));
+  if (is_tail) nn_guard_pop(L);
+  nn_lanes_end(L, lanes);
+}
+
+static bool is_one(const nn_x *x) {
+  int64_t value;
+  return nn_x_is_const(x, &value) && value == 1;
+}
+
+static bool b_in_place(const product *p) {
+  const nn_gemm *g = p->g;
+  int64_t m;
+  if (!g->b_plain || !is_one(g->b_stride_n)) return false;
+  return !nn_dim_is_const(g->m, &m) || m <= (int64_t)IN_PLACE_TILES * p->tile.mr;
+}
+
+static void emit_tiled(nn_lower *L, const nn_gemm *g) {
+  product p = {.g = g, .tile = nn_tile_choose(L->target, g->acc, g->m, g->n), .k = nn_let(L->kernel, nn_dim_x(L, g->k))};
+  if (!g->a_plain) pack_a(L, &p);
+  if (!b_in_place(&p)) pack_b(L, &p);
+  nn_tiles t = {.tile = p.tile, .m = g->m, .n = g->n, .acc = g->acc, .nk = 1, .kcount = {g->k}, .a = tile_a, .b = tile_b,
+                .b_padded = p.b != NULL, .store = tile_store, .store_direct = g->store_direct, .data = &p,
+                .in_parallel = g->in_parallel};
+  nn_tiles_emit(L, &t);
+}
+
+/* ---- forms ------------------------------------------------------------------------------------------------- */
+
+/* C^T = B^T A^T, for products with few columns. */
+static nn_x *swapped_a(nn_lower *L, void *data, nn_x *m, nn_x *k) {
+  const nn_gemm *g = data;
+  return g->b(L, g->data, k, m);
+}
+
+static nn_x *swapped_b(nn_lower *L, void *data, nn_x *k, nn_x *n) {
+  const nn_gemm *g = data;
+  return g->a(L, g->data, n, k);
+}
+
+static void swapped_store(nn_lower *L, void *data, nn_x *m, nn_x *n, nn_x *value) {
+  const nn_gemm *g = data;
+  g->store(L, g->data, n, m, value);
+}
+
+static nn_gemm swap_operands(const nn_gemm *g) {
+  nn_gemm s = *g;
+  s.m = g->n;
+  s.n = g->m;
+  s.a = swapped_a;
+  s.b = swapped_b;
+  s.store = swapped_store;
+  s.a_plain = g->b_plain;
+  s.a_base = g->b_base;
+  s.a_stride_m = g->b_stride_n;
+  s.a_stride_k = g->b_stride_k;
+  s.b_plain = g->a_plain;
+  s.b_base = g->a_base;
+  s.b_stride_n = g->a_stride_m;
+  s.b_stride_k = g->a_stride_k;
+  s.a_unit_k = g->b_unit_k;
+  s.b_unit_k = g->a_unit_k;
+  s.data = (void *)(uintptr_t)g;
+  return s;
+}
+
+/* Few rows: each element of B is used a few times only, so it should be read once, in its own order. */
+static bool is_thin(const nn_lower *L, const nn_gemm *g) {
+  int64_t m, bytes = nn_dim_guess(g->k, 256) * nn_dim_guess(g->n, 256) / 8 * nn_dtype_bits(g->acc);
+  if (!nn_dim_is_const(g->m, &m)) return false;
+  return m <= THIN_ROWS || (m <= THIN_ROWS_LARGE && bytes > L->target->l2_bytes);
+}
+
+static bool reads_along_k(const nn_gemm *g) {
+  return g->b_plain ? is_one(g->b_stride_k) && !is_one(g->b_stride_n) : g->b_unit_k;
+}
+
+static void emit_form(nn_lower *L, const nn_gemm *g) {
+  if (!is_thin(L, g)) emit_tiled(L, g);
+  else if (reads_along_k(g)) nn_gemm_dot(L, g);
+  else nn_gemm_axpy(L, g);
+}
+
+void nn_gemm_emit(nn_lower *L, const nn_gemm *g) {
+  int64_t m, n;
+  if (nn_dim_is(g->m, 0) || nn_dim_is(g->n, 0)) return;
+  bool swap = nn_dim_is_const(g->n, &n) && n <= THIN_ROWS && (!nn_dim_is_const(g->m, &m) || m > n);
+  nn_gemm swapped = swap_operands(g);
+  emit_form(L, swap ? &swapped : g);
+}

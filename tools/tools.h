@@ -79,6 +79,13 @@ int engine_input_dims(const engine *e, int i, const int64_t **dims);
 int32_t engine_run(engine *e, const nncc_rt_tensor *in, const nncc_rt_tensor **out);
 const char *engine_message(engine *e, char *buffer, size_t size_bytes);
 
+/* ---- inputs.c ------------------------------------------------------------------------------------------ */
+
+/* One tensor for each input: from files (PATH or NAME=PATH; .npy .pb .npz), else random if asked. NULL after
+   printing what is wrong. */
+host_tensor *read_inputs(const engine *e, const strings *files, bool random, uint64_t seed);
+void free_inputs(const engine *e, host_tensor *in);
+
 /* ---- flops.c -------------------------------------------------------------------------------------------- */
 
 /* Multiply-adds count two; a rough count of one per element for element ops. symbols: by module symbol index. */

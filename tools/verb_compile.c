@@ -1,0 +1,77 @@
+/* nncc MODEL -o OUT: load, compile, write object and header. */
+#include "tools/tools.h"
+
+#include <string.h>
+
+typedef struct compile_args {
+  const char *out, *weights;
+  strings dims, shapes;
+  nncc_compile_options options;
+  long level;
+  bool bad;
+} compile_args;
+
+enum { OPT_DIM = 1, OPT_SHAPE, OPT_LEVEL };
+
+static void on_option(void *data, int option, const char *value) {
+  compile_args *a = data;
+  if (option == OPT_DIM) strings_add(&a->dims, value);
+  if (option == OPT_SHAPE) strings_add(&a->shapes, value);
+  if (option == OPT_LEVEL && parse_int(value, 0, 3, &a->level) != 0) {
+    fprintf(stderr, "nncc: -O %s: expected 0, 1, 2 or 3\n", value);
+    a->bad = true;
+  }
+}
+
+static bool parse_weights(compile_args *a) {
+  if (!a->weights) return true;
+  if (strcmp(a->weights, "embed") == 0) a->options.weights = NNCC_WEIGHTS_EMBED;
+  else if (strcmp(a->weights, "file") == 0) a->options.weights = NNCC_WEIGHTS_FILE;
+  else {
+    fprintf(stderr, "nncc: --weights=%s: expected embed or file\n", a->weights);
+    return false;
+  }
+  return true;
+}
+
+static bool parse(compile_args *a, int argc, const char **argv, strings *rest) {
+  nncc_compile_options *o = &a->options;
+  const struct poptOption table[] = {
+      {"output", 'o', POPT_ARG_STRING, &a->out, 0, "what to write: .o .a .so .s or .ll by its suffix", "OUT"},
+      {"name", 0, POPT_ARG_STRING, &o->name, 0, "prefix of the symbols (default: from OUT)", "NAME"},
+      {"header", 0, POPT_ARG_STRING, &o->header, 0, "path of the C header (default: OUT with .h)", "FILE"},
+      {"target", 0, POPT_ARG_STRING, &o->target, 0, "LLVM triple (default: this machine's)", "TRIPLE"},
+      {"mcpu", 0, POPT_ARG_STRING, &o->cpu, 0, "native, x86-64-v3, cortex-m4, ... (default: native, or the target's baseline)", "CPU"},
+      {"weights", 0, POPT_ARG_STRING, &a->weights, 0, "embed, or file: OUT.weights beside the object (default: embed up to 1 GiB)", "WHERE"},
+      {"dim", 0, POPT_ARG_STRING, NULL, OPT_DIM, "fix a symbolic dimension", "N=4"},
+      {"shape", 0, POPT_ARG_STRING, NULL, OPT_SHAPE, "fix an input's shape", "x=1,3,224,224"},
+      {"level", 'O', POPT_ARG_STRING, NULL, OPT_LEVEL, "0 to 3 (default 2)", "LEVEL"},
+      {"print-after", 0, POPT_ARG_STRING, &o->print_after, 0, "print the IR after this pass, or all", "PASS"},
+      {"time-passes", 0, POPT_ARG_NONE, &o->time_passes, 0, "print what the passes took", NULL},
+      POPT_TABLEEND};
+  if (!parse_args(argc, argv, table, "MODEL -o OUT [options]", rest, on_option, a) || a->bad) return false;
+  if (rest->count != 1 || !a->out) {
+    fprintf(stderr, "nncc: %s; usage: nncc MODEL -o OUT [options]\n", rest->count != 1 ? "expected one model" : "-o OUT is missing");
+    return false;
+  }
+  return parse_weights(a);
+}
+
+int verb_compile(int argc, const char **argv) {
+  compile_args a = {.level = -1};
+  strings rest = {0};
+  if (!parse(&a, argc, argv, &rest)) return EXIT_USAGE;
+  a.options.level = (int)a.level;
+  nncc_load_options load = {a.dims.items, a.shapes.items};
+  nncc_model *model = NULL;
+  double start = now_ms();
+  progress_start("compiling");
+  nncc_status status = nncc_model_load(rest.items[0], &load, &model);
+  if (status == NNCC_OK) status = nncc_model_compile(model, a.out, &a.options);
+  progress_end();
+  print_diagnostics(stderr, model);
+  nncc_model_free(model);
+  if (status != NNCC_OK) return EXIT_MODEL;
+  printf("%s: compiled in %.2f s\n", a.out, (now_ms() - start) * 1e-3);
+  return EXIT_OK;
+}

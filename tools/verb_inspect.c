@@ -1,0 +1,117 @@
+/* nncc inspect MODEL: a table of nodes (shapes, parameters, operations), and the memory plan. */
+#include "tools/tools.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static double parameters_of(const nn_op *op) {
+  double sum = 0;
+  for (int i = 0; i < op->nin; i++) {
+    int64_t n;
+    if (op->in[i] && (op->in[i]->kind == NN_CONST || op->in[i]->kind == NN_STATE) && nn_type_static_count(op->in[i]->type, &n)) sum += (double)n;
+  }
+  return sum;
+}
+
+/* Symbols count as 1 in operation counts. */
+static int64_t *ones(nn_module *m) {
+  int64_t *symbols = NN_NEW_ARRAY(m->arena, int64_t, m->nsymbols + 1);
+  for (int i = 0; i < m->nsymbols; i++) symbols[i] = 1;
+  return symbols;
+}
+
+static void print_table(nn_module *m) {
+  const int64_t *symbols = ones(m);
+  double parameters = 0, flops = 0;
+  printf("%-32s %-18s %-28s %12s %12s\n", "node", "op", "result", "parameters", "MFLOP");
+  for (const nn_op *op = m->main->first; op; op = op->next) {
+    if (op->code == NN_OP_RETURN) continue;
+    double p = parameters_of(op), f = op_flops(op, symbols);
+    printf("%-32.32s %-18s %-28s %12.0f %12.3f\n", op->loc, nn_op_infos[op->code].text, op->nout ? nn_type_text(m->arena, op->out[0]->type) : "", p, f * 1e-6);
+    flops += f;
+  }
+  for (int i = 0; i < m->nconsts; i++) {
+    int64_t n;
+    if (m->consts[i]->uses && nn_type_static_count(m->consts[i]->type, &n)) parameters += (double)n;
+  }
+  for (int i = 0; i < m->main->nparams; i++)
+    printf("input  %s : %s\n", m->main->params[i]->name, nn_type_text(m->arena, m->main->params[i]->type));
+  nn_op *ret = nn_graph_return(m->main);
+  for (int i = 0; i < ret->nin; i++) printf("output %s : %s\n", ret->in[i]->name ? ret->in[i]->name : "?", nn_type_text(m->arena, ret->in[i]->type));
+  printf("total: %.0f parameters, %.3f GFLOP%s\n", parameters, flops * 1e-9, m->nsymbols ? " (symbolic sizes counted as 1)" : "");
+}
+
+static int print_plan(nncc_model *model) {
+  nn_module *m = model->module;
+  nn_target target;
+  nn_pass_options options = {.print_to = stderr};
+  if (nn_target_init(&target, NULL, NULL, &m->diags) != NN_OK) return EXIT_MODEL;
+  nn_program *p = nn_pipeline_infer(m, &options) == NN_OK ? nn_program_build(m, &target) : NULL;
+  bool ok = p && nn_plan_memory(p, &target) == NN_OK;
+  if (ok) {
+    printf("compiled: %d kernels in %d steps, weights %.2f MB, workspace %s bytes + %s per worker\n", p->nkernels, p->nsteps,
+           (double)p->weights_bytes * 1e-6, nn_dim_text(m->arena, p->workspace_bytes), nn_dim_text(m->arena, p->worker_bytes));
+    if (p->planned_sum) printf("memory plan: peak %" PRId64 " bytes of %" PRId64 " in all\n", p->planned_peak, p->planned_sum);
+  }
+  nn_target_free(&target);
+  return ok ? EXIT_OK : EXIT_MODEL;
+}
+
+static void print_quoted(const char *text) {
+  putchar('"');
+  for (; *text; text++) {
+    if (*text == '"' || *text == '\\') putchar('\\');
+    putchar(*text);
+  }
+  putchar('"');
+}
+
+/* Graphviz: ops are boxes, values are edges. */
+static void print_dot(nn_module *m) {
+  int id = 0;
+  for (nn_op *op = m->main->first; op; op = op->next) op->id = id++;
+  printf("digraph model {\n  node [shape=box];\n");
+  for (int i = 0; i < m->main->nparams; i++) {
+    printf("  p%d [shape=ellipse, label=", i);
+    print_quoted(m->main->params[i]->name);
+    printf("];\n");
+  }
+  for (const nn_op *op = m->main->first; op; op = op->next) {
+    printf("  n%d [label=", op->id);
+    print_quoted(nn_sprintf(m->arena, "%s %s", nn_op_infos[op->code].text, op->loc));
+    printf("];\n");
+    for (int i = 0; i < op->nin; i++) {
+      const nn_value *v = op->in[i];
+      if (!v || (v->kind != NN_RESULT && v->kind != NN_PARAM)) continue;
+      printf("  %c%d -> n%d [label=", v->kind == NN_PARAM ? 'p' : 'n', v->kind == NN_PARAM ? v->index : v->def->id, op->id);
+      print_quoted(nn_type_text(m->arena, v->type));
+      printf("];\n");
+    }
+  }
+  printf("}\n");
+}
+
+int verb_inspect(int argc, const char **argv) {
+  int dot = 0;
+  strings rest = {0};
+  const struct poptOption table[] = {{"dot", 0, POPT_ARG_NONE, &dot, 0, "print the graph for Graphviz", NULL}, POPT_TABLEEND};
+  if (!parse_args(argc, argv, table, "MODEL [options]", &rest, NULL, NULL)) return EXIT_USAGE;
+  if (rest.count != 1) {
+    fprintf(stderr, "nncc inspect: expected one model; usage: nncc inspect MODEL\n");
+    return EXIT_USAGE;
+  }
+  nncc_model *model = NULL;
+  int code = EXIT_MODEL;
+  if (nncc_model_load(rest.items[0], NULL, &model) == NNCC_OK) {
+    code = EXIT_OK;
+    if (dot) print_dot(model->module);
+    else {
+      print_table(model->module);
+      code = print_plan(model);
+    }
+  }
+  print_diagnostics(stderr, model);
+  nncc_model_free(model);
+  return code;
+}

@@ -1,0 +1,70 @@
+/* nncc opt FILE --passes=a,b: runs passes on IR text (.nn) or an ONNX model, prints the IR. */
+#include "tools/tools.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void print_passes(void) {
+  for (int i = 0; i < nn_npasses; i++) printf("  %-8s %s\n", nn_passes[i].name, nn_passes[i].summary);
+}
+
+static strings split(const char *list) {
+  strings names = {0};
+  char *copy = strdup(list), *state = NULL;
+  for (char *name = strtok_r(copy, ",", &state); name; name = strtok_r(NULL, ",", &state)) strings_add(&names, name);
+  return names;
+}
+
+static bool is_text(const char *path) {
+  size_t n = strlen(path);
+  return n > 3 && strcmp(path + n - 3, ".nn") == 0;
+}
+
+static nn_status run_passes(nn_module *m, const char *list, const nn_pass_options *options) {
+  if (!list) return nn_pipeline_infer(m, options);
+  strings names = split(list);
+  return nn_passes_run(m, names.items, names.count, options);
+}
+
+/* The loop IR of every kernel, and the program that calls them. */
+static nn_status print_loops(nn_module *m) {
+  nn_target target;
+  if (nn_target_init(&target, NULL, NULL, &m->diags) != NN_OK) return NN_FAIL;
+  nn_program *program = nn_program_build(m, &target);
+  nn_status status = program && nn_plan_memory(program, &target) == NN_OK ? NN_OK : NN_FAIL;
+  if (status == NN_OK) nn_program_print(stdout, program);
+  nn_target_free(&target);
+  return status;
+}
+
+int verb_opt(int argc, const char **argv) {
+  const char *passes = NULL, *print_after = NULL;
+  int time_passes = 0, list = 0, loops = 0, verify = 0;
+  strings rest = {0};
+  const struct poptOption table[] = {
+      {"passes", 0, POPT_ARG_STRING, &passes, 0, "these, in this order (default: as for a compile; empty: none)", "a,b"},
+      {"list", 0, POPT_ARG_NONE, &list, 0, "list the passes", NULL},
+      {"loops", 0, POPT_ARG_NONE, &loops, 0, "print the loop IR instead of the graph", NULL},
+      {"print-after", 0, POPT_ARG_STRING, &print_after, 0, "print the IR after this pass, or all", "PASS"},
+      {"time-passes", 0, POPT_ARG_NONE, &time_passes, 0, "print what the passes took", NULL},
+      {"verify-each", 0, POPT_ARG_NONE, &verify, 0, "verify, and print -> parse -> print, after each pass", NULL},
+      POPT_TABLEEND};
+  if (!parse_args(argc, argv, table, "FILE [--passes=a,b]", &rest, NULL, NULL)) return EXIT_USAGE;
+  if (list) {
+    print_passes();
+    return EXIT_OK;
+  }
+  if (rest.count != 1) {
+    fprintf(stderr, "nncc opt: expected one file; usage: nncc opt FILE [--passes=a,b]\n");
+    return EXIT_USAGE;
+  }
+  nncc_model *model = NULL;
+  nncc_status loaded = is_text(rest.items[0]) ? nncc_model_parse(rest.items[0], &model) : nncc_model_load(rest.items[0], NULL, &model);
+  nn_pass_options options = {print_after, stderr, time_passes != 0, verify != 0};
+  nn_status status = loaded == NNCC_OK ? run_passes(model->module, passes, &options) : NN_FAIL;
+  if (status == NN_OK && loops) status = print_loops(model->module);
+  else if (status == NN_OK) nn_text_print(stdout, model->module);
+  print_diagnostics(stderr, model);
+  nncc_model_free(model);
+  return status == NN_OK ? EXIT_OK : EXIT_MODEL;
+}

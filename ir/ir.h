@@ -336,6 +336,8 @@ struct nn_module {
   int nsymbols, symbols_cap;
   struct nn_dim_table *dim_table; /* dim.c */
   nn_map *names;          /* of consts and states */
+  struct nn_open_checks *open_checks; /* where shape rules note what only run time can tell; NULL: nobody asks */
+  nn_map *emitted_checks; /* build_shape.c */
   nn_tensor *owned_tensors;
   void *file_mapping;     /* external_data.c / onnx.c: list of mapped files, released by nn_module_free through release_files */
   void (*release_files)(void *file_mapping);
@@ -392,7 +394,11 @@ nn_status nn_fail(nn_op *op, const char *format, ...) NN_PRINTF(2, 3);
 /* ---- ops/: shape rules -------------------------------------------------------------------------- */
 
 /* Each op has nn_status shape_<text>(nn_op *op) in ops/op_<family>.c: checks operands and attributes, reports
-   with nn_fail, sets the results' types. They share these (ops/shape_rules.c), which report what they miss. */
+   with nn_fail, sets the results' types. They share these (ops/shape_rules.c), which report what they miss.
+   What symbols leave open (is N equal to M?) is no error: it is noted in module->open_checks, and nn_b_end
+   makes check ops of these notes. So every op that the builder makes is checked while running. */
+typedef struct nn_open_check { const char *kind; nn_dim found, expected; const char *what; } nn_open_check; /* as op check */
+typedef struct nn_open_checks { nn_open_check *items; int count, cap; } nn_open_checks;
 enum { /* sets of element types, by kind */
   NN_SET_FLOAT = 1 << NN_KIND_FLOAT,
   NN_SET_INT = 1 << NN_KIND_INT | 1 << NN_KIND_UINT,
@@ -404,7 +410,9 @@ nn_status nn_need_kind(nn_op *op, int i, unsigned set);            /* operand i 
 nn_status nn_need_dtype(nn_op *op, int i, nn_dtype dtype);
 nn_status nn_need_same_dtype(nn_op *op, int i, int j);
 nn_status nn_need_rank(nn_op *op, int i, int min, int max);
-nn_status nn_need_dim(nn_op *op, int i, int axis, nn_dim expected); /* unless provably different */
+nn_status nn_need_dim(nn_op *op, int i, int axis, nn_dim expected); /* dimension of operand i, equal */
+nn_status nn_need_check(nn_op *op, const char *kind, nn_dim found, nn_dim expected, const char *what); /* kinds of op check */
+int nn_check_known(nn_module *m, const char *kind, nn_dim found, nn_dim expected); /* 1 holds, -1 never, 0 run time tells */
 nn_status nn_need_axis(nn_op *op, const char *attr, int rank, int *axis); /* -rank..rank-1, normalised */
 nn_status nn_need_count(nn_op *op, const char *attr, int expected);
 nn_status nn_need_range(nn_op *op, const char *attr, int64_t min, int64_t max);
@@ -413,7 +421,6 @@ nn_status nn_need_one_of(nn_op *op, const char *attr, const char *const *names);
 nn_status nn_give(nn_op *op, int result, nn_dtype dtype, int rank, const nn_dim *dims);
 nn_status nn_product_dtype(nn_op *op, nn_dtype *result);           /* of matmul and conv (op_matmul.c) */
 nn_status nn_window_dims(nn_op *op, const nn_dim *kernel, bool ceil, nn_dim *dims); /* spatial dims of conv and pools (op_conv.c) */
-bool nn_dim_known_ne(nn_module *m, nn_dim a, nn_dim b);            /* different for all symbol values */
 nn_dim nn_dim_prefer(nn_module *m, nn_dim a, nn_dim b);            /* of two dims that are equal at run time: the one that says more */
 
 /* ---- build.c: making graphs ------------------------------------------------------------------- */
@@ -436,6 +443,7 @@ nn_op *nn_b_begin(nn_builder *b, nn_opcode code, nn_value *const *in, int nin, i
 nn_value *nn_b_end(nn_builder *b, nn_op *op);    /* infers; result 0; others are op->out[i] unless folded: nn_b_end_all */
 nn_status nn_b_end_all(nn_builder *b, nn_op *op, nn_value **results); /* nout entries */
 
+void nn_b_emit_check(nn_builder *b, nn_open_check check);
 nn_status nn_b_fail(nn_builder *b, const char *format, ...) NN_PRINTF(2, 3); /* an error at the node that is being built */
 
 nn_value *nn_b_scalar(nn_builder *b, nn_dtype t, double value);       /* rank-0 constant */

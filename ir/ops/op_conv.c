@@ -23,6 +23,12 @@ static nn_status check_window_attrs(nn_op *op, int nsp) {
   return NN_OK;
 }
 
+static const char *window_place(nn_op *op, int axis) {
+  nn_arena *arena = op->graph->module->arena;
+  return nn_sprintf(arena, "the window along dimension %d of operand 0 (%s), padding included,", axis,
+                    nn_type_text(arena, op->in[0]->type));
+}
+
 nn_status nn_window_dims(nn_op *op, const nn_dim *kernel, bool ceil, nn_dim *dims) {
   nn_module *m = op->graph->module;
   nn_type x = op->in[0]->type;
@@ -39,12 +45,8 @@ nn_status nn_window_dims(nn_op *op, const nn_dim *kernel, bool ceil, nn_dim *dim
     nn_dim stride = has_strides ? nn_dim_const(m, strides[d]) : one;
     nn_dim extent = nn_dim_add(m, nn_dim_mul(m, nn_dim_sub(m, kernel[d], one), dilation), one);
     nn_dim padded = nn_dim_add(m, nn_dim_add(m, x.dims[2 + d], before), after);
-    int64_t min, max;
-    nn_dim_range(nn_dim_sub(m, padded, extent), &min, &max);
-    if (max < 0) {
-      return nn_fail(op, "window of %s along dimension %d of operand 0, which is %s with its padding; expected one that fits",
-                     nn_dim_text(m->arena, extent), 2 + d, nn_dim_text(m->arena, padded));
-    }
+    nn_dim room = ceil ? nn_dim_add(m, padded, nn_dim_sub(m, stride, one)) : padded; /* for one window */
+    NN_TRY(nn_need_check(op, "le", extent, room, window_place(op, 2 + d)));
     dims[d] = count_windows(m, x.dims[2 + d], before, after, extent, stride, ceil);
   }
   return NN_OK;
@@ -56,17 +58,14 @@ static nn_status check_channels(nn_op *op) {
   NN_TRY(nn_need_range(op, "groups", 1, INT32_MAX));
   nn_dim groups = nn_dim_const(m, nn_attr_int(op, "groups"));
   nn_dim expected = nn_dim_mul(m, w.dims[1], groups);
-  if (nn_dim_known_ne(m, x.dims[1], expected)) {
+  if (nn_check_known(m, "eq", x.dims[1], expected) < 0) {
     return nn_fail(op, "input has %s channels, weight expects %s (%s in each of %s groups)",
                    nn_dim_text(m->arena, x.dims[1]), nn_dim_text(m->arena, expected), nn_dim_text(m->arena, w.dims[1]),
                    nn_dim_text(m->arena, groups));
   }
+  NN_TRY(nn_need_dim(op, 0, 1, expected));
   nn_dim rest = nn_dim_mod(m, w.dims[0], groups);
-  if (nn_dim_is_const(rest, NULL) && !nn_dim_is(rest, 0)) {
-    return nn_fail(op, "weight has %s output channels, expected a multiple of groups (%s)",
-                   nn_dim_text(m->arena, w.dims[0]), nn_dim_text(m->arena, groups));
-  }
-  return NN_OK;
+  return nn_need_check(op, "eq", rest, nn_dim_const(m, 0), "number of output channels modulo groups");
 }
 
 nn_status shape_conv(nn_op *op) {

@@ -31,10 +31,9 @@ nn_status shape_gather(nn_op *op) {
 static nn_status check_indices_within(nn_op *op, int axis) {
   nn_type x = op->in[0]->type, indices = op->in[1]->type;
   for (int d = 0; d < x.rank; d++) {
-    if (d == axis || !nn_dim_known_lt(op->graph->module, x.dims[d], indices.dims[d])) continue;
-    nn_arena *arena = op->graph->module->arena;
-    return nn_fail(op, "dimension %d of the indices is %s, expected at most %s as of the data (axis %d)", d,
-                   nn_dim_text(arena, indices.dims[d]), nn_dim_text(arena, x.dims[d]), axis);
+    if (d == axis) continue;
+    const char *what = nn_sprintf(op->graph->module->arena, "dimension %d of the indices (axis is %d)", d, axis);
+    NN_TRY(nn_need_check(op, "le", indices.dims[d], x.dims[d], what));
   }
   return NN_OK;
 }
@@ -117,9 +116,7 @@ nn_status shape_scatter_nd(nn_op *op) {
 
 nn_status shape_top_k(nn_op *op) {
   int axis;
-  int64_t min, max;
   nn_dim dims[NN_MAX_RANK];
-  nn_module *m = op->graph->module;
   nn_type x = op->in[0]->type;
   NN_TRY(nn_need_kind(op, 0, NN_SET_NUMBER));
   NN_TRY(nn_need_axis(op, "axis", x.rank, &axis));
@@ -127,11 +124,7 @@ nn_status shape_top_k(nn_op *op) {
   NN_TRY(nn_need_range(op, "sorted", 0, 1));
   NN_TRY(nn_need_count(op, "k", 1));
   nn_dim k = nn_attr_dims(op, "k", NULL)[0];
-  nn_dim_range(k, &min, &max);
-  if (max < 0 || nn_dim_known_lt(m, x.dims[axis], k)) {
-    return nn_fail(op, "k is %s, expected 0 to %s (dimension %d)", nn_dim_text(m->arena, k),
-                   nn_dim_text(m->arena, x.dims[axis]), axis);
-  }
+  NN_TRY(nn_need_check(op, "le", k, x.dims[axis], "k"));
   for (int d = 0; d < x.rank; d++) dims[d] = d == axis ? k : x.dims[d];
   NN_TRY(nn_give(op, 0, x.dtype, x.rank, dims));
   return nn_give(op, 1, NN_I64, x.rank, dims);

@@ -4,16 +4,11 @@
 static const char *type_text(nn_op *op, int i) { return nn_type_text(op->graph->module->arena, op->in[i]->type); }
 static const char *dim_text(nn_op *op, nn_dim d) { return nn_dim_text(op->graph->module->arena, d); }
 
-/* ---- same elements, other shape ------------------------------------------------------------------- */
-
-/* Unless provably wrong: what symbols leave open is checked at run time. */
-static nn_status check_broadcast_dim(nn_op *op, int axis, nn_dim found, nn_dim wanted) {
-  nn_module *m = op->graph->module;
-  if (nn_dim_is(found, 1) || !nn_dim_known_ne(m, found, wanted)) return NN_OK;
-  if (!nn_dim_known_ne(m, found, nn_dim_const(m, 1))) return NN_OK;
-  return nn_fail(op, "dimension %d of operand 0 (%s) is %s, expected 1 or %s", axis, type_text(op, 0),
-                 dim_text(op, found), dim_text(op, wanted));
+static const char *dim_place(nn_op *op, int i, int axis) {
+  return nn_sprintf(op->graph->module->arena, "dimension %d of operand %d (%s)", axis, i, type_text(op, i));
 }
+
+/* ---- same elements, other shape ------------------------------------------------------------------- */
 
 nn_status shape_broadcast(nn_op *op) {
   int rank;
@@ -22,7 +17,9 @@ nn_status shape_broadcast(nn_op *op) {
   if (rank < x.rank) {
     return nn_fail(op, "broadcast of %s to rank %d, expected rank %d or more", type_text(op, 0), rank, x.rank);
   }
-  for (int d = 0; d < x.rank; d++) NN_TRY(check_broadcast_dim(op, d, x.dims[d], dims[rank - x.rank + d]));
+  for (int d = 0; d < x.rank; d++) {
+    NN_TRY(nn_need_check(op, "broadcast", x.dims[d], dims[rank - x.rank + d], dim_place(op, 0, d)));
+  }
   return nn_give(op, 0, x.dtype, rank, dims);
 }
 
@@ -32,10 +29,9 @@ nn_status shape_reshape(nn_op *op) {
   nn_type x = op->in[0]->type;
   const nn_dim *dims = nn_attr_dims(op, "dims", &rank);
   NN_TRY(nn_give(op, 0, x.dtype, rank, dims));
-  nn_dim found = nn_type_count(m, x), wanted = nn_dim_product(m, dims, rank);
-  if (!nn_dim_known_ne(m, found, wanted)) return NN_OK;
-  return nn_fail(op, "reshape of %s with %s elements to a shape of %s elements (%s)", type_text(op, 0),
-                 dim_text(op, found), dim_text(op, wanted), nn_type_text(m->arena, op->out[0]->type));
+  const char *what = nn_sprintf(m->arena, "the number of elements of operand 0 (%s), reshaped to %s,", type_text(op, 0),
+                                nn_type_text(m->arena, op->out[0]->type));
+  return nn_need_check(op, "eq", nn_type_count(m, x), nn_dim_product(m, dims, rank), what);
 }
 
 nn_status shape_transpose(nn_op *op) {
@@ -56,28 +52,29 @@ nn_status shape_transpose(nn_op *op) {
 
 /* ---- parts ---------------------------------------------------------------------------------------- */
 
-static nn_status check_slice_index(nn_op *op, int axis, nn_dim index) {
-  int64_t min, max;
+/* least >= 0 and end <= dim: the slice stays inside its operand. */
+static nn_status check_slice_range(nn_op *op, int axis, nn_dim least, nn_dim end) {
+  nn_module *m = op->graph->module;
   nn_dim dim = op->in[0]->type.dims[axis];
-  nn_dim_range(index, &min, &max);
-  if (max < 0 || nn_dim_known_lt(op->graph->module, dim, index) || dim == index) {
-    return nn_fail(op, "slice reads index %s of dimension %d of operand 0 (%s), expected 0 to %s - 1",
-                   dim_text(op, index), axis, type_text(op, 0), dim_text(op, dim));
-  }
-  return NN_OK;
+  const char *place = dim_place(op, 0, axis);
+  NN_TRY(nn_need_check(op, "le", nn_dim_const(m, 0), least, nn_sprintf(m->arena, "0, against the least index along %s,", place)));
+  return nn_need_check(op, "le", end, dim, nn_sprintf(m->arena, "the end of the slice along %s", place));
 }
 
-/* First and last index inside the operand, unless the slice may be empty. */
+/* Forward, an empty slice passes if its start is in 0..dim. Otherwise the claims are scaled by
+   min(count, 1), so that they are 0 <= 0 for an empty slice. */
 static nn_status check_slice_axis(nn_op *op, int axis, nn_dim start, nn_dim step, nn_dim count) {
   nn_module *m = op->graph->module;
-  int64_t min, max;
+  int64_t by;
+  nn_dim one = nn_dim_const(m, 1);
+  nn_dim last = nn_dim_add(m, start, nn_dim_mul(m, nn_dim_sub(m, count, one), step));
   if (nn_dim_is(step, 0)) return nn_fail(op, "steps[%d] is 0, expected another number", axis);
-  nn_dim_range(count, &min, &max);
-  if (min < 1) return NN_OK;
-  NN_TRY(check_slice_index(op, axis, start));
-  nn_dim last = nn_dim_add(m, start, nn_dim_mul(m, nn_dim_sub(m, count, nn_dim_const(m, 1)), step));
-  if (nn_dim_is_overflow(last)) return nn_fail(op, "the last index along dimension %d overflows 64 bits", axis);
-  return check_slice_index(op, axis, last);
+  if (nn_dim_is(count, 0)) return NN_OK;
+  if (nn_dim_is_const(step, &by) && by > 0) return check_slice_range(op, axis, start, nn_dim_add(m, last, one));
+  nn_dim any = nn_dim_min(m, count, one);
+  nn_dim least = nn_dim_mul(m, nn_dim_min(m, start, last), any);
+  nn_dim most = nn_dim_mul(m, nn_dim_max(m, start, last), any);
+  return check_slice_range(op, axis, least, nn_dim_add(m, most, any));
 }
 
 nn_status shape_slice(nn_op *op) {

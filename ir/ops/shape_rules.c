@@ -2,7 +2,7 @@
    result types, where every dimension of every result is checked once.
 
    Two dims that are different expressions may still be equal while running: shape rules refuse only what
-   is provably different, and the builder (build_shape.c) emits the run-time check. */
+   is provably different, and note the rest (nn_need_check) for those who make run-time checks of it. */
 #include "ir/ir.h"
 
 #include <string.h>
@@ -10,13 +10,37 @@
 static const char *dim_text(nn_op *op, nn_dim d) { return nn_dim_text(op->graph->module->arena, d); }
 static const char *type_text(nn_op *op, int i) { return nn_type_text(op->graph->module->arena, op->in[i]->type); }
 
-bool nn_dim_known_ne(nn_module *m, nn_dim a, nn_dim b) {
-  if (a == b) return false;
-  int64_t min, max;
-  nn_dim difference = nn_dim_sub(m, a, b);
-  if (nn_dim_is_overflow(difference)) return false;
-  nn_dim_range(difference, &min, &max);
-  return min > 0 || max < 0;
+/* ---- facts about dims ----------------------------------------------------------------------------- */
+
+static bool is_never_equal(nn_module *m, nn_dim a, nn_dim b) {
+  return nn_dim_known_lt(m, a, b) || nn_dim_known_lt(m, b, a);
+}
+
+int nn_check_known(nn_module *m, const char *kind, nn_dim found, nn_dim expected) {
+  if (found == expected) return 1;
+  if (kind[0] == 'l') {
+    if (nn_dim_known_lt(m, found, nn_dim_add(m, expected, nn_dim_const(m, 1)))) return 1;
+    return nn_dim_known_lt(m, expected, found) ? -1 : 0;
+  }
+  bool may_be_one = kind[0] == 'b';
+  if (may_be_one && nn_dim_is(found, 1)) return 1;
+  if (!is_never_equal(m, found, expected)) return 0;
+  return may_be_one && !is_never_equal(m, found, nn_dim_const(m, 1)) ? 0 : -1;
+}
+
+static void note_open_check(nn_module *m, nn_open_check check) {
+  nn_open_checks *open = m->open_checks;
+  if (open) NN_PUSH(m->arena, open->items, open->count, open->cap, check);
+}
+
+nn_status nn_need_check(nn_op *op, const char *kind, nn_dim found, nn_dim expected, const char *what) {
+  nn_module *m = op->graph->module;
+  if (nn_dim_is_overflow(found) || nn_dim_is_overflow(expected)) return nn_fail(op, "%s: a size overflows 64 bits", what);
+  int known = nn_check_known(m, kind, found, expected);
+  if (known == 0) note_open_check(m, (nn_open_check){kind, found, expected, what});
+  if (known >= 0) return NN_OK;
+  const char *relation = kind[0] == 'l' ? "at most " : kind[0] == 'b' ? "1 or " : "";
+  return nn_fail(op, "%s is %s, expected %s%s", what, dim_text(op, found), relation, dim_text(op, expected));
 }
 
 /* Does d hang on a symbol that is only bound while running? */
@@ -75,9 +99,9 @@ nn_status nn_need_rank(nn_op *op, int i, int min, int max) {
 
 nn_status nn_need_dim(nn_op *op, int i, int axis, nn_dim expected) {
   nn_dim found = op->in[i]->type.dims[axis];
-  if (!nn_dim_known_ne(op->graph->module, found, expected)) return NN_OK;
-  return nn_fail(op, "dimension %d of operand %d (%s) is %s, expected %s", axis, i, type_text(op, i), dim_text(op, found),
-                 dim_text(op, expected));
+  if (found == expected) return NN_OK;
+  const char *what = nn_sprintf(op->graph->module->arena, "dimension %d of operand %d (%s)", axis, i, type_text(op, i));
+  return nn_need_check(op, "eq", found, expected, what);
 }
 
 /* ---- attributes ----------------------------------------------------------------------------------- */
@@ -139,15 +163,32 @@ nn_status nn_need_one_of(nn_op *op, const char *attr, const char *const *names) 
 
 /* ---- results -------------------------------------------------------------------------------------- */
 
+/* Whether dim is a dimension of an operand: then someone has made sure that it is not negative. */
+static bool is_operand_dim(const nn_op *op, nn_dim dim) {
+  for (int i = 0; i < op->nin; i++) {
+    for (int d = 0; op->in[i] && d < op->in[i]->type.rank; d++) {
+      if (op->in[i]->type.dims[d] == dim) return true;
+    }
+  }
+  return false;
+}
+
+static nn_status check_result_dim(nn_op *op, int result, int axis, nn_dim dim) {
+  int64_t min, max;
+  nn_module *m = op->graph->module;
+  if (nn_dim_is_overflow(dim)) return nn_fail(op, "dimension %d of result %d overflows 64 bits", axis, result);
+  nn_dim_range(dim, &min, &max);
+  if (min >= 0 || is_operand_dim(op, dim)) return NN_OK;
+  if (max >= 0) {
+    const char *what = nn_sprintf(m->arena, "the least size of dimension %d of result %d", axis, result);
+    return nn_need_check(op, "le", nn_dim_const(m, 0), dim, what);
+  }
+  return nn_fail(op, "dimension %d of result %d is %s, expected 0 or more", axis, result, dim_text(op, dim));
+}
+
 nn_status nn_give(nn_op *op, int result, nn_dtype dtype, int rank, const nn_dim *dims) {
   if (rank > NN_MAX_RANK) return nn_fail(op, "result %d has rank %d, expected at most %d", result, rank, NN_MAX_RANK);
-  for (int i = 0; i < rank; i++) {
-    int64_t min, max;
-    if (nn_dim_is_overflow(dims[i])) return nn_fail(op, "dimension %d of result %d overflows 64 bits", i, result);
-    nn_dim_range(dims[i], &min, &max);
-    if (max >= 0) continue;
-    return nn_fail(op, "dimension %d of result %d is %s, expected 0 or more", i, result, dim_text(op, dims[i]));
-  }
+  for (int d = 0; d < rank; d++) NN_TRY(check_result_dim(op, result, d, dims[d]));
   op->out[result]->type = nn_type_make(op->graph->module, dtype, rank, dims);
   return NN_OK;
 }

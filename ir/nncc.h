@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include "runtime/nncc_rt.h"
+#include "nncc_rt.h"
 
 #ifdef __cplusplus
 extern "C" {

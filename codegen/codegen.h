@@ -123,6 +123,10 @@ typedef struct nn_group {
 /* lower_collapse.c: the same group with neighbouring dimensions merged wherever every access allows it. */
 void nn_group_collapse(nn_module *m, nn_group *group);
 
+/* lower_move.c: moves *i and *j over the next dimensions of a reshape's operand and result whose products
+   agree, as few as can be told. */
+void nn_reshape_run(nn_module *m, nn_type from, nn_type to, int *i, int *j);
+
 /* ---- math.c: elementary functions as loop IR, f32 and f64 (f16, bf16, f8: through f32) --------------- */
 /* Each states its bound in ULP; the table is docs/math.md. x is float; bind operands before. */
 nn_x *nn_math(nn_lower *L, nn_opcode code, nn_x *x);            /* EXP LOG EXPM1 LOG1P SIN ... SIGMOID SOFTPLUS ERF TANH */
@@ -180,6 +184,24 @@ void nn_gemm_axpy(nn_lower *L, const nn_gemm *g);  /* gemm_thin.c: few rows, B r
 void nn_gemm_dot(nn_lower *L, const nn_gemm *g);   /* gemm_thin.c: few rows, B read once along k */
 nn_x *nn_gemm_a(nn_lower *L, const nn_gemm *g, nn_x *m, nn_x *k); /* the element, from the buffer if plain */
 nn_x *nn_gemm_b(nn_lower *L, const nn_gemm *g, nn_x *k, nn_x *n);
+
+/* ---- lower_conv.c, conv_gemm.c, conv_direct.c ------------------------------------------------------- */
+
+enum { NN_SPATIAL = 3 };
+/* One convolution; spatial arrays have nd entries. */
+typedef struct nn_conv {
+  nn_value *x, *w, *y;
+  int nd;
+  bool static_kernel;
+  int64_t kernel[NN_SPATIAL];                        /* if static_kernel */
+  int64_t stride[NN_SPATIAL], dilation[NN_SPATIAL];
+  nn_dim kernel_dim[NN_SPATIAL], in[NN_SPATIAL], out[NN_SPATIAL], before[NN_SPATIAL];
+  int64_t groups;
+  nn_dim batch, group_in, group_out;                 /* images; channels of a group */
+  nn_dtype acc;
+} nn_conv;
+void nn_conv_gemm(nn_lower *L, const nn_conv *c);    /* products over register tiles; needs static_kernel */
+void nn_conv_direct(nn_lower *L, const nn_conv *c);  /* sums along rows of the output: depthwise, and anything else */
 
 /* Helpers of nests (nest.c). */
 nn_x *nn_lanes_begin(nn_lower *L, int lanes);       /* a vector loop, or nothing for one lane: then index 0 */

@@ -476,6 +476,7 @@ nn_status nn_b_elems(nn_builder *b, nn_value *v, int64_t min, const nn_dim *hint
 
 /* ---- known.c, verify.c, text ------------------------------------------------------------------- */
 
+nn_dim nn_known_elem(nn_module *m, nn_opcode code, nn_dtype result, const nn_dim *in, int nin); /* one element of a pointwise op on ints; NULL: unknown */
 void nn_op_known_elems(nn_op *op);                 /* fills out[]->elems from in[]->elems where it can */
 nn_status nn_verify(nn_module *m);                 /* SSA order, types against shape rules, attributes; reports all */
 void nn_text_print(FILE *out, nn_module *m);

@@ -6,7 +6,7 @@
 */
 #include "passes/passes.h"
 
-enum { SMALL_COUNT = 4096 };
+enum { SMALL_COUNT = 4096, SPREAD_COUNT = 1 << 28 };
 
 /* Data that exists already: a constant, or a spread-out view of one (a broadcast, an index ramp). */
 static bool is_spread(const nn_value *v) {
@@ -49,9 +49,19 @@ static int64_t results_count(const nn_op *op) {
   return sum;
 }
 
+/* A nest reads buffers: a spread constant would be written out for it at each run. */
+static bool feeds_nest(const nn_op *op) {
+  for (const nn_use *u = op->out[0]->uses; u; u = u->next) {
+    if (nn_op_infos[u->user->code].flags & NN_NEST) return true;
+    if (u->user->code == NN_OP_RESHAPE && feeds_nest(u->user)) return true;
+  }
+  return false;
+}
+
 static bool is_worth(const nn_op *op) {
   if (nn_op_infos[op->code].flags & (NN_EFFECT | NN_STRUCTURE)) return false;
   int64_t in = operands_count(op), out = results_count(op);
+  if (op->code == NN_OP_BROADCAST && out >= 0 && out <= SPREAD_COUNT && feeds_nest(op)) return true;
   return in >= 0 && out >= 0 && (out <= SMALL_COUNT || out <= in);
 }
 

@@ -1,0 +1,19 @@
+# Golden IR: each FILE.nn holds its input and, in lines that start with "#> ", the text expected after the passes of
+# its "#! passes=..." line.
+#   sh run.sh NNCC FILE...      (UPDATE=1 rewrites the expectations)
+set -u
+nncc=$1
+shift
+failed=0
+for file in "$@"; do
+  passes=$(sed -n 's/^#! passes=//p' "$file")
+  if ! "$nncc" opt "$file" --passes="$passes" --verify-each >golden.$$ 2>golden.err.$$; then
+    echo "$file:"; cat golden.err.$$; failed=1
+  elif [ -n "${UPDATE:-}" ]; then
+    { grep -v '^#> ' "$file"; sed 's/^/#> /' golden.$$; } >"$file.new" && mv "$file.new" "$file"
+  elif ! sed -n 's/^#> //p' "$file" | diff -u - golden.$$; then
+    echo "$file: the IR after $passes is not as expected (- expected, + found)"; failed=1
+  fi
+  rm -f golden.$$ golden.err.$$
+done
+exit $failed

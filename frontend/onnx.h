@@ -60,6 +60,14 @@ nn_status onnx_dims(onnx_node *n, int i, int64_t min, bool use_hints, const nn_d
 /* The declared shape of output i (value_info or graph output): rank or -1; dims entries NULL where unknown. A hint, never trusted. */
 int onnx_hint(onnx_node *n, int i, const nn_dim **dims);
 
+/* A dimension that is only known while running, against the declared one (NULL: not declared): where both are
+   there, a check is emitted and the declared one is what to go on with. Otherwise found itself. NULL + report. */
+nn_dim onnx_settle(onnx_node *n, nn_dim found, nn_dim hint, const char *what);
+bool onnx_is_open(onnx_node *n, nn_dim d);                                    /* it mentions a data-dependent symbol */
+/* The declared dims of output i, rank entries, NULL where unknown (all, if another rank is declared). */
+const nn_dim *onnx_hints(onnx_node *n, int i, int rank);
+nn_value *onnx_named_const(onnx_node *n, int i, nn_tensor *t);                /* a constant with the name of output i; NULL in, NULL out */
+
 /* Importers share these. */
 nn_value *onnx_cast_like(onnx_node *n, nn_value *x, nn_value *like);
 nn_value *onnx_to_i64(onnx_node *n, nn_value *x);
@@ -86,6 +94,25 @@ nn_value *onnx_scale(onnx_node *n, nn_value *x, double factor);              /* 
 nn_value *onnx_clamp(onnx_node *n, nn_value *x, double low, double high);
 nn_value *onnx_matmul_trans(onnx_node *n, nn_value *x, nn_value *y, bool trans_x, bool trans_y); /* equal ranks >= 2 */
 nn_value *onnx_equals_index(onnx_node *n, nn_value *index, nn_type like, int axis); /* bool: position along axis == index (broadcast) */
+
+/* A convolution's attributes (onnx_conv.c). transposed: w is [C,M/g,..], else [M,C/g,..]. */
+typedef struct onnx_conv {
+  int nsp;
+  int64_t kernel[3], strides[3], dilations[3], groups;
+  nn_dim pads[6]; /* before.., after.. */
+} onnx_conv;
+nn_status onnx_conv_read(onnx_node *n, nn_type x, nn_type w, bool transposed, onnx_conv *c);
+nn_value *onnx_conv_make(onnx_node *n, nn_value *x, nn_value *w, const onnx_conv *c);
+nn_value *onnx_pad_space(onnx_node *n, nn_value *x, nn_value *fill, const onnx_conv *c); /* op pad by c->pads */
+/* A pool op over x with the node's window attributes, not yet inferred (onnx_pool.c). */
+nn_status onnx_pool_begin(onnx_node *n, nn_opcode code, nn_value *x, int nsp, nn_op **op);
+
+/* Quantised values (onnx_quant.c): scale and zero broadcast to x; zero may be NULL (0), and the scale of
+   quantize too (1). Both compute in f32. */
+nn_value *onnx_dequantize(onnx_node *n, nn_value *x, nn_value *scale, nn_value *zero);
+nn_value *onnx_quantize(onnx_node *n, nn_value *x, nn_value *scale, nn_value *zero, nn_dtype to);
+nn_value *onnx_cast_saturate(onnx_node *n, nn_value *x, nn_dtype to, bool saturate); /* onnx_cast.c */
+nn_status onnx_normalize(onnx_node *n, nn_value *x, int axis, double epsilon, nn_value **results); /* op normalize; onnx_norm.c */
 
 /* onnx_ops.def: ONNX_OP(domain, Name) */
 #define ONNX_OP(domain, name) onnx_fn onnx_##name;

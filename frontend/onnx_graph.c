@@ -51,6 +51,12 @@ const char *onnx_unique_name(onnx_import *I, const char *prefix, const char *nam
   return unique;
 }
 
+const char *onnx_unique_const_name(nn_module *m, const char *name) {
+  const char *unique = name;
+  for (int k = 2; nn_map_get(m->names, unique); k++) unique = nn_sprintf(m->arena, "%s_%d", name, k);
+  return unique;
+}
+
 /* Results get the ONNX name; a value that has one already (Identity of an input) keeps it. */
 static void name_result(onnx_import *I, const onnx_scope *scope, nn_value *v, const char *name) {
   if (v->kind == NN_RESULT && !v->name) v->name = onnx_unique_name(I, scope->prefix, name);
@@ -64,8 +70,7 @@ static const char *node_name(onnx_import *I, const onnx_scope *scope, const Onnx
 /* ---- initializers and declarations --------------------------------------------------------------------- */
 
 static void put_initializer(onnx_import *I, onnx_scope *scope, const char *name, nn_tensor *t) {
-  const char *whole = nn_sprintf(I->m->arena, "%s%s", scope->prefix, name), *unique = whole;
-  for (int k = 2; nn_map_get(I->m->names, unique); k++) unique = nn_sprintf(I->m->arena, "%s_%d", whole, k);
+  const char *unique = onnx_unique_const_name(I->m, nn_sprintf(I->m->arena, "%s%s", scope->prefix, name));
   onnx_scope_put(I, scope, name, t ? ONNX_SLOT_VALUE : ONNX_SLOT_POISONED, t ? nn_module_const(I->m, unique, t) : NULL);
 }
 

@@ -126,6 +126,7 @@ bool onnx_scope_defines(const onnx_scope *scope, const char *name);      /* pare
 void onnx_scope_init(onnx_import *I, onnx_scope *scope, onnx_scope *parent);
 int64_t onnx_scope_opset(const onnx_import *I, const onnx_scope *scope, const char *domain); /* 0: not imported */
 const char *onnx_unique_name(onnx_import *I, const char *prefix, const char *name); /* for results and params; module arena */
+const char *onnx_unique_const_name(nn_module *m, const char *name);      /* name, or name_2 .. */
 const char *onnx_canonical_domain(const char *domain);                   /* "" for ai.onnx and NULL */
 /* Nodes in any order; failures are reported and poison what depends on them. */
 void onnx_import_nodes(onnx_import *I, onnx_scope *scope, Onnx__NodeProto *const *nodes, size_t count);

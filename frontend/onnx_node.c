@@ -172,12 +172,36 @@ nn_status onnx_dims(onnx_node *n, int i, int64_t min, bool use_hints, const nn_d
     return onnx_unsupported(n, "input %d ('%s') is %s, expected a vector whose length is known", i, input_name(n, i),
                             nn_type_text(n->m->arena, v->type));
   if (use_hints && onnx_hint(n, 0, &hints) != static_count(v)) hints = NULL;
-  v = onnx_to_i64(n, v);
-  if (!v || nn_b_elems(n->b, v, min, hints, dims, count) != NN_OK) {
+  if (nn_b_elems(n->b, v, min, hints, dims, count) != NN_OK) {
     ((onnx_site *)n)->failed = true;
     return NN_FAIL;
   }
   return NN_OK;
+}
+
+bool onnx_is_open(onnx_node *n, nn_dim d) {
+  nn_module *m = n->m;
+  bool *used = NN_NEW_ARRAY(n->import->scratch, bool, m->nsymbols + 1);
+  bool is_open = false;
+  nn_dim_symbols(d, used);
+  for (int i = 0; i < m->nsymbols; i++) is_open |= used[i] && m->symbols[i]->data_dependent;
+  return is_open;
+}
+
+nn_dim onnx_settle(onnx_node *n, nn_dim found, nn_dim hint, const char *what) {
+  if (!hint || found == hint || !onnx_is_open(n, found)) return found;
+  return nn_b_check(n->b, "eq", found, hint, what) == NN_OK ? hint : NULL;
+}
+
+const nn_dim *onnx_hints(onnx_node *n, int i, int rank) {
+  const nn_dim *dims;
+  return onnx_hint(n, i, &dims) == rank ? dims : NN_NEW_ARRAY(n->m->arena, nn_dim, rank + 1);
+}
+
+nn_value *onnx_named_const(onnx_node *n, int i, nn_tensor *t) {
+  if (!t) return NULL;
+  const char *name = nn_sprintf(n->m->arena, "%s%s", ((onnx_site *)n)->scope->prefix, ((onnx_site *)n)->proto->output[i]);
+  return nn_module_const(n->m, onnx_unique_const_name(n->m, name), t);
 }
 
 /* ---- windows of convolutions and pools --------------------------------------------------------------------- */

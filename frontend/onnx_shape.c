@@ -1,0 +1,324 @@
+/* ONNX operators that read, make or change shapes: Shape, Size, Reshape, Flatten, Squeeze, Unsqueeze, Expand,
+   and tensors generated from a shape: Constant, ConstantOfShape, Range, EyeLike.
+
+   A size that is an input of the model is bound to a symbol while running (onnx_dims). Where the model
+   declares the shape of the result, that shape is what the rest of the graph is compiled for, and a
+   run-time check holds the input against it (onnx_settle). */
+#include "frontend/onnx.h"
+
+#include <math.h>
+#include <string.h>
+
+static const int64_t LEAST = -((int64_t)1 << 40); /* of counts that may be negative: far from overflow */
+
+/* ---- Shape, Size --------------------------------------------------------------------------------------- */
+
+static int64_t clamp(int64_t v, int64_t low, int64_t high) { return v < low ? low : v > high ? high : v; }
+
+nn_status onnx_Shape(onnx_node *n) {
+  NN_TRY(onnx_need(n, 1, 1, 1));
+  nn_type x = n->in[0]->type;
+  int64_t start = onnx_int(n, "start", 0), end = onnx_int(n, "end", x.rank);
+  start = clamp(start < 0 ? start + x.rank : start, 0, x.rank);
+  end = clamp(end < 0 ? end + x.rank : end, 0, x.rank);
+  ONNX_GIVE(n, nn_b_dims(n->b, x.dims + start, end > start ? (int)(end - start) : 0));
+}
+
+nn_status onnx_Size(onnx_node *n) {
+  NN_TRY(onnx_need(n, 1, 1, 1));
+  nn_dim count = nn_type_count(n->m, n->in[0]->type);
+  ONNX_GIVE(n, onnx_as_scalar(n, nn_b_dims(n->b, &count, 1)));
+}
+
+/* ---- Reshape ------------------------------------------------------------------------------------------- */
+
+/* Entries as written: numbers, expressions, or symbols bound while running, which may turn out -1 or 0. */
+typedef struct target {
+  int rank;
+  const nn_dim *raw;
+  nn_dim dims[NN_MAX_RANK];
+  int inferred; /* entry that is -1, or -1 */
+} target;
+
+static nn_status get_target(onnx_node *n, target *t) {
+  if (n->since >= 5) {
+    NN_TRY(onnx_need(n, 2, 2, 1));
+    NN_TRY(onnx_dims(n, 1, -1, false, &t->raw, &t->rank));
+  } else {
+    NN_TRY(onnx_need(n, 1, 1, 1));
+    const int64_t *shape = onnx_ints(n, "shape", &t->rank);
+    if (!shape) return onnx_fail(n, "attribute 'shape' is missing");
+    nn_dim *raw = NN_NEW_ARRAY(n->m->arena, nn_dim, t->rank + 1);
+    for (int i = 0; i < t->rank; i++) raw[i] = nn_dim_const(n->m, shape[i]);
+    t->raw = raw;
+  }
+  return t->rank <= NN_MAX_RANK ? NN_OK : onnx_fail(n, "the new shape has rank %d, at most %d is possible", t->rank, NN_MAX_RANK);
+}
+
+/* True for a symbol whose value decides, while running, what the entry means. */
+static bool is_undecided(onnx_node *n, nn_dim raw) {
+  int64_t min, max;
+  nn_dim_range(raw, &min, &max);
+  return min < 0 && onnx_is_open(n, raw);
+}
+
+static nn_status decide_entry(onnx_node *n, target *t, int i, bool zero_copies, nn_dim hint) {
+  nn_module *m = n->m;
+  nn_type x = n->in[0]->type;
+  nn_dim raw = t->raw[i], zero = nn_dim_const(m, 0);
+  if (nn_dim_is(raw, -1)) {
+    if (t->inferred >= 0) return onnx_fail(n, "the new shape has -1 twice, expected once at most");
+    t->inferred = i;
+  } else if (nn_dim_is(raw, 0) && zero_copies) {
+    if (i >= x.rank) return onnx_fail(n, "entry %d of the new shape is 0 (copy), the input has rank %d", i, x.rank);
+    t->dims[i] = x.dims[i];
+  } else if (is_undecided(n, raw)) {
+    nn_dim copied = zero_copies && i < x.rank ? nn_dim_select(m, nn_dim_is_eq(m, raw, zero), x.dims[i], raw) : raw;
+    if (!hint) return onnx_unsupported(n, "entry %d of the new shape is known only while running, and so is whether it is -1", i);
+    nn_dim found = nn_dim_select(m, nn_dim_is_lt(m, raw, zero), hint, copied);
+    t->dims[i] = onnx_settle(n, found, hint, "dimension of the new shape");
+    return t->dims[i] ? NN_OK : NN_FAIL;
+  } else {
+    t->dims[i] = raw;
+  }
+  return NN_OK;
+}
+
+/* What is left for the entry that is -1. */
+static nn_dim infer_entry(nn_module *m, nn_type x, const target *t) {
+  nn_dim rest = nn_dim_const(m, 1), left = NULL;
+  nn_dim count = nn_type_count(m, x);
+  for (int i = 0; i < t->rank; i++)
+    if (i != t->inferred) rest = nn_dim_mul(m, rest, t->dims[i]);
+  if (nn_dim_is(rest, 0)) return nn_dim_const(m, 0);
+  return nn_dim_divides(m, count, rest, &left) ? left : nn_dim_floordiv(m, count, rest);
+}
+
+nn_status onnx_Reshape(onnx_node *n) {
+  target t = {.inferred = -1};
+  NN_TRY(get_target(n, &t));
+  bool zero_copies = onnx_int(n, "allowzero", 0) == 0;
+  const nn_dim *hints = onnx_hints(n, 0, t.rank);
+  for (int i = 0; i < t.rank; i++) NN_TRY(decide_entry(n, &t, i, zero_copies, hints[i]));
+  if (t.inferred >= 0) t.dims[t.inferred] = infer_entry(n->m, n->in[0]->type, &t);
+  ONNX_GIVE(n, nn_b_reshape(n->b, n->in[0], t.rank, t.dims));
+}
+
+nn_status onnx_Flatten(onnx_node *n) {
+  NN_TRY(onnx_need(n, 1, 1, 1));
+  nn_type x = n->in[0]->type;
+  int64_t axis = onnx_int(n, "axis", 1);
+  if (axis < -x.rank || axis > x.rank) return onnx_fail(n, "axis is %lld, expected %d to %d", (long long)axis, -x.rank, x.rank);
+  int at = (int)(axis < 0 ? axis + x.rank : axis);
+  nn_dim dims[2] = {nn_dim_product(n->m, x.dims, at), nn_dim_product(n->m, x.dims + at, x.rank - at)};
+  ONNX_GIVE(n, nn_b_reshape(n->b, n->in[0], 2, dims));
+}
+
+/* ---- Squeeze, Unsqueeze -------------------------------------------------------------------------------- */
+
+/* axes: an attribute before version 13, then an input; NULL if not given. */
+static nn_status get_axes(onnx_node *n, const int64_t **axes, int *count) {
+  *axes = NULL;
+  *count = 0;
+  if (n->since < 13) *axes = onnx_ints(n, "axes", count);
+  else if (n->nin > 1 && n->in[1]) return onnx_const_ints(n, 1, axes, count);
+  return onnx_failed(n) ? NN_FAIL : NN_OK;
+}
+
+/* Without axes every dimension of 1 goes. Of symbols only the declared rank tells that they stay. */
+static nn_status find_ones(onnx_node *n, nn_type x, int64_t *axes, int *count) {
+  const nn_dim *dims;
+  int nopen = 0, declared = onnx_hint(n, 0, &dims);
+  *count = 0;
+  for (int d = 0; d < x.rank; d++) {
+    nopen += !nn_dim_is_const(x.dims[d], NULL);
+    if (nn_dim_is(x.dims[d], 1)) axes[(*count)++] = d;
+  }
+  if (!nopen || declared == x.rank - *count) return NN_OK;
+  return onnx_unsupported(n, "without axes it drops dimensions of 1, but whether %d of %s are 1 is known only while running", nopen,
+                          nn_type_text(n->m->arena, x));
+}
+
+nn_status onnx_Squeeze(onnx_node *n) {
+  NN_TRY(onnx_need(n, 1, n->since < 13 ? 1 : 2, 1));
+  nn_type x = n->in[0]->type;
+  const int64_t *given;
+  int64_t axes[NN_MAX_RANK];
+  nn_dim dims[NN_MAX_RANK];
+  int count, rank = 0;
+  NN_TRY(get_axes(n, &given, &count));
+  if (given) NN_TRY(onnx_axes(n, given, count, x.rank, axes));
+  else NN_TRY(find_ones(n, x, axes, &count));
+  for (int d = 0, k = 0; d < x.rank; d++) {
+    if (k < count && axes[k] == d) {
+      k++;
+      NN_TRY(nn_b_check(n->b, "eq", x.dims[d], nn_dim_const(n->m, 1), nn_sprintf(n->m->arena, "dimension %d, which is squeezed,", d)));
+    } else {
+      dims[rank++] = x.dims[d];
+    }
+  }
+  ONNX_GIVE(n, nn_b_reshape(n->b, n->in[0], rank, dims));
+}
+
+nn_status onnx_Unsqueeze(onnx_node *n) {
+  NN_TRY(onnx_need(n, n->since < 13 ? 1 : 2, n->since < 13 ? 1 : 2, 1));
+  nn_type x = n->in[0]->type;
+  const int64_t *given;
+  int64_t axes[NN_MAX_RANK];
+  nn_dim dims[NN_MAX_RANK];
+  int count;
+  NN_TRY(get_axes(n, &given, &count));
+  if (!given) return onnx_fail(n, "attribute 'axes' is missing");
+  int rank = x.rank + count;
+  if (rank > NN_MAX_RANK) return onnx_fail(n, "the result has rank %d, at most %d is possible", rank, NN_MAX_RANK);
+  NN_TRY(onnx_axes(n, given, count, rank, axes));
+  for (int d = 0, k = 0; d < rank; d++) {
+    bool is_new = k < count && axes[k] == d;
+    dims[d] = is_new ? nn_dim_const(n->m, 1) : x.dims[d - k];
+    k += is_new;
+  }
+  ONNX_GIVE(n, nn_b_reshape(n->b, n->in[0], rank, dims));
+}
+
+/* ---- Expand -------------------------------------------------------------------------------------------- */
+
+nn_status onnx_Expand(onnx_node *n) {
+  NN_TRY(onnx_need(n, 2, 2, 1));
+  nn_type x = n->in[0]->type;
+  const nn_dim *wanted;
+  nn_dim dims[NN_MAX_RANK];
+  int count;
+  NN_TRY(onnx_dims(n, 1, 0, false, &wanted, &count));
+  int rank = count > x.rank ? count : x.rank;
+  if (rank > NN_MAX_RANK) return onnx_fail(n, "the result has rank %d, at most %d is possible", rank, NN_MAX_RANK);
+  const nn_dim *hints = onnx_hints(n, 0, rank);
+  for (int d = 0; d < rank; d++) {
+    nn_dim own = d >= rank - x.rank ? x.dims[d - (rank - x.rank)] : nn_dim_const(n->m, 1);
+    nn_dim want = d >= rank - count ? wanted[d - (rank - count)] : nn_dim_const(n->m, 1);
+    dims[d] = onnx_settle(n, nn_dim_broadcast(n->m, own, want), hints[d], "dimension of the expanded shape");
+    if (!dims[d]) return NN_FAIL;
+    /* the wanted size must itself broadcast to the result: 3 to 2 is no expansion */
+    NN_TRY(nn_b_check(n->b, "broadcast", want, dims[d], "dimension of the wanted shape"));
+  }
+  ONNX_GIVE(n, nn_b_broadcast(n->b, n->in[0], rank, dims));
+}
+
+/* ---- generated tensors --------------------------------------------------------------------------------- */
+
+/* A constant of one element as a scalar. */
+static nn_value *scalar_const(onnx_node *n, nn_tensor *t) {
+  int64_t count = 1;
+  for (int i = 0; i < t->rank; i++) count *= t->dims[i];
+  if (count == 1) return onnx_as_scalar(n, nn_b_const(n->b, t));
+  onnx_fail(n, "attribute 'value' has %lld elements, expected 1", (long long)count);
+  return NULL;
+}
+
+nn_status onnx_ConstantOfShape(onnx_node *n) {
+  NN_TRY(onnx_need(n, 1, 1, 1));
+  const nn_dim *dims;
+  int rank;
+  NN_TRY(onnx_dims(n, 0, 0, true, &dims, &rank));
+  if (rank > NN_MAX_RANK) return onnx_fail(n, "the result has rank %d, at most %d is possible", rank, NN_MAX_RANK);
+  nn_tensor *t = onnx_tensor(n, "value");
+  if (onnx_failed(n)) return NN_FAIL;
+  ONNX_GIVE(n, nn_b_broadcast(n->b, t ? scalar_const(n, t) : nn_b_scalar(n->b, NN_F32, 0), rank, dims));
+}
+
+static nn_tensor *tensor_of(onnx_node *n, nn_dtype dtype, int rank, int count) {
+  int64_t dim = count;
+  return nn_tensor_new(n->m, nn_type_static(n->m, dtype, rank, &dim));
+}
+
+/* Constant's attributes but for `value`: the kind of the attribute is the type of the tensor. */
+static nn_tensor *constant_of_numbers(onnx_node *n) {
+  int count = 1;
+  bool one_int = onnx_has(n, "value_int"), one_float = onnx_has(n, "value_float");
+  if (one_int || onnx_has(n, "value_ints")) {
+    int64_t single = onnx_int(n, "value_int", 0);
+    const int64_t *values = one_int ? &single : onnx_ints(n, "value_ints", &count);
+    nn_tensor *t = values ? tensor_of(n, NN_I64, one_int ? 0 : 1, count) : NULL;
+    for (int i = 0; t && i < count; i++) nn_store_i64(NN_I64, t->owned, (size_t)i, values[i]);
+    return t;
+  }
+  if (!one_float && !onnx_has(n, "value_floats")) return NULL;
+  double single = onnx_float(n, "value_float", 0);
+  const double *values = one_float ? &single : onnx_floats(n, "value_floats", &count);
+  nn_tensor *t = values ? tensor_of(n, NN_F32, one_float ? 0 : 1, count) : NULL;
+  for (int i = 0; t && i < count; i++) nn_store_f64(NN_F32, t->owned, (size_t)i, values[i]);
+  return t;
+}
+
+nn_status onnx_Constant(onnx_node *n) {
+  NN_TRY(onnx_need(n, 0, 0, 1));
+  if (onnx_has(n, "value_string") || onnx_has(n, "value_strings")) return onnx_unsupported(n, "a constant of strings");
+  nn_tensor *t = onnx_has(n, "value") ? onnx_tensor(n, "value") : onnx_has(n, "sparse_value") ? onnx_tensor(n, "sparse_value")
+                                                                                                : constant_of_numbers(n);
+  if (!t && !onnx_failed(n)) return onnx_fail(n, "none of the attributes value, sparse_value, value_int .. is there");
+  ONNX_GIVE(n, onnx_wants(n, 0) ? onnx_named_const(n, 0, t) : nn_b_const(n->b, t));
+}
+
+/* ---- Range --------------------------------------------------------------------------------------------- */
+
+/* max(ceil((limit - start) / delta), 0) of integers. */
+static nn_status count_ints(onnx_node *n, nn_dim *count) {
+  nn_module *m = n->m;
+  const nn_dim *start, *limit, *delta;
+  int k;
+  NN_TRY(onnx_dims(n, 0, LEAST, false, &start, &k));
+  NN_TRY(onnx_dims(n, 1, LEAST, false, &limit, &k));
+  NN_TRY(onnx_dims(n, 2, LEAST, false, &delta, &k));
+  if (nn_dim_is(delta[0], 0)) return onnx_fail(n, "delta is 0");
+  nn_dim raw = nn_dim_ceildiv(m, nn_dim_sub(m, limit[0], start[0]), delta[0]);
+  *count = onnx_settle(n, nn_dim_max(m, raw, nn_dim_const(m, 0)), onnx_hints(n, 0, 1)[0], "number of elements of the range");
+  return *count ? NN_OK : NN_FAIL;
+}
+
+/* The same of floats: computed at once when known, else while running. */
+static nn_status count_floats(onnx_node *n, nn_dim *count) {
+  const double *start, *limit, *delta;
+  int k;
+  if (onnx_is_const(n, 0) && onnx_is_const(n, 1) && onnx_is_const(n, 2)) {
+    NN_TRY(onnx_const_floats(n, 0, &start, &k));
+    NN_TRY(onnx_const_floats(n, 1, &limit, &k));
+    NN_TRY(onnx_const_floats(n, 2, &delta, &k));
+    double number = ceil((*limit - *start) / *delta);
+    if (!(fabs(number) < 0x1p40)) return onnx_fail(n, "a range from %g to %g by %g", *start, *limit, *delta);
+    *count = nn_dim_const(n->m, number < 0 ? 0 : (int64_t)number);
+    return NN_OK;
+  }
+  nn_value *v[3];
+  for (int i = 0; i < 3; i++) v[i] = nn_b_cast(n->b, onnx_as_scalar(n, n->in[i]), NN_F64);
+  nn_value *steps = nn_b_binary(n->b, NN_OP_DIV, nn_b_binary(n->b, NN_OP_SUB, v[1], v[0]), v[2]);
+  nn_value *number = nn_b_scalar_op(n->b, NN_OP_MAX, nn_b_unary(n->b, NN_OP_CEIL, steps), 0);
+  const nn_dim *dims;
+  NN_TRY(nn_b_elems(n->b, nn_b_cast(n->b, number, NN_I64), 0, onnx_hints(n, 0, 1), &dims, &k));
+  *count = dims[0];
+  return NN_OK;
+}
+
+nn_status onnx_Range(onnx_node *n) {
+  NN_TRY(onnx_need(n, 3, 3, 1));
+  NN_TRY(onnx_same_dtype(n, 0, 2));
+  nn_dtype t = n->in[0]->type.dtype;
+  nn_dim count;
+  for (int i = 0; i < 3; i++) {
+    NN_TRY(onnx_need_kind(n, i, ONNX_NUMBER));
+    NN_TRY(onnx_need_rank(n, i, 0, 1));
+    if (!nn_dim_is(nn_type_count(n->m, n->in[i]->type), 1)) return onnx_fail(n, "input %d has more than one element", i);
+  }
+  NN_TRY(nn_dtype_is_float(t) ? count_floats(n, &count) : count_ints(n, &count));
+  nn_value *steps = nn_b_binary(n->b, NN_OP_MUL, nn_b_iota(n->b, t, 1, &count, 0), onnx_as_scalar(n, n->in[2]));
+  ONNX_GIVE(n, nn_b_binary(n->b, NN_OP_ADD, steps, onnx_as_scalar(n, n->in[0])));
+}
+
+nn_status onnx_EyeLike(onnx_node *n) {
+  NN_TRY(onnx_need(n, 1, 1, 1));
+  NN_TRY(onnx_need_rank(n, 0, 2, 2));
+  nn_type x = n->in[0]->type;
+  nn_dtype t = x.dtype;
+  if (onnx_has(n, "dtype") && !nn_dtype_from_onnx((int)onnx_int(n, "dtype", 0), &t)) return onnx_fail(n, "attribute 'dtype' is no element type");
+  nn_value *row = nn_b_iota(n->b, NN_I64, 2, x.dims, 0), *column = nn_b_iota(n->b, NN_I64, 2, x.dims, 1);
+  nn_value *diagonal = nn_b_scalar_op(n->b, NN_OP_ADD, row, (double)onnx_int(n, "k", 0));
+  ONNX_GIVE(n, nn_b_cast(n->b, nn_b_binary(n->b, NN_OP_EQ, diagonal, column), t));
+}

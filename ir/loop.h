@@ -210,6 +210,7 @@ typedef struct nn_step {
   const char *check;    /* CHECK: kind eq, le, broadcast */
   nn_dim found, expected;
   const char *what;     /* CHECK: for the message */
+  const int *in_place;  /* CALL: for each arg -1, or (of a result) the arg whose place it may take over, since each element is read before it is written */
 } nn_step;
 
 typedef struct nn_program {

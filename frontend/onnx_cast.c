@@ -56,10 +56,8 @@ static nn_value *cast_to_exponent(onnx_node *n, nn_value *x, const char *mode, b
   return bitcast(n, nn_b_cast(b, exponent, NN_U8), NN_F8E8M0);
 }
 
-static nn_value *cast_with_attributes(onnx_node *n, nn_value *x, nn_dtype to) {
-  if (x->type.dtype == to) return x;
-  bool saturate = onnx_int(n, "saturate", 1) != 0;
-  if (to == NN_F8E8M0) return cast_to_exponent(n, x, onnx_str(n, "round_mode", "up"), saturate);
+nn_value *onnx_cast_saturate(onnx_node *n, nn_value *x, nn_dtype to, bool saturate) {
+  if (!x || x->type.dtype == to) return x;
   nn_op *op = nn_b_begin(n->b, NN_OP_CAST, &x, 1, -1);
   if (!op) return NULL;
   nn_set_int(op, "to", to);
@@ -74,7 +72,9 @@ static nn_status give_cast(onnx_node *n, nn_dtype to) {
   const char *mode = onnx_str(n, "round_mode", "up");
   if (strcmp(mode, "up") && strcmp(mode, "down") && strcmp(mode, "nearest"))
     return onnx_fail(n, "attribute round_mode is '%s', expected up, down or nearest", mode);
-  return onnx_give(n, 0, cast_with_attributes(n, x, to));
+  bool saturate = onnx_int(n, "saturate", 1) != 0;
+  if (to == NN_F8E8M0 && x->type.dtype != to) return onnx_give(n, 0, cast_to_exponent(n, x, mode, saturate));
+  return onnx_give(n, 0, onnx_cast_saturate(n, x, to, saturate));
 }
 
 nn_status onnx_Cast(onnx_node *n) {

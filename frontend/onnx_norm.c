@@ -45,7 +45,7 @@ nn_status onnx_Hardmax(onnx_node *n) { return give_softmax(n, make_hardmax); }
 /* ---- statistics of one sample: Layer, Group, Instance, RMS ------------------------------------ */
 
 /* (x - mean) * inverse deviation over dims axis.., and the two, for results[0..2]. */
-static nn_status normalize(onnx_node *n, nn_value *x, int axis, double epsilon, nn_value **results) {
+nn_status onnx_normalize(onnx_node *n, nn_value *x, int axis, double epsilon, nn_value **results) {
   nn_op *op = nn_b_begin(n->b, NN_OP_NORMALIZE, &x, 1, -1);
   if (!op) return NN_FAIL;
   nn_set_int(op, "axis", axis);
@@ -82,7 +82,7 @@ nn_status onnx_LayerNormalization(onnx_node *n) {
   nn_dtype stash;
   NN_TRY(onnx_axis(n, onnx_int(n, "axis", -1), x->type.rank, &axis));
   NN_TRY(read_stash_type(n, &stash));
-  NN_TRY(normalize(n, onnx_wide(n, x), axis, onnx_float(n, "epsilon", 1e-5), results));
+  NN_TRY(onnx_normalize(n, onnx_wide(n, x), axis, onnx_float(n, "epsilon", 1e-5), results));
   for (int i = 1; i < 3; i++)
     if (onnx_wants(n, i)) NN_TRY(onnx_give(n, i, nn_b_cast(n->b, results[i], stash)));
   ONNX_GIVE(n, scale_and_shift(n, results[0], n->in[1], n->nin > 2 ? n->in[2] : NULL, x->type.dtype));
@@ -108,7 +108,7 @@ nn_status onnx_InstanceNormalization(onnx_node *n) {
   NN_TRY(onnx_need_rank(n, 0, 3, -1));
   NN_TRY(onnx_need_size(n, 1, x->type.dims[1]));
   NN_TRY(onnx_need_size(n, 2, x->type.dims[1]));
-  NN_TRY(normalize(n, onnx_wide(n, x), 2, onnx_float(n, "epsilon", 1e-5), results));
+  NN_TRY(onnx_normalize(n, onnx_wide(n, x), 2, onnx_float(n, "epsilon", 1e-5), results));
   nn_value *scale = onnx_as_channel(n, n->in[1], x->type.rank, 1);
   ONNX_GIVE(n, scale_and_shift(n, results[0], scale, onnx_as_channel(n, n->in[2], x->type.rank, 1), x->type.dtype));
 }
@@ -138,7 +138,7 @@ nn_status onnx_GroupNormalization(onnx_node *n) {
   nn_dim nparams = by_group ? nn_dim_const(n->m, groups) : t.dims[1];
   NN_TRY(onnx_need_size(n, 1, nparams));
   NN_TRY(onnx_need_size(n, 2, nparams));
-  NN_TRY(normalize(n, onnx_wide(n, grouped), 2, onnx_float(n, "epsilon", 1e-5), results));
+  NN_TRY(onnx_normalize(n, onnx_wide(n, grouped), 2, onnx_float(n, "epsilon", 1e-5), results));
   nn_value *y = by_group ? results[0] : nn_b_reshape(n->b, results[0], t.rank, t.dims);
   int rank = by_group ? 3 : t.rank;
   y = scale_and_shift(n, y, onnx_as_channel(n, n->in[1], rank, 1), onnx_as_channel(n, n->in[2], rank, 1), t.dtype);

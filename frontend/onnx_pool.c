@@ -92,8 +92,7 @@ static nn_status check_pool(onnx_node *n, int nout, unsigned kinds, int *nsp) {
   return NN_OK;
 }
 
-/* A pool op over x with the node's window attributes, not yet inferred. */
-static nn_status begin_pool(onnx_node *n, nn_opcode code, nn_value *x, int nsp, nn_op **op) {
+nn_status onnx_pool_begin(onnx_node *n, nn_opcode code, nn_value *x, int nsp, nn_op **op) {
   int64_t kernel[MAX_SPATIAL], strides[MAX_SPATIAL], dilations[MAX_SPATIAL];
   nn_dim pads[2 * MAX_SPATIAL];
   NN_TRY(onnx_window(n, n->in[0]->type, nsp, NULL, kernel, strides, dilations, pads));
@@ -112,7 +111,7 @@ nn_status onnx_MaxPool(onnx_node *n) {
   nn_op *op;
   nn_value *results[2];
   NN_TRY(check_pool(n, 2, ONNX_NUMBER, &nsp));
-  NN_TRY(begin_pool(n, NN_OP_MAX_POOL, n->in[0], nsp, &op));
+  NN_TRY(onnx_pool_begin(n, NN_OP_MAX_POOL, n->in[0], nsp, &op));
   nn_set_int(op, "storage_order", onnx_int(n, "storage_order", 0) != 0);
   NN_TRY(nn_b_end_all(n->b, op, results));
   if (onnx_wants(n, 1)) NN_TRY(onnx_give(n, 1, results[1]));
@@ -123,7 +122,7 @@ nn_status onnx_AveragePool(onnx_node *n) {
   int nsp;
   nn_op *op;
   NN_TRY(check_pool(n, 1, ONNX_FLOAT, &nsp));
-  NN_TRY(begin_pool(n, NN_OP_AVG_POOL, n->in[0], nsp, &op));
+  NN_TRY(onnx_pool_begin(n, NN_OP_AVG_POOL, n->in[0], nsp, &op));
   nn_set_int(op, "count_include_pad", onnx_int(n, "count_include_pad", 0) != 0);
   ONNX_GIVE(n, nn_b_end(n->b, op));
 }
@@ -153,7 +152,7 @@ nn_status onnx_LpPool(onnx_node *n) {
   double p;
   NN_TRY(check_pool(n, 1, ONNX_FLOAT, &nsp));
   NN_TRY(read_p(n, &p));
-  NN_TRY(begin_pool(n, NN_OP_AVG_POOL, raise(n, onnx_wide(n, n->in[0]), p), nsp, &op));
+  NN_TRY(onnx_pool_begin(n, NN_OP_AVG_POOL, raise(n, onnx_wide(n, n->in[0]), p), nsp, &op));
   nn_set_int(op, "sum", 1);
   ONNX_GIVE(n, nn_b_cast(n->b, take_root(n, nn_b_end(n->b, op), p), n->in[0]->type.dtype));
 }

@@ -1,86 +1,7 @@
-/* ONNX pools, and the window attributes that they share with convolutions. */
+/* ONNX pools and MaxUnpool. */
 #include "frontend/onnx.h"
 
-#include <string.h>
-
 enum { MAX_SPATIAL = 3 };
-
-/* ---- onnx_window ------------------------------------------------------------------------------ */
-
-/* nsp values of at least 1 from an attribute, or ones. */
-static nn_status read_positive(onnx_node *n, const char *name, int nsp, int64_t *values) {
-  int count = 0;
-  const int64_t *given = onnx_ints(n, name, &count);
-  for (int i = 0; i < nsp; i++) values[i] = 1;
-  if (count == 0) return NN_OK;
-  if (count != nsp) return onnx_fail(n, "attribute %s has %d values, expected %d", name, count, nsp);
-  for (int i = 0; i < nsp; i++) {
-    if (given[i] < 1 || given[i] > INT32_MAX)
-      return onnx_fail(n, "attribute %s holds %lld, expected 1 to %d", name, (long long)given[i], INT32_MAX);
-    values[i] = given[i];
-  }
-  return NN_OK;
-}
-
-static nn_status read_kernel(onnx_node *n, int nsp, const nn_dim *from, int64_t *kernel) {
-  int count = 0;
-  onnx_ints(n, "kernel_shape", &count);
-  if (count == 0 && !from) return onnx_fail(n, "attribute kernel_shape is missing");
-  if (count) NN_TRY(read_positive(n, "kernel_shape", nsp, kernel));
-  for (int i = 0; from && i < nsp; i++) {
-    int64_t size = nn_dim_value(from[i]);
-    if (size < 1) return onnx_fail(n, "kernel dimension %d is %lld, expected at least 1", i, (long long)size);
-    if (count && kernel[i] != size)
-      return onnx_fail(n, "attribute kernel_shape holds %lld, expected %lld, the size of the weight", (long long)kernel[i], (long long)size);
-    kernel[i] = size;
-  }
-  return NN_OK;
-}
-
-static nn_status read_pads(onnx_node *n, int nsp, nn_dim *pads) {
-  int count = 0;
-  const int64_t *given = onnx_ints(n, "pads", &count);
-  if (count != 0 && count != 2 * nsp) return onnx_fail(n, "attribute pads has %d values, expected %d", count, 2 * nsp);
-  for (int i = 0; i < 2 * nsp; i++) {
-    int64_t pad = count ? given[i] : 0;
-    if (pad < 0 || pad > INT32_MAX) return onnx_fail(n, "attribute pads holds %lld, expected 0 or more", (long long)pad);
-    pads[i] = nn_dim_const(n->m, pad);
-  }
-  return NN_OK;
-}
-
-/* SAME: as many windows as ceil(size / stride); the odd element at the end for UPPER, at the start for LOWER. */
-static void fill_same_pads(nn_module *m, nn_dim size, int64_t reach, int64_t stride, bool upper, nn_dim *before, nn_dim *after) {
-  nn_dim one = nn_dim_const(m, 1), s = nn_dim_const(m, stride);
-  nn_dim covered = nn_dim_mul(m, nn_dim_sub(m, nn_dim_ceildiv(m, size, s), one), s);
-  nn_dim total = nn_dim_sub(m, nn_dim_add(m, covered, nn_dim_const(m, reach)), size);
-  total = nn_dim_max(m, total, nn_dim_const(m, 0));
-  nn_dim small = nn_dim_floordiv(m, total, nn_dim_const(m, 2)), large = nn_dim_sub(m, total, small);
-  *before = upper ? small : large;
-  *after = upper ? large : small;
-}
-
-nn_status onnx_window(onnx_node *n, nn_type x, int nsp, const nn_dim *kernel_from, int64_t *kernel, int64_t *strides, int64_t *dilations, nn_dim *pads) {
-  NN_TRY(read_kernel(n, nsp, kernel_from, kernel));
-  NN_TRY(read_positive(n, "strides", nsp, strides));
-  NN_TRY(read_positive(n, "dilations", nsp, dilations));
-  for (int i = 0; i < nsp; i++)
-    if (kernel[i] > INT32_MAX || (kernel[i] - 1) > INT32_MAX / dilations[i])
-      return onnx_fail(n, "kernel size %lld with dilation %lld is too large", (long long)kernel[i], (long long)dilations[i]);
-  const char *auto_pad = onnx_str(n, "auto_pad", "NOTSET");
-  if (!strcmp(auto_pad, "NOTSET") || !*auto_pad) return read_pads(n, nsp, pads);
-  bool upper = !strcmp(auto_pad, "SAME_UPPER");
-  if (!upper && strcmp(auto_pad, "SAME_LOWER") && strcmp(auto_pad, "VALID"))
-    return onnx_fail(n, "attribute auto_pad is '%s', expected NOTSET, SAME_UPPER, SAME_LOWER or VALID", auto_pad);
-  for (int i = 0; i < nsp; i++) {
-    pads[i] = pads[nsp + i] = nn_dim_const(n->m, 0);
-    if (strcmp(auto_pad, "VALID"))
-      fill_same_pads(n->m, x.dims[i + x.rank - nsp], (kernel[i] - 1) * dilations[i] + 1, strides[i], upper, &pads[i], &pads[nsp + i]);
-  }
-  return NN_OK;
-}
-
-/* ---- pools ------------------------------------------------------------------------------------ */
 
 static nn_status check_pool(onnx_node *n, int nout, unsigned kinds, int *nsp) {
   NN_TRY(onnx_need(n, 1, 1, nout));
@@ -197,11 +118,9 @@ nn_status onnx_GlobalLpPool(onnx_node *n) {
 static nn_status find_pooled_shape(onnx_node *n, int nsp, nn_dim *dims) {
   nn_module *m = n->m;
   nn_type x = n->in[0]->type;
-  int64_t kernel[MAX_SPATIAL], strides[MAX_SPATIAL];
+  int64_t kernel[MAX_SPATIAL], strides[MAX_SPATIAL], dilations[MAX_SPATIAL];
   nn_dim pads[2 * MAX_SPATIAL];
-  NN_TRY(read_kernel(n, nsp, NULL, kernel));
-  NN_TRY(read_positive(n, "strides", nsp, strides));
-  NN_TRY(read_pads(n, nsp, pads));
+  NN_TRY(onnx_window(n, x, nsp, NULL, kernel, strides, dilations, pads));
   dims[0] = x.dims[0];
   dims[1] = x.dims[1];
   for (int i = 0; i < nsp; i++) {

@@ -48,10 +48,31 @@ bool nn_opcode_find(const char *text, size_t length, nn_opcode *out) {
 
 /* ---- attributes ----------------------------------------------------------------------------------- */
 
+/* "-0.75", "1e-05": the defaults in ops.def, whatever the host program's locale makes of a point. Exact,
+   because digits below 2^53 and a power of ten up to 10^22 are exact doubles, and one operation rounds. */
+static double parse_default(const char *text) {
+  bool is_negative = *text == '-', has_point = false;
+  double digits = 0, power = 1;
+  int exponent = 0;
+  for (text += is_negative; *text && *text != 'e'; text++) {
+    if (*text == '.') {
+      has_point = true;
+      continue;
+    }
+    digits = digits * 10 + (*text - '0');
+    exponent -= has_point;
+  }
+  if (*text == 'e') exponent += (int)strtol(text + 1, NULL, 10);
+  assert(digits < 9007199254740992.0 && exponent >= -22 && exponent <= 22);
+  for (int i = exponent < 0 ? -exponent : exponent; i > 0; i--) power *= 10;
+  double value = exponent < 0 ? digits / power : digits * power;
+  return is_negative ? -value : value;
+}
+
 static nn_attr default_of(const nn_attr_info *info) {
   nn_attr attr = {.kind = info->kind};
   if (info->kind == NN_ATTR_INT) attr.i = strtoll(info->fallback, NULL, 10);
-  if (info->kind == NN_ATTR_FLOAT) attr.f = strtod(info->fallback, NULL);
+  if (info->kind == NN_ATTR_FLOAT) attr.f = parse_default(info->fallback);
   if (info->kind == NN_ATTR_STR) attr.s = info->fallback;
   return attr;
 }

@@ -126,11 +126,12 @@ static nn_dim mod_by_positive(nn_module *m, nn_dim a, int64_t k) {
   if (s.rest->overflow) return nn_dim_overflow(m);
   nn_dim numerator = nn_dim_add(m, s.rest, constant(m, s.r));
   if (quotient_is_known(numerator, k, &quotient)) return nn_dim_sub(m, numerator, scale(m, constant(m, quotient), k));
-  const nn_atom *inner = single_atom(s.rest, NN_ATOM_MOD);
+  nn_dim rest = reduce_coefficients(m, s.rest, k);
+  if (rest != s.rest) return mod_by_positive(m, nn_dim_add(m, rest, constant(m, s.r)), k);
+  const nn_atom *inner = single_atom(rest, NN_ATOM_MOD);
   if (inner && nn_dim_is_const(inner->b, &c) && c > 0 && c % k == 0)
     return nn_dim_mod(m, nn_dim_add(m, inner->a, constant(m, s.r)), constant(m, k));
   /* (g*y + r0) mod (g*k') = g*(y mod k') + r0 for 0 <= r0 < g */
-  nn_dim rest = reduce_coefficients(m, s.rest, k);
   int64_t g = common_divisor(rest, k);
   numerator = nn_dim_add(m, divide_coefficients(m, rest, g), constant(m, s.r / g));
   nn_dim inside = g > 1 ? nn_dim_mod(m, numerator, constant(m, k / g))
@@ -175,6 +176,7 @@ nn_dim nn_dim_floordiv(nn_module *m, nn_dim a, nn_dim b) {
   take_multiples(m, a, b, &whole, &rest);
   if (whole->overflow || rest->overflow) return nn_dim_overflow(m);
   if (is_proper_remainder(m, rest, b)) return whole;
+  if (is_proper_remainder(m, nn_dim_add(m, rest, b), b)) return nn_dim_sub(m, whole, constant(m, 1));
   return nn_dim_add(m, whole, nn_dim_atom(m, NN_ATOM_FLOORDIV, rest, b));
 }
 

@@ -217,6 +217,14 @@ nn_x *nn_task_loop(nn_lower *L, bool in_parallel, const char *name, nn_x *count)
    the target has masked memory, else one by one (lanes 1). body opens the vector loop. */
 typedef void nn_block_body(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data);
 void nn_block_loops(nn_lower *L, nn_x *count, int lanes, nn_block_body *body, void *data);
+/* The same over first..end for reductions: `vectors` blocks side by side, each with its own slot 0..vectors-1
+   (an unrolled variable), then the rest in slot 0. */
+typedef void nn_row_body(nn_lower *L, nn_x *i, nn_x *slot, int lanes, bool is_tail, void *data);
+void nn_row_loops(nn_lower *L, nn_x *first, nn_x *end, int lanes, int vectors, nn_row_body *body, void *data);
+nn_buf *nn_row_regs(nn_lower *L, nn_x *start, int vectors, int lanes);                 /* slots, all `start` */
+nn_x *nn_row_fold(nn_lower *L, nn_xop op, nn_buf *acc, int vectors, int lanes);         /* ADD MUL MAX MIN: to one number, in a tree */
+nn_x *nn_lowest(nn_lower *L, nn_dtype t);                                               /* -inf, or the least integer */
+nn_x *nn_highest(nn_lower *L, nn_dtype t);
 
 /* ---- program.c, plan.c --------------------------------------------------------------------------- */
 

@@ -7,7 +7,7 @@
    over the taps that do; vectors that touch the left or right border read under a guard. */
 #include "codegen/codegen.h"
 
-enum { UNROLLED_TAPS = 49 };
+enum { UNROLLED_TAPS = 49, UNROLLED_ROW = 16 };
 
 typedef struct direct {
   const nn_conv *c;
@@ -18,7 +18,8 @@ typedef struct direct {
   nn_buf *taps;                             /* weights of the channel in registers, or NULL */
   nn_buf *acc;
   int lanes;
-  bool guard_x, unroll;
+  bool few_taps;                            /* all of them may be copied out */
+  bool guard_x, unroll;                     /* of the code being emitted: border in the row; all taps of it apply */
   nn_x *count;                              /* length of a row */
   nn_x *x_lo, *x_hi;                        /* vectors in [x_lo, x_hi] are inside */
 } direct;
@@ -75,7 +76,8 @@ static void sum_taps(nn_lower *L, direct *t, int lanes, bool is_tail) {
   ks[0] = nn_loop_begin(k, NN_FOR, "c", zero, nn_dim_x(L, c->group_in));
   for (int d = 0; d < c->nd; d++) {
     bool is_last = d == c->nd - 1;
-    bool copied = c->static_kernel && c->kernel[d] > 0 && c->kernel[d] <= UNROLLED_TAPS && (t->unroll || is_last);
+    bool copied = c->static_kernel && c->kernel[d] > 0 &&
+                  (t->few_taps ? t->unroll || is_last : is_last && c->kernel[d] <= UNROLLED_ROW);
     if (copied) ks[1 + d] = nn_loop_range(k, NN_UNROLL, "tap", c->kernel[d]);
     else if (is_last || t->unroll) ks[1 + d] = nn_loop_begin(k, NN_FOR, "tap", zero, nn_dim_x(L, c->kernel_dim[d]));
     else ks[1 + d] = nn_loop_begin(k, NN_FOR, "tap", t->tap_lo[d], t->tap_hi[d]);
@@ -109,6 +111,11 @@ static void emit_block(nn_lower *L, nn_x *x0, int lanes, bool is_tail, void *dat
   nn_kernel *k = L->kernel;
   x0 = nn_let(k, x0);
   t->place[t->c->nd - 1] = x0;
+  t->guard_x = true;
+  if (is_tail) {
+    emit_vector(L, t, lanes, is_tail);
+    return;
+  }
   nn_x *inside = both(L, nn_x_binary(k, NN_X_LE, t->x_lo, x0), nn_x_binary(k, NN_X_LE, nn_xi_addc(k, x0, lanes), t->x_hi));
   nn_if_begin(k, inside);
   t->guard_x = false;
@@ -160,11 +167,11 @@ static void inner_range(nn_lower *L, direct *t) {
 static void load_taps(nn_lower *L, direct *t) {
   nn_kernel *k = L->kernel;
   const nn_conv *c = t->c;
-  int64_t taps = 1;
   t->taps = NULL;
-  if (!c->static_kernel || !nn_dim_is(c->group_in, 1)) return;
-  for (int d = 0; d < c->nd; d++) taps = taps > UNROLLED_TAPS ? taps : taps * c->kernel[d];
-  if (taps > UNROLLED_TAPS || taps == 0) return;
+  if (!t->few_taps || !nn_dim_is(c->group_in, 1)) return;
+  int64_t taps = 1;
+  for (int d = 0; d < c->nd; d++) taps *= c->kernel[d];
+  if (taps == 0) return;
   nn_buf *regs = nn_regs(L, c->acc, taps);
   nn_x *ks[1 + NN_SPATIAL] = {nn_x_int(k, 0)}, *at = nn_x_int(k, 0);
   for (int d = 0; d < c->nd; d++) {
@@ -201,6 +208,9 @@ void nn_conv_direct(nn_lower *L, const nn_conv *c) {
                                          (nn_dim_guess(c->batch, 1) * nn_dim_guess(c->y->type.dims[1], 1) + 1) + 1};
   for (int i = 0; i < 2; i++) if (cost < (1 << 28)) cost *= factors[i];
   for (int d = 0; d < c->nd; d++) if (cost < (1 << 28)) cost *= nn_dim_guess(c->kernel_dim[d], 3);
+  int64_t taps = 1;
+  for (int d = 0; d < c->nd && c->static_kernel; d++) taps = taps > UNROLLED_TAPS ? taps : taps * c->kernel[d];
+  t.few_taps = c->static_kernel && taps <= UNROLLED_TAPS;
   t.count = nn_dim_x(L, c->out[c->nd - 1]);
   if (nn_x_is_const(t.count, &width))
     while (t.lanes > 1 && t.lanes / 2 >= width) t.lanes /= 2;

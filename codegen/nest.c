@@ -1,9 +1,12 @@
 /* Small helpers of nests that write their own loops: lanes, tails, tasks, accumulator types. */
 #include "codegen/codegen.h"
 
+#include <math.h>
+
+/* Neighbouring 4-bit elements share a byte: lanes of such a kernel are scalar copies, tasks a serial loop. */
 nn_x *nn_lanes_begin(nn_lower *L, int lanes) {
   if (lanes <= 1) return nn_x_int(L->kernel, 0);
-  return nn_loop_range(L->kernel, NN_VECTOR, "l", lanes);
+  return nn_loop_range(L->kernel, nn_has_packed_output(L) ? NN_UNROLL : NN_VECTOR, "l", lanes);
 }
 
 void nn_lanes_end(nn_lower *L, int lanes) {
@@ -39,7 +42,7 @@ nn_x *nn_ceildiv_x(nn_lower *L, nn_x *a, int64_t b) {
 nn_x *nn_task_loop(nn_lower *L, bool in_parallel, const char *name, nn_x *count) {
   nn_kernel *k = L->kernel;
   int64_t n;
-  nn_loop_kind kind = in_parallel || (nn_x_is_const(count, &n) && n <= 1) ? NN_FOR : NN_PARALLEL;
+  nn_loop_kind kind = in_parallel || nn_has_packed_output(L) || (nn_x_is_const(count, &n) && n <= 1) ? NN_FOR : NN_PARALLEL;
   return nn_loop_begin(k, kind, name, nn_x_int(k, 0), count);
 }
 
@@ -70,4 +73,76 @@ void nn_block_loops(nn_lower *L, nn_x *count, int lanes, nn_block_body *body, vo
     nn_end(k);
   }
   if (lanes > 1 && (!is_static || nblocks * lanes < n)) emit_rest(L, done, count, lanes, body, data);
+}
+
+typedef struct row_rest { nn_x *first; nn_row_body *body; void *data; } row_rest;
+
+static void emit_row_rest(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
+  const row_rest *rest = data;
+  rest->body(L, nn_xi_add(L->kernel, rest->first, i), nn_x_int(L->kernel, 0), lanes, is_tail, rest->data);
+}
+
+void nn_row_loops(nn_lower *L, nn_x *first, nn_x *end, int lanes, int vectors, nn_row_body *body, void *data) {
+  nn_kernel *k = L->kernel;
+  row_rest rest = {first, body, data};
+  int wide = lanes * vectors;
+  nn_x *count = nn_xi_sub(k, end, first);
+  if (vectors > 1) {
+    nn_x *blocks = nn_let(k, nn_xi_floordiv(k, count, nn_x_int(k, wide)));
+    nn_x *b = nn_loop_begin(k, NN_FOR, "b", nn_x_int(k, 0), blocks);
+    nn_x *u = nn_loop_range(k, NN_UNROLL, "u", vectors);
+    nn_x *i = nn_xi_add(k, nn_xi_mulc(k, b, wide), nn_xi_mulc(k, u, lanes));
+    body(L, nn_xi_add(k, first, i), u, lanes, false, data);
+    nn_end(k);
+    nn_end(k);
+    rest.first = nn_let(k, nn_xi_add(k, first, nn_xi_mulc(k, blocks, wide)));
+    count = nn_xi_sub(k, end, rest.first);
+  }
+  nn_block_loops(L, nn_let(k, count), lanes, emit_row_rest, &rest);
+}
+
+nn_buf *nn_row_regs(nn_lower *L, nn_x *start, int vectors, int lanes) {
+  nn_kernel *k = L->kernel;
+  nn_buf *acc = nn_regs(L, start->dtype, (int64_t)vectors * lanes);
+  nn_x *u = nn_loop_range(k, NN_UNROLL, "u", vectors), *l = nn_lanes_begin(L, lanes);
+  nn_store(k, acc, nn_xi_add(k, nn_xi_mulc(k, u, lanes), l), start, NULL);
+  nn_lanes_end(L, lanes);
+  nn_end(k);
+  return acc;
+}
+
+static nn_xop lanes_op(nn_xop op) {
+  switch (op) {
+    case NN_X_MUL: return NN_X_LANES_PROD;
+    case NN_X_MAX: return NN_X_LANES_MAX;
+    case NN_X_MIN: return NN_X_LANES_MIN;
+    default: return NN_X_LANES_SUM;
+  }
+}
+
+nn_x *nn_row_fold(nn_lower *L, nn_xop op, nn_buf *acc, int vectors, int lanes) {
+  nn_kernel *k = L->kernel;
+  for (int half = vectors / 2; half > 0; half /= 2) {
+    nn_x *u = nn_loop_range(k, NN_UNROLL, "u", half), *l = nn_lanes_begin(L, lanes);
+    nn_x *low = nn_xi_add(k, nn_xi_mulc(k, u, lanes), l), *high = nn_xi_addc(k, low, (int64_t)half * lanes);
+    nn_store(k, acc, low, nn_x_binary(k, op, nn_x_load(k, acc, low, NULL), nn_x_load(k, acc, high, NULL)), NULL);
+    nn_lanes_end(L, lanes);
+    nn_end(k);
+  }
+  nn_x *zero = nn_x_int(k, 0);
+  return nn_let(k, lanes > 1 ? nn_x_lanes(k, lanes_op(op), acc, zero, lanes) : nn_x_load(k, acc, zero, NULL));
+}
+
+nn_x *nn_lowest(nn_lower *L, nn_dtype t) {
+  nn_kernel *k = L->kernel;
+  if (nn_dtype_is_float(t)) return nn_x_const(k, t, -INFINITY);
+  uint64_t high = UINT64_C(1) << (nn_dtype_bits(t) - 1);
+  return nn_x_iconst(k, t, nn_dtype_kind_of(t) == NN_KIND_INT ? (int64_t)high : 0);
+}
+
+nn_x *nn_highest(nn_lower *L, nn_dtype t) {
+  nn_kernel *k = L->kernel;
+  if (nn_dtype_is_float(t)) return nn_x_const(k, t, INFINITY);
+  uint64_t ones = ~UINT64_C(0) >> (64 - nn_dtype_bits(t));
+  return nn_x_iconst(k, t, (int64_t)(nn_dtype_kind_of(t) == NN_KIND_INT ? ones >> 1 : ones));
 }

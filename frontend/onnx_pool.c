@@ -16,7 +16,8 @@ static nn_status check_pool(onnx_node *n, int nout, unsigned kinds, int *nsp) {
 nn_status onnx_pool_begin(onnx_node *n, nn_opcode code, nn_value *x, int nsp, nn_op **op) {
   int64_t kernel[MAX_SPATIAL], strides[MAX_SPATIAL], dilations[MAX_SPATIAL];
   nn_dim pads[2 * MAX_SPATIAL];
-  NN_TRY(onnx_window(n, n->in[0]->type, nsp, NULL, kernel, strides, dilations, pads));
+  if (!x) return NN_FAIL;
+  NN_TRY(onnx_window(n, x->type, nsp, NULL, kernel, strides, dilations, pads));
   *op = nn_b_begin(n->b, code, &x, 1, -1);
   if (!*op) return NN_FAIL;
   nn_set_ints(*op, "kernel", kernel, nsp);

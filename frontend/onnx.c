@@ -66,6 +66,7 @@ static void import_inputs(onnx_import *I, onnx_scope *scope, const Onnx__GraphPr
     nn_map_put(seen, info->name, I);
     if (onnx_scope_defines(scope, info->name)) continue;
     nn_value *v = onnx_import_input(I, info);
+    if (v) onnx_pin_value(I, v);
     onnx_scope_put(I, scope, info->name, v ? ONNX_SLOT_VALUE : ONNX_SLOT_POISONED, v);
   }
   onnx_check_pins(I);

@@ -164,6 +164,9 @@ nn_status onnx_external_bytes(onnx_import *I, const Onnx__TensorProto *t, const 
 
 /* Makes the parameter of a graph input. NULL + diag. */
 nn_value *onnx_import_input(onnx_import *I, const Onnx__ValueInfoProto *info);
+/* "sr=16000" among the pinned dimensions, where sr is an input of one integer: its value is taken as known, and
+   checked when the model runs. */
+void onnx_pin_value(onnx_import *I, nn_value *input);
 void onnx_check_pins(onnx_import *I); /* reports pins that matched nothing */
 /* The declared shape as far as it is known and usable: rank (dims entries NULL where unknown) or -1. */
 int onnx_declared_dims(onnx_import *I, const Onnx__ValueInfoProto *info, const nn_dim **dims);

@@ -125,18 +125,23 @@ static nn_status get_axes(onnx_node *n, const int64_t **axes, int *count) {
   return onnx_failed(n) ? NN_FAIL : NN_OK;
 }
 
-/* Without axes every dimension of 1 goes. Of symbols only the declared rank tells that they stay. */
+/* Without axes every dimension of 1 goes. A symbol may turn out to be 1; the rank must not depend on that,
+   so symbols stay, unless the declared rank says otherwise. */
 static nn_status find_ones(onnx_node *n, nn_type x, int64_t *axes, int *count) {
   const nn_dim *dims;
-  int nopen = 0, declared = onnx_hint(n, 0, &dims);
+  int declared = onnx_hint(n, 0, &dims);
+  nn_dim open = NULL;
   *count = 0;
   for (int d = 0; d < x.rank; d++) {
-    nopen += !nn_dim_is_const(x.dims[d], NULL);
+    if (!nn_dim_is_const(x.dims[d], NULL)) open = x.dims[d];
     if (nn_dim_is(x.dims[d], 1)) axes[(*count)++] = d;
   }
-  if (!nopen || declared == x.rank - *count) return NN_OK;
-  return onnx_unsupported(n, "without axes it drops dimensions of 1, but whether %d of %s are 1 is known only while running", nopen,
-                          nn_type_text(n->m->arena, x));
+  if (!open) return NN_OK;
+  const char *text = nn_type_text(n->m->arena, x);
+  if (declared >= 0 && declared != x.rank - *count)
+    return onnx_unsupported(n, "without axes it drops the dimensions of %s that are 1, which is known only while running", text);
+  if (declared < 0) onnx_warn(n, "without axes it drops the dimensions of %s that are 1: %s stays, also when it is 1", text, nn_dim_text(n->m->arena, open));
+  return NN_OK;
 }
 
 nn_status onnx_Squeeze(onnx_node *n) {

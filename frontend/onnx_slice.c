@@ -101,18 +101,20 @@ static nn_status check_axes(onnx_node *n, const cuts *c, int rank) {
 }
 
 /* What is cut from axis d, when an entry's axis may be known only while running: entry by entry, "if it is
-   this axis, then its values, else what we had". */
-static void entry_for_axis(nn_module *m, const cuts *c, int d, int rank, nn_dim size, nn_dim *start, nn_dim *end, nn_dim *step) {
+   this axis, then its values, else what we had". Clamped values only are selected: those cannot overflow. */
+static void cut_by_entries(nn_module *m, const cuts *c, int d, nn_type x, nn_dim *start, nn_dim *step, nn_dim *count) {
   *start = nn_dim_const(m, 0);
-  *end = size;
   *step = nn_dim_const(m, 1);
+  *count = x.dims[d];
   for (int i = 0; i < c->count; i++) {
-    nn_dim axis = nn_dim_mod(m, c->axes[i], nn_dim_const(m, rank));
+    nn_dim axis = nn_dim_mod(m, c->axes[i], nn_dim_const(m, x.rank)), from, number;
     nn_dim is_here = nn_dim_is_eq(m, axis, nn_dim_const(m, d));
     if (nn_dim_is(is_here, 0)) continue;
-    *start = nn_dim_select(m, is_here, c->starts[i], *start);
-    *end = nn_dim_select(m, is_here, c->ends[i], *end);
-    *step = nn_dim_select(m, is_here, c->steps[i], *step);
+    cut_axis(m, x.dims[d], c->starts[i], c->ends[i], c->steps[i], &from, &number);
+    bool is_sure = nn_dim_is(is_here, 1);
+    *start = is_sure ? from : nn_dim_select(m, is_here, from, *start);
+    *step = is_sure ? c->steps[i] : nn_dim_select(m, is_here, c->steps[i], *step);
+    *count = is_sure ? number : nn_dim_select(m, is_here, number, *count);
   }
 }
 
@@ -121,18 +123,15 @@ nn_status onnx_Slice(onnx_node *n) {
   NN_TRY(onnx_need(n, n->since < 10 ? 1 : 3, n->since < 10 ? 1 : 5, 1));
   NN_TRY(n->since < 10 ? cuts_of_attributes(n, &c) : cuts_of_inputs(n, &c));
   nn_type x = n->in[0]->type;
-  nn_module *m = n->m;
   NN_TRY(check_axes(n, &c, x.rank));
   nn_dim starts[NN_MAX_RANK], steps[NN_MAX_RANK], dims[NN_MAX_RANK];
   const nn_dim *hints = onnx_hints(n, 0, x.rank);
   for (int d = 0; d < x.rank; d++) {
-    nn_dim start, end;
-    entry_for_axis(m, &c, d, x.rank, x.dims[d], &start, &end, &steps[d]);
-    cut_axis(m, x.dims[d], start, end, steps[d], &starts[d], &dims[d]);
+    cut_by_entries(n->m, &c, d, x, &starts[d], &steps[d], &dims[d]);
     dims[d] = onnx_settle(n, dims[d], hints[d], "dimension of the slice");
     if (!dims[d]) return NN_FAIL;
   }
-  if (nn_type_same_shape(x, nn_type_make(m, x.dtype, x.rank, dims)) && c.count == 0) ONNX_GIVE(n, n->in[0]);
+  if (nn_type_same_shape(x, nn_type_make(n->m, x.dtype, x.rank, dims)) && c.count == 0) ONNX_GIVE(n, n->in[0]);
   nn_op *op = nn_b_begin(n->b, NN_OP_SLICE, n->in, 1, -1);
   nn_set_dims(op, "starts", starts, x.rank);
   nn_set_dims(op, "steps", steps, x.rank);

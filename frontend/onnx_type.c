@@ -4,7 +4,8 @@
    A dimension of an input is unknown when it is missing, negative, or 0 (what several exporters write for
    "any"). It gets a symbol: of the name in dim_param, else NAME_d0. Symbols may be pinned by the caller
    (--dim N=4, --shape x=1,3). A dim_param such as "past + seq", of names that other inputs bind, is read as
-   the expression that it is. */
+   the expression that it is. An input of one integer may be pinned like a dimension (--dim sr=16000): then its
+   value is known while compiling, and checked when the model runs. */
 #include "frontend/onnx_import.h"
 
 #include <ctype.h>
@@ -240,6 +241,23 @@ nn_value *onnx_import_input(onnx_import *I, const Onnx__ValueInfoProto *info) {
       import_shape(I, info->name, info->type->tensor_type->shape, dims, &rank) != NN_OK)
     return NULL;
   return nn_graph_param(I->m->main, onnx_unique_name(I, "", info->name), nn_type_make(I->m, dtype, rank, dims));
+}
+
+void onnx_pin_value(onnx_import *I, nn_value *input) {
+  const char *pin = NULL;
+  const nn_dim *dims;
+  int64_t count, value;
+  int k;
+  if (nn_dtype_is_int(input->type.dtype) && input->type.rank <= 1 && nn_type_static_count(input->type, &count) && count == 1)
+    pin = find_pin(I->dim_pins, I->dim_pin_used, input->name);
+  if (!pin) return;
+  const char *rest = pin;
+  if (!parse_number(&rest, &value) || *rest) {
+    fail(I, "write a number, as in N=4", "input '%s' is pinned to '%s'", input->name, pin);
+    return;
+  }
+  nn_dim hint = nn_dim_const(I->m, value);
+  nn_b_elems(&I->builder, input, 0, &hint, &dims, &k);
 }
 
 /* ---- declarations of other values ---------------------------------------------------------------------- */

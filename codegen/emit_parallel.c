@@ -1,0 +1,159 @@
+/* Parallel loops. The body becomes a function of (captured values, task, worker), as the context's
+   parallel_for wants it; without one, or for a single task, a plain loop calls it with worker 0. Loops
+   inside another parallel loop run serially.
+
+   Two workers may fail at once, and which of them reports first is chance. So after a failure the loop is
+   run again in order by one worker: the error that the caller sees is the first in program order. */
+#include "codegen/llvm.h"
+
+typedef struct outlined {
+  nn_v fn;
+  LLVMTypeRef type;
+  nn_frame frame;      /* of the body, with what it captured */
+} outlined;
+
+static LLVMTypeRef task_type(nn_emod *e) {
+  LLVMTypeRef types[] = {e->ptr, e->i64, e->i32};
+  return LLVMFunctionType(e->none, types, 3, false);
+}
+
+static void emit_task(nn_emit *s, const nn_stmt *st, nn_v lo) {
+  nn_frame *f = s->frame;
+  f->entry = nn_emit_block(s, "entry");
+  LLVMBasicBlockRef body = nn_emit_block(s, "body");
+  LLVMPositionBuilderAtEnd(s->b, body);
+  f->arg = LLVMGetParam(f->fn, 0);
+  int64_t zero;
+  nn_v i = LLVMGetParam(f->fn, 1);
+  if (!nn_const_of(lo, &zero) || zero != 0) {
+    if (!LLVMIsConstant(lo)) { /* captured through the loop variable's own cell */
+      f->outer->cells[s->cell_vars + st->var->id] = lo;
+      lo = nn_emit_cell(s, s->cell_vars + st->var->id);
+    }
+    i = LLVMBuildAdd(s->b, lo, i, st->var->name);
+  }
+  f->cells[s->cell_vars + st->var->id] = i;
+  nn_emit_body(s, &st->body);
+  LLVMBuildRetVoid(s->b);
+  LLVMPositionBuilderAtEnd(s->b, f->entry);
+  LLVMBuildBr(s->b, body);
+}
+
+static void outline(nn_emit *s, const nn_stmt *st, nn_v lo, outlined *o) {
+  nn_emod *e = s->e;
+  LLVMBasicBlockRef here = LLVMGetInsertBlock(s->b);
+  o->type = task_type(e);
+  o->fn = LLVMAddFunction(e->m, nn_sprintf(s->arena, "%s_%s", s->k->name, st->var->name), o->type);
+  LLVMSetLinkage(o->fn, LLVMInternalLinkage);
+  o->frame = (nn_frame){.outer = s->frame, .fn = o->fn, .cells = NN_NEW_ARRAY(s->arena, nn_v, s->ncells)};
+  int serial = s->frame_serial, mark = nn_scope_open(s);
+  s->frame = &o->frame;
+  s->frame_serial = ++s->nframes;
+  s->in_parallel = true;
+  emit_task(s, st, lo);
+  s->in_parallel = false;
+  s->frame = o->frame.outer;
+  s->frame_serial = serial;
+  nn_scope_close(s, mark);
+  LLVMPositionBuilderAtEnd(s->b, here);
+}
+
+/* The captured values in an array of 8-byte slots on the stack. */
+static nn_v emit_captured(nn_emit *s, const nn_frame *f) {
+  nn_emod *e = s->e;
+  if (f->ncaptured == 0) return LLVMConstNull(e->ptr);
+  nn_v array = nn_emit_alloca(s, LLVMArrayType2(e->i64, (uint64_t)f->ncaptured), 8);
+  for (int i = 0; i < f->ncaptured; i++) {
+    nn_v index = LLVMConstInt(e->i32, (unsigned long long)i, false);
+    nn_v store = LLVMBuildStore(s->b, f->captured[i], LLVMBuildInBoundsGEP2(s->b, e->i64, array, &index, 1, ""));
+    LLVMSetAlignment(store, 8);
+  }
+  return array;
+}
+
+static void emit_serial_calls(nn_emit *s, const outlined *o, nn_v arg, nn_v trip) {
+  nn_emod *e = s->e;
+  LLVMBasicBlockRef before = LLVMGetInsertBlock(s->b), loop = nn_emit_block(s, "serial"), exit = nn_emit_block(s, "serialend");
+  nn_v zero = nn_const_i64(e, 0);
+  LLVMBuildCondBr(s->b, LLVMBuildICmp(s->b, LLVMIntSGT, trip, zero, ""), loop, exit);
+  LLVMPositionBuilderAtEnd(s->b, loop);
+  nn_v task = LLVMBuildPhi(s->b, e->i64, "task");
+  nn_v args[] = {arg, task, LLVMConstInt(e->i32, 0, false)};
+  LLVMBuildCall2(s->b, o->type, o->fn, args, 3, "");
+  nn_v next = LLVMBuildAdd(s->b, task, nn_const_i64(e, 1), "");
+  LLVMAddIncoming(task, &zero, &before, 1);
+  LLVMAddIncoming(task, &next, &loop, 1);
+  LLVMBuildCondBr(s->b, LLVMBuildICmp(s->b, LLVMIntSLT, next, trip, ""), loop, exit);
+  LLVMPositionBuilderAtEnd(s->b, exit);
+}
+
+static void emit_pool_call(nn_emit *s, const outlined *o, nn_v parallel_for, nn_v arg, nn_v trip) {
+  nn_emod *e = s->e;
+  LLVMTypeRef types[] = {e->ptr, e->i64, e->ptr, e->ptr};
+  nn_v args[] = {nn_emit_cell(s, NN_CELL_CTX), trip, o->fn, arg};
+  LLVMBuildCall2(s->b, LLVMFunctionType(e->none, types, 4, false), parallel_for, args, 4, "");
+}
+
+static nn_v load_error(nn_emit *s) {
+  return nn_emit_field(s->e, s->e->ctx_type, nn_emit_cell(s, NN_CELL_CTX), NN_CTX_ERROR, s->e->i32);
+}
+
+static void set_error(nn_emit *s, nn_v code) {
+  nn_emit_set_field(s->e, s->e->ctx_type, nn_emit_cell(s, NN_CELL_CTX), NN_CTX_ERROR, code);
+}
+
+/* After the pool: an error goes to the serial loop, which finds it again in order. */
+static nn_v emit_retry(nn_emit *s, LLVMBasicBlockRef serial, LLVMBasicBlockRef done) {
+  nn_v error = load_error(s);
+  LLVMBasicBlockRef again = nn_emit_block(s, "again");
+  nn_v failed = LLVMBuildICmp(s->b, LLVMIntNE, error, LLVMConstInt(s->e->i32, 0, false), "");
+  LLVMBuildCondBr(s->b, failed, again, done);
+  LLVMPositionBuilderAtEnd(s->b, again);
+  set_error(s, LLVMConstInt(s->e->i32, 0, false));
+  LLVMBuildBr(s->b, serial);
+  return error;
+}
+
+/* A kernel in place may have overwritten what made the loop fail: the error stands. */
+static void keep_error(nn_emit *s, nn_v earlier) {
+  nn_v now = load_error(s), none = LLVMBuildICmp(s->b, LLVMIntEQ, now, LLVMConstInt(s->e->i32, 0, false), "");
+  set_error(s, LLVMBuildSelect(s->b, none, earlier, now, ""));
+}
+
+static void leave_on_error(nn_emit *s) {
+  LLVMBasicBlockRef bad = nn_emit_block(s, "failed"), good = nn_emit_block(s, "ok");
+  LLVMBuildCondBr(s->b, LLVMBuildICmp(s->b, LLVMIntNE, load_error(s), LLVMConstInt(s->e->i32, 0, false), ""), bad, good);
+  LLVMPositionBuilderAtEnd(s->b, bad);
+  nn_emit_leave(s);
+  LLVMPositionBuilderAtEnd(s->b, good);
+}
+
+void nn_emit_parallel(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi) {
+  nn_emod *e = s->e;
+  outlined o;
+  outline(s, st, lo, &o);
+  nn_v trip = LLVMBuildSub(s->b, hi, lo, "tasks"), arg = emit_captured(s, &o.frame);
+  nn_v parallel_for = nn_emit_field(e, e->ctx_type, nn_emit_cell(s, NN_CELL_CTX), NN_CTX_PARALLEL_FOR, e->ptr);
+  LLVMBasicBlockRef before = LLVMGetInsertBlock(s->b), pool = nn_emit_block(s, "pool"), serial = nn_emit_block(s, "one"), done = nn_emit_block(s, "done");
+  nn_v has_pool = LLVMBuildICmp(s->b, LLVMIntNE, parallel_for, LLVMConstNull(e->ptr), "");
+  nn_v many = LLVMBuildICmp(s->b, LLVMIntSGT, trip, nn_const_i64(e, 1), "");
+  LLVMBuildCondBr(s->b, LLVMBuildAnd(s->b, has_pool, many, ""), pool, serial);
+  LLVMPositionBuilderAtEnd(s->b, pool);
+  emit_pool_call(s, &o, parallel_for, arg, trip);
+  nn_v error = NULL, none = LLVMConstInt(e->i32, 0, false);
+  if (s->k->can_fail) error = emit_retry(s, serial, done);
+  else LLVMBuildBr(s->b, done);
+  LLVMBasicBlockRef again = LLVMGetInsertBlock(s->b);
+  LLVMPositionBuilderAtEnd(s->b, serial);
+  nn_v earlier = NULL;
+  if (error) {
+    earlier = LLVMBuildPhi(s->b, e->i32, "earlier");
+    LLVMAddIncoming(earlier, &none, &before, 1);
+    LLVMAddIncoming(earlier, &error, &again, 1);
+  }
+  emit_serial_calls(s, &o, arg, trip);
+  if (error) keep_error(s, earlier);
+  LLVMBuildBr(s->b, done);
+  LLVMPositionBuilderAtEnd(s->b, done);
+  if (error) leave_on_error(s);
+}

@@ -1,0 +1,198 @@
+/* The emitter's own header: the one include of llvm-c, and what emit*.c, jit.c and object.c share.
+
+   nn_emod is one LLVM module; nn_emit is the emission of one kernel into it. Every value that a kernel's
+   code can name from outside an expression (context, buffers, symbols, variables) is a numbered cell of a
+   frame. The kernel's function is frame 0; the body of a parallel loop is a function of its own, frame 1,
+   which fetches an outer cell from the captured values when it first needs it. */
+#ifndef NN_LLVM_H
+#define NN_LLVM_H
+
+#include <llvm-c/Analysis.h>
+#include <llvm-c/Core.h>
+#include <llvm-c/IRReader.h>
+#include <llvm-c/Target.h>
+#include <llvm-c/TargetMachine.h>
+
+#include "codegen/codegen.h"
+
+typedef LLVMValueRef nn_v;
+
+/* ---- emit.c: modules --------------------------------------------------------------------------------- */
+
+typedef struct nn_emod {
+  const nn_target *target;
+  nn_diags *diags;
+  nn_arena *arena;             /* lives as long as the emission */
+  nn_map *functions;           /* nn_kernel -> LLVM function */
+  const char *prefix;          /* of internal names; NULL for single kernels */
+  int level;
+  LLVMContextRef c;
+  LLVMModuleRef m;
+  LLVMBuilderRef b;
+  LLVMTargetMachineRef tm;
+  LLVMTypeRef i1, i8, i16, i32, i64, size, f32, f64, ptr, none;
+  LLVMTypeRef ctx_type, tensor_type, io_type, model_type;
+  nn_v zeros;                  /* read in place of masked-off memory: NN_ZERO_BYTES zeros */
+  bool failed;                 /* an error went to diags */
+} nn_emod;
+
+enum { NN_ZERO_BYTES = 1024 };
+/* Fields of %nn_ctx, as in nncc_rt_ctx. */
+enum { NN_CTX_WORKSPACE, NN_CTX_WORKSPACE_BYTES, NN_CTX_WEIGHTS, NN_CTX_PARALLEL_FOR, NN_CTX_POOL, NN_CTX_NWORKERS, NN_CTX_ISA,
+       NN_CTX_ALLOCATE, NN_CTX_RELEASE, NN_CTX_USER, NN_CTX_ERROR, NN_CTX_ERROR_STEP, NN_CTX_ERROR_NODE, NN_CTX_ERROR_WHAT,
+       NN_CTX_FOUND, NN_CTX_EXPECTED };
+enum { NN_TENSOR_DATA, NN_TENSOR_DIMS, NN_TENSOR_DTYPE, NN_TENSOR_RANK };
+
+nn_status nn_emod_init(nn_emod *e, const nn_target *t, nn_diags *diags, int level);
+void nn_emod_free(nn_emod *e);
+/* Attributes of all functions, verification, optimisation. */
+nn_status nn_emod_finish(nn_emod *e);
+LLVMTargetMachineRef nn_target_machine(const nn_target *t, int level, nn_diags *diags); /* NULL + diag */
+nn_v nn_emod_function(nn_emod *e, const char *name);  /* of the prelude */
+nn_v nn_emod_text(nn_emod *e, const char *text);      /* an internal constant string */
+nn_v nn_emit_field(nn_emod *e, LLVMTypeRef type, nn_v base, int field, LLVMTypeRef field_type); /* loads it */
+void nn_emit_set_field(nn_emod *e, LLVMTypeRef type, nn_v base, int field, nn_v value);
+char *nn_prelude_text(nn_arena *arena, const nn_target *t, const char *layout); /* emit_prelude.c */
+
+/* ---- emit_kernel.c: kernels ---------------------------------------------------------------------------- */
+
+/* The kernel as i32 NAME(ctx, worker memory, worker size, params.., workspace temporaries.., symbols of
+   nn_kernel_symbols..); found or emitted. NULL after an error. */
+nn_v nn_emit_kernel(nn_emod *e, const nn_kernel *k);
+LLVMTypeRef nn_kernel_type(nn_emod *e, const nn_kernel *k);
+/* All symbols a kernel needs, those of its buffers' sizes too: module symbol indices in order. */
+const int *nn_kernel_symbols(nn_emod *e, const nn_kernel *k, int *count);
+int nn_kernel_nargs(const nn_kernel *k); /* params and workspace temporaries */
+
+/* ---- emit_dim.c: dimension expressions ------------------------------------------------------------------ */
+
+/* A set of symbol values in one function and the expressions already computed from them. */
+typedef struct nn_dims {
+  nn_emod *e;
+  nn_v *symbols;     /* by module symbol index; NULL: not bound */
+  nn_map *done;      /* nn_dim -> value */
+  nn_v overflow;     /* i1, or NULL: overflow is not looked for */
+} nn_dims;
+nn_dims nn_dims_new(nn_emod *e, int nsymbols);
+nn_v nn_emit_dim(nn_dims *d, nn_dim dim); /* i64, at the builder's position */
+
+/* ---- emission of one kernel ----------------------------------------------------------------------------- */
+
+/* Cells: context, this worker's memory, bytes of each worker's memory, then buffers, symbols, variables. */
+enum { NN_CELL_CTX, NN_CELL_WORKER, NN_CELL_WORKER_BYTES, NN_CELL_BUFS };
+
+typedef struct nn_frame {
+  struct nn_frame *outer;
+  nn_v fn;
+  LLVMBasicBlockRef entry;     /* where allocas and captured values go; ends in a branch set last */
+  nn_v *cells;
+  nn_v arg;                    /* frame 1: the captured values */
+  nn_v *captured;              /* frame 1: the outer values, in order */
+  int ncaptured, captured_cap;
+} nn_frame;
+
+typedef struct nn_memo { nn_v v; int frame, stamp; } nn_memo; /* stamp: 0 for pure values */
+typedef struct nn_undo { int index; nn_memo old; } nn_undo;
+typedef struct nn_linear { int stamp; bool known; int64_t stride; } nn_linear; /* holds for one statement */
+typedef struct nn_lane0 { nn_v v; bool known; int64_t stride; } nn_lane0; /* of a let variable of a vector loop */
+
+typedef struct nn_emit {
+  nn_emod *e;
+  LLVMBuilderRef b;
+  const nn_kernel *k;
+  nn_arena *arena;             /* freed when the kernel is done */
+  nn_frame *frame;
+  int frame_serial, nframes;   /* number of the current frame: memos of others do not count */
+  int cell_symbols, cell_vars, ncells;
+  const int *symbols;          /* module index of each symbol cell */
+  int nsymbols;
+  nn_memo *memo;               /* by node id; lane-0 values at nxs + id */
+  nn_undo *undo;
+  int nundo, undo_cap;
+  int stamp;                   /* of the statement at hand: loads are shared within one */
+  unsigned char *impure;       /* by node id: 0 unknown, 1 pure, 2 reads memory */
+  nn_linear *linear;           /* by node id */
+  nn_lane0 *lane0;             /* by var id */
+  const nn_var *vvar;          /* of the open vector loop, or NULL */
+  int lanes;
+  nn_v mask;                   /* of the vector loop: <lanes x i1>, or NULL */
+  bool in_parallel;
+} nn_emit;
+
+/* emit_kernel.c */
+nn_v nn_emit_cell(nn_emit *s, int cell);
+nn_v nn_emit_buffer(nn_emit *s, const nn_buf *buf);     /* its base address */
+nn_v nn_emit_alloca(nn_emit *s, LLVMTypeRef type, int align);
+LLVMBasicBlockRef nn_emit_block(nn_emit *s, const char *name); /* a new one in the current function */
+bool nn_emit_is_open(nn_emit *s);                        /* the current block has no terminator yet */
+
+/* emit_stmt.c */
+void nn_emit_body(nn_emit *s, const nn_block *block);
+/* Records the error and leaves the function where `when` (i1 or lanes; NULL: always) holds. */
+void nn_emit_fail(nn_emit *s, nn_v when, int code, nn_v found, nn_v expected);
+void nn_emit_leave(nn_emit *s);                          /* returns from the function at hand with the context's error */
+/* emit_parallel.c */
+void nn_emit_parallel(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi);
+
+/* emit_expr.c */
+nn_v nn_emit_x(nn_emit *s, const nn_x *x);               /* scalar, or vector in a vector loop */
+nn_v nn_emit_lane0(nn_emit *s, const nn_x *x);           /* the value in lane 0 of a linear expression */
+bool nn_emit_stride(nn_emit *s, const nn_x *x, int64_t *stride); /* linear in the vector variable? */
+int nn_scope_open(nn_emit *s);
+void nn_scope_close(nn_emit *s, int mark);
+
+/* emit_value.c: values, scalar or vector */
+LLVMTypeRef nn_reg_type(nn_emod *e, nn_dtype t);         /* of one value in a register */
+LLVMTypeRef nn_memory_type(nn_emod *e, nn_dtype t);      /* of one element in memory (sub-byte: i8) */
+bool nn_is_vector(nn_v v);
+int nn_lanes_of(nn_v v);                                 /* 1 for scalars */
+LLVMTypeRef nn_like(nn_emod *e, LLVMTypeRef scalar, nn_v shape); /* scalar, or a vector of as many lanes as shape */
+nn_v nn_splat(nn_emod *e, nn_v scalar, int lanes);
+void nn_unify(nn_emod *e, nn_v *a, nn_v *b);             /* splats the scalar one if the other is a vector */
+nn_v nn_const_int(nn_emod *e, nn_v like, int64_t value); /* constants shaped and typed as like */
+nn_v nn_const_float(nn_emod *e, nn_v like, double value);
+nn_v nn_const_bits(nn_emod *e, nn_v like, uint32_t bits); /* an i32 for each lane of like */
+nn_v nn_const_i64(nn_emod *e, int64_t value);
+nn_v nn_call(nn_emod *e, const char *intrinsic, LLVMTypeRef *overloads, int noverloads, nn_v *args, int nargs);
+nn_v nn_call1(nn_emod *e, const char *intrinsic, nn_v a);
+nn_v nn_call2(nn_emod *e, const char *intrinsic, nn_v a, nn_v b);
+nn_v nn_select(nn_emod *e, nn_v cond, nn_v yes, nn_v no);
+nn_v nn_any(nn_emod *e, nn_v mask);                      /* i1: any lane set */
+nn_v nn_and(nn_emod *e, nn_v a, nn_v b);                 /* masks; NULL is all true */
+nn_v nn_lane(nn_emod *e, nn_v v, int lane);              /* scalars come back as they are */
+bool nn_const_of(nn_v v, int64_t *value);
+bool nn_is_sub_byte(nn_dtype t);
+bool nn_is_small_float(nn_dtype t);                      /* held as f32, rounded after each operation */
+bool nn_is_signed(nn_dtype t);
+
+/* emit_mem.c */
+nn_v nn_emit_load(nn_emit *s, const nn_x *x);
+void nn_emit_store(nn_emit *s, const nn_stmt *st);
+nn_v nn_emit_lanes(nn_emit *s, const nn_x *x);
+
+/* emit_float.c */
+nn_v nn_emit_round_to(nn_emod *e, nn_dtype t, nn_v v);   /* an f32 value to the nearest of t, still f32 */
+nn_v nn_emit_unpack(nn_emod *e, nn_dtype t, nn_v bits);  /* storage bits (i16, i8) to f32 */
+nn_v nn_emit_pack(nn_emod *e, nn_dtype t, nn_v v);       /* f32 that t can represent to storage bits */
+nn_v nn_emit_float_op(nn_emod *e, nn_xop op, nn_dtype t, nn_v a, nn_v b, nn_v c);
+nn_v nn_emit_minmax(nn_emod *e, bool is_max, nn_v a, nn_v b, bool b_is_number);
+
+/* emit_cast.c */
+nn_v nn_emit_cast(nn_emod *e, nn_dtype to, nn_dtype from, nn_v v);
+nn_v nn_emit_bitcast(nn_emod *e, nn_dtype to, nn_dtype from, nn_v v);
+
+/* emit_int.c */
+nn_v nn_emit_int_op(nn_emod *e, const nn_x *x, nn_v a, nn_v b);
+nn_v nn_emit_bool_op(nn_emod *e, nn_xop op, nn_v a, nn_v b);
+nn_v nn_emit_wrap(nn_emod *e, nn_dtype t, nn_v v);       /* of types narrower than their register */
+nn_v nn_emit_floordiv64(nn_emod *e, nn_v a, nn_v b);     /* i64 scalars, any values */
+nn_v nn_emit_floormod64(nn_emod *e, nn_v a, nn_v b);
+
+/* ---- emit_program.c: whole models ------------------------------------------------------------------------ */
+
+/* Emits kernels, entry points and the descriptor. weights_symbol: base of the embedded weights or NULL.
+   absolute_weights: in the JIT each weight is read where it lies in this process. */
+typedef struct nn_emit_weights { bool absolute; bool embedded; uint64_t hash; } nn_emit_weights;
+nn_status nn_emit_program(nn_emod *e, const nn_program *p, const nn_emit_options *options, const nn_emit_weights *weights);
+
+#endif

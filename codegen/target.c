@@ -1,0 +1,290 @@
+/* The machine as data: from a triple and a CPU name to the few facts that schedules and the emitter ask
+   for. CPU names are rows of a table, because LLVM itself only prints a warning for a name it does not
+   know; the facts follow from the row's level. The host's level comes from its feature list. */
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/llvm.h"
+
+typedef enum arch { X86_64, AARCH64, THUMB, RISCV64, WASM32, ARCH_COUNT } arch;
+
+/* What every CPU of an architecture shares. */
+typedef struct arch_row {
+  const char *prefix;      /* of the triple's first part */
+  const char *alias;       /* accepted in place of a triple */
+  const char *triple;      /* what the alias means */
+  const char *baseline;    /* CPU when none is named */
+  const char *features;    /* always added */
+  int pointer_bits;
+  bool unaligned_ok;
+  int l1_bytes, l2_bytes, l3_bytes;
+} arch_row;
+
+static const arch_row arches[ARCH_COUNT] = {
+  [X86_64] = {"x86_64", "x86-64", "x86_64-unknown-linux-gnu", "x86-64", "", 64, true, 32 << 10, 512 << 10, 2 << 20},
+  [AARCH64] = {"aarch64", "arm64", "aarch64-unknown-linux-gnu", "generic", "", 64, true, 32 << 10, 512 << 10, 1 << 20},
+  [THUMB] = {"thumb", "cortex-m", "thumbv7em-none-eabihf", "cortex-m4", "", 32, false, 16 << 10, 64 << 10, 64 << 10},
+  [RISCV64] = {"riscv64", "riscv", "riscv64-unknown-linux-gnu", "generic-rv64", "+m,+a,+f,+d,+c", 64, false, 32 << 10, 256 << 10, 1 << 20},
+  [WASM32] = {"wasm32", "wasm", "wasm32-unknown-unknown", "generic", "+simd128", 32, true, 32 << 10, 256 << 10, 1 << 20},
+};
+
+/* CPU(arch, name, level). Levels: x86-64 has its v1 to v4; thumb: 1 single precision FPv4, 2 single precision
+   FPv5, 3 double precision FPv5; the others have one level. */
+#define CPUS(CPU)                                                                                             \
+  CPU(X86_64, "x86-64", 1) CPU(X86_64, "x86-64-v2", 2) CPU(X86_64, "x86-64-v3", 3) CPU(X86_64, "x86-64-v4", 4) \
+  CPU(X86_64, "core2", 1) CPU(X86_64, "penryn", 1) CPU(X86_64, "nehalem", 2) CPU(X86_64, "westmere", 2)       \
+  CPU(X86_64, "sandybridge", 2) CPU(X86_64, "ivybridge", 2) CPU(X86_64, "silvermont", 2)                      \
+  CPU(X86_64, "goldmont", 2) CPU(X86_64, "goldmont-plus", 2) CPU(X86_64, "tremont", 2)                        \
+  CPU(X86_64, "haswell", 3) CPU(X86_64, "broadwell", 3) CPU(X86_64, "skylake", 3) CPU(X86_64, "alderlake", 3) \
+  CPU(X86_64, "raptorlake", 3) CPU(X86_64, "meteorlake", 3) CPU(X86_64, "gracemont", 3)                       \
+  CPU(X86_64, "arrowlake", 3) CPU(X86_64, "lunarlake", 3) CPU(X86_64, "sierraforest", 3)                      \
+  CPU(X86_64, "skylake-avx512", 4) CPU(X86_64, "cascadelake", 4) CPU(X86_64, "cooperlake", 4)                 \
+  CPU(X86_64, "icelake-client", 4) CPU(X86_64, "icelake-server", 4) CPU(X86_64, "tigerlake", 4)               \
+  CPU(X86_64, "rocketlake", 4) CPU(X86_64, "sapphirerapids", 4) CPU(X86_64, "emeraldrapids", 4)               \
+  CPU(X86_64, "graniterapids", 4) CPU(X86_64, "btver2", 2) CPU(X86_64, "bdver4", 3)                           \
+  CPU(X86_64, "znver1", 3) CPU(X86_64, "znver2", 3) CPU(X86_64, "znver3", 3) CPU(X86_64, "znver4", 4)         \
+  CPU(X86_64, "znver5", 4)                                                                                    \
+  CPU(AARCH64, "generic", 1) CPU(AARCH64, "cortex-a53", 1) CPU(AARCH64, "cortex-a55", 1)                      \
+  CPU(AARCH64, "cortex-a57", 1) CPU(AARCH64, "cortex-a72", 1) CPU(AARCH64, "cortex-a73", 1)                   \
+  CPU(AARCH64, "cortex-a75", 1) CPU(AARCH64, "cortex-a76", 1) CPU(AARCH64, "cortex-a78", 1)                   \
+  CPU(AARCH64, "cortex-a510", 1) CPU(AARCH64, "cortex-a710", 1) CPU(AARCH64, "cortex-x1", 1)                  \
+  CPU(AARCH64, "cortex-x2", 1) CPU(AARCH64, "neoverse-n1", 1) CPU(AARCH64, "neoverse-n2", 1)                  \
+  CPU(AARCH64, "neoverse-v1", 1) CPU(AARCH64, "neoverse-v2", 1) CPU(AARCH64, "apple-a14", 1)                  \
+  CPU(AARCH64, "ampere1", 1) CPU(AARCH64, "a64fx", 1)                                                         \
+  CPU(THUMB, "cortex-m4", 1) CPU(THUMB, "cortex-m33", 2) CPU(THUMB, "cortex-m35p", 2)                         \
+  CPU(THUMB, "cortex-m7", 3) CPU(THUMB, "cortex-m55", 3) CPU(THUMB, "cortex-m85", 3)                          \
+  CPU(RISCV64, "generic-rv64", 1) CPU(RISCV64, "sifive-u54", 1) CPU(RISCV64, "sifive-u74", 1)                 \
+  CPU(RISCV64, "rocket-rv64", 1) CPU(RISCV64, "sifive-s76", 1)                                                \
+  CPU(WASM32, "generic", 1) CPU(WASM32, "bleeding-edge", 1)
+
+typedef struct cpu_row { arch arch; const char *name; int level; } cpu_row;
+static const cpu_row cpus[] = {
+#define CPU(arch, name, level) {arch, name, level},
+  CPUS(CPU)
+#undef CPU
+};
+enum { NCPUS = (int)(sizeof cpus / sizeof cpus[0]) };
+
+static char *copy_text(const char *text) {
+  size_t size = strlen(text) + 1;
+  char *copy = malloc(size);
+  if (copy) memcpy(copy, text, size);
+  return copy;
+}
+
+static void init_llvm(arch a) {
+  switch (a) {
+#define INIT(code, NAME)                 \
+  case code:                             \
+    LLVMInitialize##NAME##TargetInfo();  \
+    LLVMInitialize##NAME##Target();      \
+    LLVMInitialize##NAME##TargetMC();    \
+    LLVMInitialize##NAME##AsmPrinter();  \
+    LLVMInitialize##NAME##AsmParser();   \
+    break;
+    INIT(X86_64, X86)
+    INIT(AARCH64, AArch64)
+    INIT(THUMB, ARM)
+    INIT(RISCV64, RISCV)
+    INIT(WASM32, WebAssembly)
+#undef INIT
+    case ARCH_COUNT: break;
+  }
+}
+
+/* The architecture of a triple or alias; ARCH_COUNT if it is none of ours. */
+static arch find_arch(const char *triple, bool *is_alias) {
+  for (int a = 0; a < ARCH_COUNT; a++) {
+    *is_alias = strcmp(triple, arches[a].alias) == 0 || strcmp(triple, arches[a].prefix) == 0;
+    if (*is_alias) return (arch)a;
+    size_t n = strlen(arches[a].prefix);
+    if (strncmp(triple, arches[a].prefix, n) == 0) return (arch)a;
+  }
+  return ARCH_COUNT;
+}
+
+static const cpu_row *find_cpu(arch a, const char *name) {
+  if (a == X86_64 && strcmp(name, "x86-64-v1") == 0) name = "x86-64";
+  for (int i = 0; i < NCPUS; i++)
+    if ((a == ARCH_COUNT || cpus[i].arch == a) && strcmp(cpus[i].name, name) == 0) return &cpus[i];
+  return NULL;
+}
+
+static bool has_feature(const char *features, const char *name) {
+  size_t n = strlen(name);
+  for (const char *at = features; (at = strchr(at, '+')) != NULL; at++)
+    if (strncmp(at + 1, name, n) == 0 && (at[n + 1] == ',' || at[n + 1] == 0)) return true;
+  return false;
+}
+
+static bool has_features(const char *features, const char *const *names) {
+  for (; *names; names++)
+    if (!has_feature(features, *names)) return false;
+  return true;
+}
+
+static int level_of_features(arch a, const char *features) {
+  static const char *const v4[] = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", NULL};
+  static const char *const v3[] = {"avx2", "fma", "f16c", "bmi2", NULL};
+  static const char *const v2[] = {"sse4.1", "ssse3", "popcnt", NULL};
+  if (a != X86_64) return 1;
+  if (has_features(features, v3)) return has_features(features, v4) ? 4 : 3;
+  return has_features(features, v2) ? 2 : 1;
+}
+
+static void set_x86_facts(nn_target *t, int level) {
+  t->vector_bytes = level >= 4 ? 64 : level >= 3 ? 32 : 16;
+  t->vector_registers = level >= 4 ? 32 : 16;
+  t->has_fma = t->has_f16_convert = t->has_masked_memory = level >= 3;
+  t->has_round = level >= 2;
+  t->has_sqrt_f64 = true;
+}
+
+static void set_facts(nn_target *t, arch a, int level) {
+  const arch_row *row = &arches[a];
+  t->pointer_bits = row->pointer_bits;
+  t->unaligned_ok = row->unaligned_ok;
+  t->is_little_endian = true;
+  t->l1_bytes = row->l1_bytes;
+  t->l2_bytes = row->l2_bytes;
+  t->l3_bytes = row->l3_bytes;
+  t->has_fma = a != WASM32;
+  t->vector_bytes = a == AARCH64 || a == WASM32 ? 16 : 4;
+  t->vector_registers = a == AARCH64 || a == RISCV64 ? 32 : 16;
+  t->has_f16_convert = a == AARCH64 || a == THUMB;
+  t->has_round = a == AARCH64 || a == WASM32 || (a == THUMB && level >= 2);
+  t->has_sqrt_f64 = a != THUMB || level >= 3;
+  if (a == X86_64) set_x86_facts(t, level);
+}
+
+static long read_cache_number(int index, const char *what, char *text, size_t size) {
+  char path[128];
+  snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/%s", index, what);
+  FILE *file = fopen(path, "r");
+  if (!file) return -1;
+  bool ok = fgets(text, (int)size, file) != NULL;
+  fclose(file);
+  return ok ? strtol(text, NULL, 10) : -1;
+}
+
+/* CPUs in a list such as "0-3,8-11". */
+static int count_cpus(const char *list) {
+  int count = 0;
+  while (*list >= '0' && *list <= '9') {
+    char *end;
+    long first = strtol(list, &end, 10), last = first;
+    if (*end == '-') last = strtol(end + 1, &end, 10);
+    if (last < first || last - first > 65535) break;
+    count += (int)(last - first) + 1;
+    list = *end == ',' ? end + 1 : end;
+  }
+  return count > 0 ? count : 1;
+}
+
+static void read_host_caches(nn_target *t) {
+  for (int i = 0; i < 8; i++) {
+    char text[256];
+    long level = read_cache_number(i, "level", text, sizeof text);
+    if (level < 0) break;
+    if (read_cache_number(i, "type", text, sizeof text) < 0 || text[0] == 'I') continue;
+    long kib = read_cache_number(i, "size", text, sizeof text);
+    if (kib <= 0 || kib > INT_MAX / 1024) continue;
+    if (strchr(text, 'M')) kib = kib > INT_MAX / 1024 / 1024 ? INT_MAX / 1024 : kib * 1024;
+    int sharing = read_cache_number(i, "shared_cpu_list", text, sizeof text) < 0 ? 1 : count_cpus(text);
+    int bytes = (int)kib * 1024;
+    if (level == 1) t->l1_bytes = bytes;
+    if (level == 2) t->l2_bytes = bytes;
+    if (level == 3) t->l3_bytes = bytes / sharing;
+  }
+  /* a cloud guest sees the whole socket's cache but few of the cores that share it */
+  if (t->l3_bytes > 16 << 20) t->l3_bytes = 16 << 20;
+}
+
+static nn_status init_host(nn_target *t, arch a, nn_diags *diags) {
+  char *cpu = LLVMGetHostCPUName(), *features = LLVMGetHostCPUFeatures();
+  if (cpu) t->cpu = copy_text(cpu);
+  if (features) t->features = copy_text(features);
+  LLVMDisposeMessage(cpu);
+  LLVMDisposeMessage(features);
+  t->name = "native";
+  if (!t->cpu || !t->features) return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "cannot tell what CPU this machine has");
+  set_facts(t, a, level_of_features(a, t->features));
+  read_host_caches(t);
+  return NN_OK;
+}
+
+static nn_status report_cpu(arch a, const char *cpu, nn_diags *diags) {
+  char known[1600] = "known: ";
+  for (int i = 0; i < NCPUS; i++) {
+    if (cpus[i].arch != a) continue;
+    size_t used = strlen(known);
+    snprintf(known + used, sizeof known - used, "%s ", cpus[i].name);
+  }
+  return nn_report(diags, NN_ERROR, NULL, NULL, known, "unknown CPU '%s' for %s", cpu, arches[a].prefix);
+}
+
+static nn_status init_named(nn_target *t, arch a, const char *cpu, nn_diags *diags) {
+  const cpu_row *row = find_cpu(a, cpu ? cpu : arches[a].baseline);
+  if (!row) return report_cpu(a, cpu, diags);
+  t->cpu = copy_text(row->name);
+  t->features = copy_text(arches[a].features);
+  t->name = row->name;
+  set_facts(t, a, row->level);
+  return t->cpu && t->features ? NN_OK : nn_report(diags, NN_ERROR, NULL, NULL, NULL, "out of memory");
+}
+
+/* With only a CPU name, its architecture is the target: "cortex-m4" needs no triple. */
+static const char *triple_of_cpu(const char *cpu, const char *host) {
+  bool is_alias;
+  arch a = find_arch(host, &is_alias);
+  if (a != ARCH_COUNT && find_cpu(a, cpu)) return host;
+  const cpu_row *row = find_cpu(ARCH_COUNT, cpu);
+  return row ? arches[row->arch].triple : host;
+}
+
+static nn_status init_triple(nn_target *t, const char *triple, const char *cpu, bool is_native, nn_diags *diags) {
+  bool is_alias;
+  arch a = find_arch(triple, &is_alias);
+  if (a == ARCH_COUNT && find_cpu(THUMB, triple)) { /* --target cortex-m4 */
+    a = THUMB;
+    is_alias = true;
+    if (!cpu) cpu = triple;
+  }
+  if (a == ARCH_COUNT)
+    return nn_report(diags, NN_ERROR, NULL, NULL, "known: x86_64, aarch64, thumbv7em (cortex-m), riscv64, wasm32", "unknown target '%s'", triple);
+  t->triple = copy_text(is_alias ? arches[a].triple : triple);
+  if (!t->triple) return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "out of memory");
+  init_llvm(a);
+  return is_native ? init_host(t, a, diags) : init_named(t, a, cpu, diags);
+}
+
+nn_status nn_target_init(nn_target *t, const char *triple, const char *cpu, nn_diags *diags) {
+  memset(t, 0, sizeof *t);
+  char *host = LLVMGetDefaultTargetTriple();
+  bool is_native = !triple && (!cpu || strcmp(cpu, "native") == 0);
+  if (triple && cpu && strcmp(cpu, "native") == 0) {
+    is_native = strcmp(triple, host) == 0;
+    if (!is_native) cpu = NULL;
+  }
+  if (!triple) triple = is_native ? host : triple_of_cpu(cpu, host);
+  nn_status status = init_triple(t, triple, cpu, is_native, diags);
+  LLVMDisposeMessage(host);
+  if (status != NN_OK) nn_target_free(t);
+  return status;
+}
+
+void nn_target_free(nn_target *t) {
+  if (!t) return;
+  free(t->triple);
+  free(t->cpu);
+  free(t->features);
+  t->triple = t->cpu = t->features = NULL;
+}
+
+int nn_target_lanes(const nn_target *t, nn_dtype dtype) {
+  int bytes = nn_dtype_bits(dtype) / 8;
+  if (nn_dtype_is_float(dtype) && bytes < 4) bytes = 4;
+  if (bytes < 1) bytes = 1;
+  return t->vector_bytes / bytes > 1 ? t->vector_bytes / bytes : 1;
+}

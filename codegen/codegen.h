@@ -257,9 +257,15 @@ nn_status nn_object_write(const nn_program *p, const nn_target *t, const nn_emit
 nn_status nn_header_write(const nn_program *p, const nn_target *t, const nn_emit_options *options, const char *path, const char *weights_path);
 int nn_target_worker_bytes(const nn_kernel *k); /* static worker scratch of one kernel */
 
+/* c_name.c: text as a C and C++ identifier: other characters become _, and m_ goes before a digit or a keyword. */
+char *nn_c_name(nn_arena *arena, const char *text, size_t length);
+
 /* ---- compile.c: everything between a module and its code ---------------------------------------------- */
 
 void nn_env_init(nn_pass_env *env, const nn_target *t, nn_diags *diags); /* evaluate through the interpreter for small ops, the JIT for large ones */
 void nn_env_free(nn_pass_env *env);
+/* Passes, program, plan. The module is changed: once. NULL + diags. */
+struct nn_pass_options;
+nn_program *nn_compile(nn_module *m, const nn_target *t, int level, const struct nn_pass_options *options);
 
 #endif

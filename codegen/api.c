@@ -1,0 +1,125 @@
+/* The compiling half of nncc.h: a model to a file, or to code in memory. */
+#include "codegen/codegen.h"
+#include "ir/model.h"
+#include "passes/passes.h"
+
+#include <string.h>
+
+enum { DEFAULT_LEVEL = 2 };
+static const int64_t embed_limit = INT64_C(1) << 30; /* weights up to this size go into the object */
+
+/* ---- options -------------------------------------------------------------------------------------------------------- */
+
+static const nncc_compile_options defaults = {.level = -1};
+
+static int level_of(const nncc_compile_options *o) { return o->level < 0 || o->level > 3 ? DEFAULT_LEVEL : o->level; }
+
+/* The last part of a path, and where its suffix begins in it (its end if there is none). */
+static const char *stem_of(const char *path, size_t *length) {
+  const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path, *dot = strrchr(base, '.');
+  *length = dot && dot != base ? (size_t)(dot - base) : strlen(base);
+  return base;
+}
+
+static const char *name_of(nn_arena *arena, const nncc_compile_options *o, const char *out) {
+  if (o->name && *o->name) return nn_c_name(arena, o->name, strlen(o->name));
+  if (!out) return "model";
+  size_t length = 0;
+  const char *stem = stem_of(out, &length);
+  return nn_c_name(arena, stem, length);
+}
+
+static bool kind_of(const char *out, nn_output_kind *kind) {
+  static const struct { const char *suffix; nn_output_kind kind; } rows[] = {
+      {".o", NN_OUT_OBJECT}, {".a", NN_OUT_ARCHIVE}, {".so", NN_OUT_SHARED}, {".s", NN_OUT_ASM}, {".ll", NN_OUT_LLVM}};
+  size_t length = 0;
+  const char *suffix = stem_of(out, &length) + length;
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    if (strcmp(suffix, rows[i].suffix) == 0) {
+      *kind = rows[i].kind;
+      return true;
+    }
+  return false;
+}
+
+/* out with its suffix replaced. */
+static const char *beside(nn_arena *arena, const char *out, const char *suffix) {
+  size_t length = 0;
+  const char *stem = stem_of(out, &length);
+  return nn_sprintf(arena, "%.*s%s", (int)((size_t)(stem - out) + length), out, suffix);
+}
+
+static bool is_embedded(const nncc_compile_options *o, const nn_program *p) {
+  if (o->weights == NNCC_WEIGHTS_AUTO) return p->weights_bytes <= embed_limit;
+  return o->weights == NNCC_WEIGHTS_EMBED;
+}
+
+/* ---- from a model to a program --------------------------------------------------------------------------------------- */
+
+static nn_program *make_program(nncc_model *model, const nn_target *t, const nncc_compile_options *o) {
+  nn_module *m = model->module;
+  nn_pass_options passes = {.print_after = o->print_after, .print_to = stderr, .time_passes = o->time_passes != 0};
+  if (m->diags.nerrors > 0) return NULL; /* it did not load: said already */
+  if (model->finish && !model->is_optimised && model->finish(model) != NN_OK) return NULL;
+  model->is_optimised = true;
+  return nn_compile(m, t, level_of(o), &passes);
+}
+
+static nn_status write_files(nncc_model *model, const nn_target *t, const char *out, nn_output_kind kind, const nncc_compile_options *o) {
+  nn_arena *arena = model->module->arena;
+  nn_program *p = make_program(model, t, o);
+  if (!p) return NN_FAIL;
+  nn_emit_options emit = {.name = name_of(arena, o, out), .level = level_of(o), .weights_in_object = is_embedded(o, p)};
+  const char *weights = emit.weights_in_object ? NULL : beside(arena, out, ".weights");
+  const char *header = o->header ? o->header : beside(arena, out, ".h");
+  NN_TRY(nn_object_write(p, t, &emit, kind, out, weights));
+  if (!*header) return NN_OK;
+  if (nn_header_write(p, t, &emit, header, weights) == NN_OK) return NN_OK;
+  remove(out);
+  if (weights) remove(weights);
+  return NN_FAIL;
+}
+
+nncc_status nncc_model_compile(nncc_model *model, const char *out, const nncc_compile_options *options) {
+  if (!model || !out) return NNCC_ERROR;
+  const nncc_compile_options *o = options ? options : &defaults;
+  nn_diags *diags = &model->module->diags;
+  nn_output_kind kind = NN_OUT_OBJECT;
+  nn_target target = {0};
+  if (!kind_of(out, &kind)) {
+    nn_report(diags, NN_ERROR, NULL, NULL, "give it one of these suffixes", "output '%s': expected .o, .a, .so, .s or .ll", out);
+    return NNCC_ERROR;
+  }
+  if (nn_target_init(&target, o->target, o->cpu, diags) != NN_OK) return NNCC_ERROR;
+  nn_status status = write_files(model, &target, out, kind, o);
+  nn_target_free(&target);
+  return status == NN_OK ? NNCC_OK : NNCC_ERROR;
+}
+
+/* ---- code in memory ----------------------------------------------------------------------------------------------------- */
+
+static void free_jit(void *compiled) { nn_jit_free(compiled); }
+
+static nn_status compile_in_memory(nncc_model *model, const nn_target *t, const nncc_compile_options *o, const nncc_rt_model **compiled) {
+  nn_module *m = model->module;
+  nn_program *p = make_program(model, t, o);
+  if (!p) return NN_FAIL;
+  if (!model->compiled) {
+    model->compiled = nn_jit_new(&m->diags);
+    model->free_compiled = free_jit;
+  }
+  if (!model->compiled) return NN_FAIL;
+  nn_emit_options emit = {.name = name_of(m->arena, o, NULL), .level = level_of(o), .weights_in_object = true};
+  return nn_jit_program(model->compiled, t, p, &emit, compiled);
+}
+
+nncc_status nncc_model_jit(nncc_model *model, const nncc_compile_options *options, const nncc_rt_model **compiled) {
+  if (!model || !compiled) return NNCC_ERROR;
+  const nncc_compile_options *o = options ? options : &defaults;
+  nn_target target = {0};
+  *compiled = NULL;
+  if (nn_target_init(&target, NULL, o->cpu, &model->module->diags) != NN_OK) return NNCC_ERROR;
+  nn_status status = compile_in_memory(model, &target, o, compiled);
+  nn_target_free(&target);
+  return status == NN_OK ? NNCC_OK : NNCC_ERROR;
+}

@@ -1,0 +1,218 @@
+/* Between a module and its code: evaluating ops on constants while compiling, and the sequence
+   graph -> passes -> program -> plan.
+
+   An op on constants is evaluated by its own lowering. It is copied into a module of its own, whose memory is freed
+   at once, and its kernel runs in the loop interpreter when there is little to do, else as machine code
+   of this host, whatever the target is. */
+#include "codegen/codegen.h"
+#include "passes/passes.h"
+
+#include <string.h>
+
+enum {
+  INTERPRETED_WORK = 20000, /* elements: about the time in which a kernel is compiled */
+  NEST_WORK = 32            /* what an element of a nest counts for */
+};
+
+typedef struct evaluator {
+  nn_arena *arena;
+  nn_target host;
+  bool has_host;
+  nn_jit *jit;              /* made when first needed; NULL with tried_jit: there is none */
+  bool tried_jit;
+  nn_diags silent;          /* a JIT that cannot be had is no error: the interpreter does its work */
+} evaluator;
+
+/* ---- the op in a module of its own -------------------------------------------------------------------------------- */
+
+static bool copy_type(nn_module *to, nn_type from, nn_type *copy) {
+  int64_t dims[NN_MAX_RANK];
+  for (int i = 0; i < from.rank; i++)
+    if (!nn_dim_is_const(from.dims[i], &dims[i])) return false;
+  *copy = nn_type_static(to, from.dtype, from.rank, dims);
+  return true;
+}
+
+static bool copy_attr(nn_module *to, const nn_attr *from, nn_attr *copy) {
+  *copy = *from;
+  if (from->kind == NN_ATTR_GRAPH) return false;
+  if (from->kind != NN_ATTR_DIMS || from->count == 0) return true;
+  nn_dim *dims = NN_NEW_ARRAY(to->arena, nn_dim, from->count);
+  for (int i = 0; i < from->count; i++) {
+    int64_t value = 0;
+    if (!nn_dim_is_const(from->dims[i], &value)) return false;
+    dims[i] = nn_dim_const(to, value);
+  }
+  copy->dims = dims;
+  return true;
+}
+
+static nn_value *copy_operand(nn_module *to, const nn_value *v) {
+  nn_type type;
+  if (v->kind != NN_CONST || !v->tensor || !copy_type(to, v->type, &type)) return NULL;
+  nn_tensor *tensor = nn_tensor_borrow(to, type, v->tensor->data, NULL, 0);
+  return tensor ? nn_module_const(to, NULL, tensor) : NULL;
+}
+
+/* NULL if the op is not on constants of known shape alone. */
+static nn_op *copy_op(nn_module *to, const nn_op *op) {
+  nn_graph *g = nn_graph_new(to, "main");
+  nn_value **in = NN_NEW_ARRAY(to->arena, nn_value *, op->nin + 1);
+  for (int i = 0; i < op->nin; i++)
+    if (op->in[i] && !(in[i] = copy_operand(to, op->in[i]))) return NULL;
+  nn_op *copy = nn_op_new(g, NULL, op->code, in, op->nin, op->nout);
+  copy->loc = op->loc;
+  copy->loc_op = op->loc_op;
+  for (int i = 0; i < nn_op_infos[op->code].nattrs; i++)
+    if (!copy_attr(to, &op->attrs[i], &copy->attrs[i])) return NULL;
+  for (int i = 0; i < op->nout; i++)
+    if (!copy_type(to, op->out[i]->type, &copy->out[i]->type)) return NULL;
+  nn_graph_set_return(g, copy->out, op->nout);
+  return copy;
+}
+
+/* ---- running its kernel ------------------------------------------------------------------------------------------- */
+
+static int64_t work_of(const nn_op *op) {
+  int64_t sum = 0, count = 0;
+  for (int i = 0; i < op->nin; i++)
+    if (op->in[i] && nn_type_static_count(op->in[i]->type, &count)) sum += count;
+  for (int i = 0; i < op->nout; i++)
+    if (nn_type_static_count(op->out[i]->type, &count)) sum += count;
+  return nn_op_infos[op->code].flags & NN_NEST ? sum * NEST_WORK : sum;
+}
+
+static nn_jit *jit_of(evaluator *ev) {
+  if (!ev->tried_jit) ev->jit = nn_jit_new(&ev->silent);
+  ev->tried_jit = true;
+  return ev->jit;
+}
+
+static int run_compiled(nn_kernel_fn *fn, const nn_kernel *k, nn_arena *scratch, void *const *args, nn_eval_error *at) {
+  int64_t symbols[1] = {0};
+  size_t worker_bytes = (size_t)nn_target_worker_bytes(k);
+  char *memory = nn_alloc(scratch, worker_bytes + NNCC_RT_ALIGN);
+  nncc_rt_ctx ctx = {.nworkers = 1, .workspace_bytes = worker_bytes};
+  ctx.workspace = memory + (NNCC_RT_ALIGN - (uintptr_t)memory % NNCC_RT_ALIGN) % NNCC_RT_ALIGN;
+  int code = fn(&ctx, args, symbols);
+  at->found = ctx.found;
+  at->limit = ctx.expected;
+  return code;
+}
+
+static int run_kernel(evaluator *ev, const nn_kernel *k, const nn_op *op, nn_arena *scratch, void *const *args, nn_eval_error *at) {
+  nn_kernel_fn *fn = NULL;
+  if (work_of(op) > INTERPRETED_WORK && jit_of(ev) && nn_jit_kernel(ev->jit, &ev->host, k, &fn) == NN_OK)
+    return run_compiled(fn, k, scratch, args, at);
+  return nn_kernel_eval(k, args, NULL, at);
+}
+
+static void *result_memory(const nn_op *op, const nn_value *v, nn_tensor *const *results) {
+  for (int i = 0; i < op->nout; i++)
+    if (op->out[i] == v) return (void *)(uintptr_t)results[i]->data;
+  return NULL;
+}
+
+static void *temp_memory(nn_arena *scratch, const nn_buf *buf) {
+  size_t bytes = nn_dtype_bytes(buf->dtype, (uint64_t)nn_dim_value(buf->count));
+  char *memory = nn_alloc(scratch, bytes + NNCC_RT_ALIGN);
+  return memory + (NNCC_RT_ALIGN - (uintptr_t)memory % NNCC_RT_ALIGN) % NNCC_RT_ALIGN;
+}
+
+/* `copy` stands in the module of its own; results are tensors of the caller's module. */
+static nn_status run_op(evaluator *ev, nn_op *op, nn_op *copy, nn_tensor **results) {
+  nn_module *own = copy->graph->module;
+  nn_value **values = NULL;
+  int nvalues = 0, nargs = 0;
+  nn_kernel *k = nn_lower_op(own, &ev->host, copy, &values, &nvalues);
+  if (!k) return NN_FAIL;
+  void **args = NN_NEW_ARRAY(own->arena, void *, k->nbufs + 1);
+  for (int i = 0; i < nvalues; i++)
+    args[nargs++] = values[i]->kind == NN_CONST ? (void *)(uintptr_t)values[i]->tensor->data : result_memory(copy, values[i], results);
+  for (int i = 0; i < k->nbufs; i++)
+    if (k->bufs[i]->space == NN_BUF_WORKSPACE) args[nargs++] = temp_memory(own->arena, k->bufs[i]);
+  nn_eval_error at = {0};
+  int code = run_kernel(ev, k, copy, own->arena, args, &at);
+  if (code == NNCC_RT_OK) return NN_OK;
+  if (code == NNCC_RT_EINDEX)
+    return nn_fail(op, "index %lld in a constant is out of range, expected less than %lld", (long long)at.found, (long long)at.limit);
+  return nn_fail(op, "cannot be evaluated on these constants: run-time error %d", code);
+}
+
+static void forward_diags(const nn_module *from, nn_op *op) {
+  for (int i = 0; i < from->diags.count; i++)
+    if (from->diags.items[i].severity == NN_ERROR) nn_fail(op, "%s", from->diags.items[i].message);
+}
+
+static nn_status make_results(nn_op *op, nn_tensor **results) {
+  for (int i = 0; i < op->nout; i++) {
+    results[i] = nn_tensor_new(op->graph->module, op->out[i]->type);
+    if (!results[i]) return NN_FAIL;
+  }
+  return NN_OK;
+}
+
+static nn_status evaluate_copy(evaluator *ev, nn_op *op, nn_module *own, nn_tensor **results) {
+  nn_op *copy = copy_op(own, op);
+  if (!copy) return nn_fail(op, "internal error: evaluated on operands that are not constants");
+  NN_TRY(make_results(op, results));
+  if (run_op(ev, op, copy, results) == NN_OK) return NN_OK;
+  forward_diags(own, op);
+  return NN_FAIL;
+}
+
+/* A reshape of a constant is the same bytes. */
+static bool share_bytes(nn_op *op, nn_tensor **results) {
+  if (op->code != NN_OP_RESHAPE && op->code != NN_OP_COPY && op->code != NN_OP_BITCAST) return false;
+  const nn_tensor *from = op->in[0]->tensor;
+  if (op->in[0]->kind != NN_CONST || !from || !nn_type_is_static(op->out[0]->type)) return false;
+  results[0] = nn_tensor_borrow(op->graph->module, op->out[0]->type, from->data, from->file, from->offset);
+  return results[0] != NULL;
+}
+
+static nn_status evaluate(void *self, nn_op *op, nn_tensor **results) {
+  evaluator *ev = self;
+  if (share_bytes(op, results)) return NN_OK;
+  if (!ev->has_host) return nn_fail(op, "internal error: no description of this machine");
+  nn_module *own = nn_module_new(NULL);
+  if (!own) return nn_fail(op, "out of memory");
+  nn_status status = evaluate_copy(ev, op, own, results);
+  nn_module_free(own);
+  return status;
+}
+
+void nn_env_init(nn_pass_env *env, const nn_target *t, nn_diags *diags) {
+  memset(env, 0, sizeof *env);
+  env->vector_bytes = t->vector_bytes;
+  env->level = 2;
+  nn_arena *arena = nn_arena_new();
+  if (!arena) return;
+  evaluator *ev = NN_NEW(arena, evaluator);
+  ev->arena = arena;
+  ev->silent.arena = arena;
+  ev->has_host = nn_target_init(&ev->host, NULL, NULL, diags) == NN_OK;
+  env->self = ev;
+  env->evaluate = evaluate;
+}
+
+void nn_env_free(nn_pass_env *env) {
+  evaluator *ev = env->self;
+  if (ev) {
+    nn_jit_free(ev->jit);
+    if (ev->has_host) nn_target_free(&ev->host);
+    nn_arena_free(ev->arena);
+  }
+  memset(env, 0, sizeof *env);
+}
+
+nn_program *nn_compile(nn_module *m, const nn_target *t, int level, const nn_pass_options *options) {
+  nn_pass_env outer = m->env;
+  nn_env_init(&m->env, t, &m->diags);
+  m->env.level = level;
+  nn_status status = nn_pipeline_infer(m, options);
+  nn_env_free(&m->env);
+  m->env = outer;
+  if (status != NN_OK) return NULL;
+  nn_program *p = nn_program_build(m, t);
+  return p && nn_plan_memory(p, t) == NN_OK ? p : NULL;
+}

@@ -3,7 +3,7 @@
 #include "ir/ir.h"
 
 enum {
-  MAX_FOLDED_RESULT = 4096,    /* elements of a result that is computed at once; larger ones wait for pass_fold */
+  MAX_FOLDED_RESULT = 4096, /* elements of a result that is computed at once; larger ones wait for pass_fold */
   MAX_FOLDED_OPERAND = 65536
 };
 

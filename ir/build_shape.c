@@ -12,7 +12,8 @@ static bool same_dims(nn_type type, int rank, const nn_dim *dims) {
 }
 
 nn_status nn_b_check(nn_builder *b, const char *kind, nn_dim found, nn_dim expected, const char *what) {
-  if (nn_dim_is_overflow(found) || nn_dim_is_overflow(expected)) return nn_b_fail(b, "%s: a size overflows 64 bits", what);
+  if (nn_dim_is_overflow(found) || nn_dim_is_overflow(expected))
+    return nn_b_fail(b, "%s: a size overflows 64 bits", what);
   int known = nn_check_known(b->graph->module, kind, found, expected);
   if (known == 0) nn_b_emit_check(b, (nn_open_check){kind, found, expected, what});
   if (known >= 0) return NN_OK;
@@ -47,20 +48,6 @@ static int common_rank(nn_value *const *values, int count) {
   return rank;
 }
 
-/* One dim of two, by numpy's rule; NULL after a report. */
-static nn_dim merge_dim(nn_builder *b, nn_dim a, nn_dim c, const char *shapes) {
-  nn_module *m = b->graph->module;
-  nn_dim one = nn_dim_const(m, 1);
-  bool is_never_one = nn_check_known(m, "eq", a, one) < 0 && nn_check_known(m, "eq", c, one) < 0;
-  if (is_never_one && nn_check_known(m, "eq", a, c) < 0) {
-    nn_b_fail(b, "shapes %s do not broadcast: found %s and %s, expected equal dimensions or 1", shapes, dim_text(b, a),
-              dim_text(b, c));
-    return NULL;
-  }
-  if (is_never_one) return nn_dim_prefer(m, a, c);
-  return nn_dim_broadcast(m, a, c);
-}
-
 static const char *shapes_text(nn_builder *b, nn_value *const *values, int count) {
   nn_arena *arena = b->graph->module->arena;
   const char *text = NULL;
@@ -72,16 +59,25 @@ static const char *shapes_text(nn_builder *b, nn_value *const *values, int count
   return text ? text : "";
 }
 
+/* *dim and other as one dim, by numpy's rule; values are what to name in the report. */
+static nn_status merge_dim(nn_builder *b, nn_dim *dim, nn_dim other, nn_value *const *values, int count) {
+  nn_module *m = b->graph->module;
+  nn_dim a = *dim, one = nn_dim_const(m, 1);
+  if (a == other) return NN_OK;
+  bool is_never_one = nn_check_known(m, "eq", a, one) < 0 && nn_check_known(m, "eq", other, one) < 0;
+  *dim = is_never_one ? nn_dim_prefer(m, a, other) : nn_dim_broadcast(m, a, other);
+  if (!is_never_one || nn_check_known(m, "eq", a, other) >= 0) return NN_OK;
+  return nn_b_fail(b, "shapes %s do not broadcast: found %s and %s, expected equal dimensions or 1",
+                   shapes_text(b, values, count), dim_text(b, a), dim_text(b, other));
+}
+
 /* dims[0..rank) of the common shape. */
 static nn_status common_dims(nn_builder *b, nn_value *const *values, int count, int rank, nn_dim *dims) {
   for (int d = 0; d < rank; d++) dims[d] = nn_dim_const(b->graph->module, 1);
   for (int i = 0; i < count; i++) {
     int lead = values[i] ? rank - values[i]->type.rank : rank;
     for (int d = lead; d < rank; d++) {
-      nn_dim dim = values[i]->type.dims[d - lead];
-      if (dim == dims[d]) continue;
-      dims[d] = merge_dim(b, dims[d], dim, shapes_text(b, values, count));
-      if (!dims[d]) return NN_FAIL;
+      NN_TRY(merge_dim(b, &dims[d], values[i]->type.dims[d - lead], values, count));
     }
   }
   return NN_OK;
@@ -140,7 +136,8 @@ nn_value *nn_b_unsqueeze(nn_builder *b, nn_value *x, int axis) {
   nn_dim dims[NN_MAX_RANK];
   if (axis < 0) axis += rank + 1;
   if (axis < 0 || axis > rank || rank == NN_MAX_RANK) {
-    nn_b_fail(b, "a new axis at %d of rank %d, expected 0 to %d and a rank of at most %d", axis, rank, rank, NN_MAX_RANK);
+    nn_b_fail(b, "a new axis at %d of rank %d, expected 0 to %d and a rank of at most %d", axis, rank, rank,
+              NN_MAX_RANK);
     return NULL;
   }
   for (int d = 0; d <= rank; d++) {
@@ -209,8 +206,8 @@ static nn_status align_batches(nn_builder *b, nn_value **x, nn_value **y) {
   nn_dim batch[NN_MAX_RANK];
   nn_value *both[2] = {*x, *y};
   for (int d = 0; d < (*x)->type.rank - 2; d++) {
-    batch[d] = merge_dim(b, (*x)->type.dims[d], (*y)->type.dims[d], shapes_text(b, both, 2));
-    if (!batch[d]) return NN_FAIL;
+    batch[d] = (*x)->type.dims[d];
+    NN_TRY(merge_dim(b, &batch[d], (*y)->type.dims[d], both, 2));
   }
   *x = with_batch(b, *x, batch);
   *y = with_batch(b, *y, batch);
@@ -282,8 +279,10 @@ static nn_dim bound_symbol(nn_module *m, int64_t min) {
 /* Right after v is made, so that every later op may use the symbols. */
 static nn_builder after_value(const nn_builder *b, const nn_value *v) {
   nn_builder at = *b;
-  if (v->kind == NN_RESULT && v->def->graph == b->graph) at.before = v->def->next;
-  else at.before = b->graph->first;
+  if (v->kind == NN_RESULT && v->def->graph == b->graph)
+    at.before = v->def->next;
+  else
+    at.before = b->graph->first;
   return at;
 }
 

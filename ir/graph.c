@@ -93,18 +93,26 @@ nn_value *nn_module_state(nn_module *m, const char *name, nn_type type, nn_tenso
 static void insert_op(nn_graph *g, nn_op *op, nn_op *before) {
   op->next = before;
   op->prev = before ? before->prev : g->last;
-  if (op->prev) op->prev->next = op;
-  else g->first = op;
-  if (before) before->prev = op;
-  else g->last = op;
+  if (op->prev)
+    op->prev->next = op;
+  else
+    g->first = op;
+  if (before)
+    before->prev = op;
+  else
+    g->last = op;
 }
 
 static void detach_op(nn_op *op) {
   nn_graph *g = op->graph;
-  if (op->prev) op->prev->next = op->next;
-  else g->first = op->next;
-  if (op->next) op->next->prev = op->prev;
-  else g->last = op->prev;
+  if (op->prev)
+    op->prev->next = op->next;
+  else
+    g->first = op->next;
+  if (op->next)
+    op->next->prev = op->prev;
+  else
+    g->last = op->prev;
   op->prev = op->next = NULL;
 }
 
@@ -167,8 +175,10 @@ nn_graph *nn_graph_new(nn_module *m, const char *name) {
   nn_graph *g = NN_NEW(m->arena, nn_graph);
   g->module = m;
   g->name = nn_strdup(m->arena, name);
-  if (m->last_graph) m->last_graph->next = g;
-  else m->graphs = g;
+  if (m->last_graph)
+    m->last_graph->next = g;
+  else
+    m->graphs = g;
   m->last_graph = g;
   if (!m->main) m->main = g;
   return g;
@@ -186,9 +196,7 @@ nn_value *nn_graph_param(nn_graph *g, const char *name, nn_type type) {
   return v;
 }
 
-nn_op *nn_graph_return(nn_graph *g) {
-  return g->last && g->last->code == NN_OP_RETURN ? g->last : NULL;
-}
+nn_op *nn_graph_return(nn_graph *g) { return g->last && g->last->code == NN_OP_RETURN ? g->last : NULL; }
 
 nn_op *nn_graph_set_return(nn_graph *g, nn_value *const *results, int n) {
   nn_op *old = nn_graph_return(g);

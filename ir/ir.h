@@ -411,7 +411,7 @@ nn_status nn_need_dtype(nn_op *op, int i, nn_dtype dtype);
 nn_status nn_need_same_dtype(nn_op *op, int i, int j);
 nn_status nn_need_rank(nn_op *op, int i, int min, int max);
 nn_status nn_need_dim(nn_op *op, int i, int axis, nn_dim expected); /* dimension of operand i, equal */
-nn_status nn_need_check(nn_op *op, const char *kind, nn_dim found, nn_dim expected, const char *what); /* kinds of op check */
+nn_status nn_need_check(nn_op *op, const char *kind, nn_dim found, nn_dim expected, const char *what, ...) NN_PRINTF(5, 6); /* kinds of op check */
 int nn_check_known(nn_module *m, const char *kind, nn_dim found, nn_dim expected); /* 1 holds, -1 never, 0 run time tells */
 nn_status nn_need_axis(nn_op *op, const char *attr, int rank, int *axis); /* -rank..rank-1, normalised */
 nn_status nn_need_count(nn_op *op, const char *attr, int expected);

@@ -259,8 +259,8 @@ void nn_op_known_elems(nn_op *op) {
   if (op->nout == 0) return;
   nn_value *y = op->out[0];
   known_fn *fn = known_fn_of(op->code);
-  bool is_handled = fn || op->code == NN_OP_SHAPE_OF || op->code == NN_OP_RESHAPE ||
-                    (nn_op_infos[op->code].flags & NN_POINTWISE);
+  bool is_handled =
+      fn || op->code == NN_OP_SHAPE_OF || op->code == NN_OP_RESHAPE || (nn_op_infos[op->code].flags & NN_POINTWISE);
   if (!is_handled || (!nn_dtype_is_int(y->type.dtype) && y->type.dtype != NN_BOOL)) return;
   if (!nn_type_static_count(y->type, &count) || count > NN_MAX_ELEMS) return;
   nn_dim *elems = NN_NEW_ARRAY(op->graph->module->arena, nn_dim, count ? count : 1);

@@ -29,7 +29,8 @@ enum { ATTRS_FOLLOW
 
 const nn_op_info nn_op_infos[NN_OP_COUNT] = {
 #define OP(code, text, nin_min, nin_max, nout, flags, family)                                                          \
-  {#text, nin_min, nin_max, nout, flags, attrs_##code + 1, sizeof attrs_##code / sizeof *attrs_##code - 1, shape_##text},
+  {#text,       nin_min, nin_max, nout, flags, attrs_##code + 1, sizeof attrs_##code / sizeof *attrs_##code - 1,       \
+   shape_##text},
 #define ATTR(code, name, kind, fallback)
 #include "ir/ops.def"
 #undef OP
@@ -96,6 +97,7 @@ static nn_attr *find_attr(const nn_op *op, const char *name) {
 static nn_attr *find_attr_of(const nn_op *op, const char *name, nn_attr_kind kind) {
   nn_attr *attr = find_attr(op, name);
   assert(attr->kind == kind || (kind == NN_ATTR_INT && attr->kind == NN_ATTR_DTYPE));
+  (void)kind;
   return attr;
 }
 
@@ -166,9 +168,7 @@ void nn_set_dims(nn_op *op, const char *name, const nn_dim *values, int count) {
   set_attr(op, name, NN_ATTR_DIMS, count)->dims = copy_list(op, values, count, sizeof *values);
 }
 
-void nn_set_graph(nn_op *op, const char *name, nn_graph *graph) {
-  set_attr(op, name, NN_ATTR_GRAPH, 0)->graph = graph;
-}
+void nn_set_graph(nn_op *op, const char *name, nn_graph *graph) { set_attr(op, name, NN_ATTR_GRAPH, 0)->graph = graph; }
 
 static bool lists_equal(const void *a, const void *b, int count, size_t size_bytes) {
   return count == 0 || memcmp(a, b, (size_t)count * size_bytes) == 0;

@@ -4,7 +4,8 @@
 /* One axis of a window: places = floor((dim + before + after - extent) / stride) + 1, with extent =
    (kernel - 1) * dilation + 1. With ceil, a last partial window counts too if it starts inside the input
    or its left padding (ONNX 1.15, PyTorch, ONNX Runtime). */
-static nn_dim count_windows(nn_module *m, nn_dim dim, nn_dim before, nn_dim after, nn_dim extent, nn_dim stride, bool ceil) {
+static nn_dim count_windows(nn_module *m, nn_dim dim, nn_dim before, nn_dim after, nn_dim extent, nn_dim stride,
+                            bool ceil) {
   nn_dim one = nn_dim_const(m, 1);
   nn_dim from = nn_dim_add(m, dim, before);
   nn_dim room = nn_dim_sub(m, nn_dim_add(m, from, after), extent);
@@ -21,12 +22,6 @@ static nn_status check_window_attrs(nn_op *op, int nsp) {
   }
   if (nn_op_attr(op, "pads")->count) NN_TRY(nn_need_count(op, "pads", 2 * nsp));
   return NN_OK;
-}
-
-static const char *window_place(nn_op *op, int axis) {
-  nn_arena *arena = op->graph->module->arena;
-  return nn_sprintf(arena, "the window along dimension %d of operand 0 (%s), padding included,", axis,
-                    nn_type_text(arena, op->in[0]->type));
 }
 
 nn_status nn_window_dims(nn_op *op, const nn_dim *kernel, bool ceil, nn_dim *dims) {
@@ -46,7 +41,8 @@ nn_status nn_window_dims(nn_op *op, const nn_dim *kernel, bool ceil, nn_dim *dim
     nn_dim extent = nn_dim_add(m, nn_dim_mul(m, nn_dim_sub(m, kernel[d], one), dilation), one);
     nn_dim padded = nn_dim_add(m, nn_dim_add(m, x.dims[2 + d], before), after);
     nn_dim room = ceil ? nn_dim_add(m, padded, nn_dim_sub(m, stride, one)) : padded; /* for one window */
-    NN_TRY(nn_need_check(op, "le", extent, room, window_place(op, 2 + d)));
+    NN_TRY(
+        nn_need_check(op, "le", extent, room, "the window along dimension %d of operand 0, padding included,", 2 + d));
     dims[d] = count_windows(m, x.dims[2 + d], before, after, extent, stride, ceil);
   }
   return NN_OK;

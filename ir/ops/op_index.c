@@ -32,8 +32,7 @@ static nn_status check_indices_within(nn_op *op, int axis) {
   nn_type x = op->in[0]->type, indices = op->in[1]->type;
   for (int d = 0; d < x.rank; d++) {
     if (d == axis) continue;
-    const char *what = nn_sprintf(op->graph->module->arena, "dimension %d of the indices (axis is %d)", d, axis);
-    NN_TRY(nn_need_check(op, "le", indices.dims[d], x.dims[d], what));
+    NN_TRY(nn_need_check(op, "le", indices.dims[d], x.dims[d], "dimension %d of the indices (axis is %d)", d, axis));
   }
   return NN_OK;
 }

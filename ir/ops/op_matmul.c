@@ -20,9 +20,7 @@ static nn_status merge_batch_dims(nn_op *op, int nbatch, nn_dim *dims) {
   for (int d = 0; d < nbatch; d++) {
     bool x_is_one = nn_dim_is(x.dims[d], 1), y_is_one = nn_dim_is(y.dims[d], 1);
     if (!x_is_one && !y_is_one) NN_TRY(nn_need_dim(op, 1, d, x.dims[d]));
-    dims[d] = x_is_one   ? y.dims[d]
-              : y_is_one ? x.dims[d]
-                         : nn_dim_prefer(op->graph->module, x.dims[d], y.dims[d]);
+    dims[d] = x_is_one ? y.dims[d] : y_is_one ? x.dims[d] : nn_dim_prefer(op->graph->module, x.dims[d], y.dims[d]);
   }
   return NN_OK;
 }

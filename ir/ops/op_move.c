@@ -4,10 +4,6 @@
 static const char *type_text(nn_op *op, int i) { return nn_type_text(op->graph->module->arena, op->in[i]->type); }
 static const char *dim_text(nn_op *op, nn_dim d) { return nn_dim_text(op->graph->module->arena, d); }
 
-static const char *dim_place(nn_op *op, int i, int axis) {
-  return nn_sprintf(op->graph->module->arena, "dimension %d of operand %d (%s)", axis, i, type_text(op, i));
-}
-
 /* ---- same elements, other shape ------------------------------------------------------------------- */
 
 nn_status shape_broadcast(nn_op *op) {
@@ -18,7 +14,7 @@ nn_status shape_broadcast(nn_op *op) {
     return nn_fail(op, "broadcast of %s to rank %d, expected rank %d or more", type_text(op, 0), rank, x.rank);
   }
   for (int d = 0; d < x.rank; d++) {
-    NN_TRY(nn_need_check(op, "broadcast", x.dims[d], dims[rank - x.rank + d], dim_place(op, 0, d)));
+    NN_TRY(nn_need_check(op, "broadcast", x.dims[d], dims[rank - x.rank + d], "dimension %d of operand 0", d));
   }
   return nn_give(op, 0, x.dtype, rank, dims);
 }
@@ -29,9 +25,8 @@ nn_status shape_reshape(nn_op *op) {
   nn_type x = op->in[0]->type;
   const nn_dim *dims = nn_attr_dims(op, "dims", &rank);
   NN_TRY(nn_give(op, 0, x.dtype, rank, dims));
-  const char *what = nn_sprintf(m->arena, "the number of elements of operand 0 (%s), reshaped to %s,", type_text(op, 0),
-                                nn_type_text(m->arena, op->out[0]->type));
-  return nn_need_check(op, "eq", nn_type_count(m, x), nn_dim_product(m, dims, rank), what);
+  nn_dim found = nn_type_count(m, x), wanted = nn_dim_product(m, dims, rank);
+  return nn_need_check(op, "eq", found, wanted, "the number of elements of operand 0");
 }
 
 nn_status shape_transpose(nn_op *op) {
@@ -54,11 +49,9 @@ nn_status shape_transpose(nn_op *op) {
 
 /* least >= 0 and end <= dim: the slice stays inside its operand. */
 static nn_status check_slice_range(nn_op *op, int axis, nn_dim least, nn_dim end) {
-  nn_module *m = op->graph->module;
-  nn_dim dim = op->in[0]->type.dims[axis];
-  const char *place = dim_place(op, 0, axis);
-  NN_TRY(nn_need_check(op, "le", nn_dim_const(m, 0), least, nn_sprintf(m->arena, "0, against the least index along %s,", place)));
-  return nn_need_check(op, "le", end, dim, nn_sprintf(m->arena, "the end of the slice along %s", place));
+  nn_dim zero = nn_dim_const(op->graph->module, 0), dim = op->in[0]->type.dims[axis];
+  NN_TRY(nn_need_check(op, "le", zero, least, "0, against the least index along dimension %d of operand 0,", axis));
+  return nn_need_check(op, "le", end, dim, "the end of the slice along dimension %d of operand 0", axis);
 }
 
 /* Forward, an empty slice passes if its start is in 0..dim. Otherwise the claims are scaled by
@@ -256,7 +249,8 @@ nn_status shape_reverse_sequence(nn_op *op) {
   NN_TRY(nn_need_rank(op, 0, 2, NN_MAX_RANK));
   NN_TRY(nn_need_axis(op, "batch_axis", x.rank, &batch_axis));
   NN_TRY(nn_need_axis(op, "time_axis", x.rank, &time_axis));
-  if (batch_axis == time_axis) return nn_fail(op, "batch_axis and time_axis are both %d, expected two axes", batch_axis);
+  if (batch_axis == time_axis)
+    return nn_fail(op, "batch_axis and time_axis are both %d, expected two axes", batch_axis);
   NN_TRY(nn_need_dtype(op, 1, NN_I64));
   NN_TRY(nn_need_rank(op, 1, 1, 1));
   NN_TRY(nn_need_dim(op, 1, 0, x.dims[batch_axis]));

@@ -12,7 +12,7 @@ static nn_status check_pool_pads(nn_op *op, int nsp) {
   for (int i = 0; i < npads; i++) {
     int64_t pad, dilation = nn_op_attr(op, "dilations")->count ? dilations[i % nsp] : 1;
     if (!nn_dim_is_const(pads[i], &pad)) continue;
-    if (pad >= 0 && (dilation < 1 || pad / dilation <= kernel[i % nsp] - 1)) continue;
+    if (pad >= 0 && (dilation < 1 || pad / dilation + (pad % dilation != 0) <= kernel[i % nsp] - 1)) continue;
     return nn_fail(op, "pads[%d] is %lld, expected 0 or more, and less than the window of %lld (dilation %lld)", i,
                    (long long)pad, (long long)kernel[i % nsp], (long long)dilation);
   }

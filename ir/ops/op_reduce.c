@@ -23,8 +23,10 @@ static nn_status give_reduced(nn_op *op, nn_dtype dtype, const bool *is_reduced)
   nn_dim dims[NN_MAX_RANK];
   int rank = 0;
   for (int d = 0; d < x.rank; d++) {
-    if (!is_reduced[d]) dims[rank++] = x.dims[d];
-    else if (keepdims) dims[rank++] = nn_dim_const(op->graph->module, 1);
+    if (!is_reduced[d])
+      dims[rank++] = x.dims[d];
+    else if (keepdims)
+      dims[rank++] = nn_dim_const(op->graph->module, 1);
   }
   return nn_give(op, 0, dtype, rank, dims);
 }

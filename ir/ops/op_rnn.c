@@ -5,13 +5,13 @@
 typedef struct cell {
   int ngates;
   int nactivations;
-  int nstates;   /* operands 2.. and results 1..: h, c */
-  int lengths;   /* operand of the sequence lengths */
+  int nstates; /* operands 2.. and results 1..: h, c */
+  int lengths; /* operand of the sequence lengths */
 } cell;
 
 static nn_status check_activations(nn_op *op, int nactivations) {
-  static const char *const names[] = {"Sigmoid", "Tanh", "Relu", "Affine", "LeakyRelu", "ThresholdedRelu",
-                                      "ScaledTanh", "HardSigmoid", "Elu", "Softsign", "Softplus", NULL};
+  static const char *const names[] = {"Sigmoid",    "Tanh",        "Relu", "Affine",   "LeakyRelu", "ThresholdedRelu",
+                                      "ScaledTanh", "HardSigmoid", "Elu",  "Softsign", "Softplus",  NULL};
   static const char *const parameters[] = {"alpha", "beta"};
   if (nn_op_attr(op, "activations")->count) NN_TRY(nn_need_count(op, "activations", nactivations));
   for (int i = 0; i < 2; i++) {
@@ -20,7 +20,8 @@ static nn_status check_activations(nn_op *op, int nactivations) {
       return nn_fail(op, "%s has %d entries, expected at most %d", parameters[i], count, nactivations);
     }
   }
-  if (!(nn_attr_float(op, "clip") >= 0)) return nn_fail(op, "clip is %g, expected 0 or more", nn_attr_float(op, "clip"));
+  if (!(nn_attr_float(op, "clip") >= 0))
+    return nn_fail(op, "clip is %g, expected 0 or more", nn_attr_float(op, "clip"));
   NN_TRY(nn_need_range(op, "reverse", 0, 1));
   return nn_need_one_of(op, "activations", names);
 }

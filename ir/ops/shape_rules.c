@@ -30,17 +30,40 @@ int nn_check_known(nn_module *m, const char *kind, nn_dim found, nn_dim expected
 
 static void note_open_check(nn_module *m, nn_open_check check) {
   nn_open_checks *open = m->open_checks;
-  if (open) NN_PUSH(m->arena, open->items, open->count, open->cap, check);
+  if (!open) return;
+  check.what = nn_strdup(m->arena, check.what);
+  NN_PUSH(m->arena, open->items, open->count, open->cap, check);
 }
 
-nn_status nn_need_check(nn_op *op, const char *kind, nn_dim found, nn_dim expected, const char *what) {
-  nn_module *m = op->graph->module;
-  if (nn_dim_is_overflow(found) || nn_dim_is_overflow(expected)) return nn_fail(op, "%s: a size overflows 64 bits", what);
-  int known = nn_check_known(m, kind, found, expected);
-  if (known == 0) note_open_check(m, (nn_open_check){kind, found, expected, what});
-  if (known >= 0) return NN_OK;
+static const char *operands_text(nn_op *op) {
+  const char *text = "";
+  for (int i = 0; i < op->nin; i++) {
+    const char *type = op->in[i] ? type_text(op, i) : "_";
+    text = nn_sprintf(op->graph->module->arena, "%s%s%s", text, i ? ", " : "", type);
+  }
+  return text;
+}
+
+static nn_status fail_check(nn_op *op, const char *kind, nn_dim found, nn_dim expected, const char *what) {
   const char *relation = kind[0] == 'l' ? "at most " : kind[0] == 'b' ? "1 or " : "";
-  return nn_fail(op, "%s is %s, expected %s%s", what, dim_text(op, found), relation, dim_text(op, expected));
+  if (nn_dim_is_overflow(found) || nn_dim_is_overflow(expected)) return nn_fail(op, "%s overflows 64 bits", what);
+  return nn_fail(op, "%s is %s, expected %s%s (operands: %s)", what, dim_text(op, found), relation,
+                 dim_text(op, expected), operands_text(op));
+}
+
+nn_status nn_need_check(nn_op *op, const char *kind, nn_dim found, nn_dim expected, const char *what, ...) {
+  nn_module *m = op->graph->module;
+  char text[256];
+  bool overflows = nn_dim_is_overflow(found) || nn_dim_is_overflow(expected);
+  int known = overflows ? -1 : nn_check_known(m, kind, found, expected);
+  if (known > 0) return NN_OK;
+  va_list args;
+  va_start(args, what);
+  vsnprintf(text, sizeof text, what, args);
+  va_end(args);
+  if (known < 0) return fail_check(op, kind, found, expected, text);
+  note_open_check(m, (nn_open_check){kind, found, expected, text});
+  return NN_OK;
 }
 
 /* Does d hang on a symbol that is only bound while running? */
@@ -62,9 +85,9 @@ nn_dim nn_dim_prefer(nn_module *m, nn_dim a, nn_dim b) {
 /* ---- operands ------------------------------------------------------------------------------------- */
 
 static const char *kinds_text(nn_arena *arena, unsigned set) {
-  static const char *const names[] = {[NN_KIND_FLOAT] = "float",    [NN_KIND_INT] = "signed integer",
-                                      [NN_KIND_UINT] = "unsigned integer", [NN_KIND_BOOL] = "bool",
-                                      [NN_KIND_COMPLEX] = "complex", [NN_KIND_STRING] = "string"};
+  static const char *const names[] = {
+      [NN_KIND_FLOAT] = "float", [NN_KIND_INT] = "signed integer", [NN_KIND_UINT] = "unsigned integer",
+      [NN_KIND_BOOL] = "bool",   [NN_KIND_COMPLEX] = "complex",    [NN_KIND_STRING] = "string"};
   const char *text = NULL;
   for (unsigned kind = 0; kind < sizeof names / sizeof *names; kind++) {
     if (!(set >> kind & 1)) continue;
@@ -98,10 +121,7 @@ nn_status nn_need_rank(nn_op *op, int i, int min, int max) {
 }
 
 nn_status nn_need_dim(nn_op *op, int i, int axis, nn_dim expected) {
-  nn_dim found = op->in[i]->type.dims[axis];
-  if (found == expected) return NN_OK;
-  const char *what = nn_sprintf(op->graph->module->arena, "dimension %d of operand %d (%s)", axis, i, type_text(op, i));
-  return nn_need_check(op, "eq", found, expected, what);
+  return nn_need_check(op, "eq", op->in[i]->type.dims[axis], expected, "dimension %d of operand %d", axis, i);
 }
 
 /* ---- attributes ----------------------------------------------------------------------------------- */
@@ -180,8 +200,8 @@ static nn_status check_result_dim(nn_op *op, int result, int axis, nn_dim dim) {
   nn_dim_range(dim, &min, &max);
   if (min >= 0 || is_operand_dim(op, dim)) return NN_OK;
   if (max >= 0) {
-    const char *what = nn_sprintf(m->arena, "the least size of dimension %d of result %d", axis, result);
-    return nn_need_check(op, "le", nn_dim_const(m, 0), dim, what);
+    return nn_need_check(op, "le", nn_dim_const(m, 0), dim, "the least size of dimension %d of result %d", axis,
+                         result);
   }
   return nn_fail(op, "dimension %d of result %d is %s, expected 0 or more", axis, result, dim_text(op, dim));
 }

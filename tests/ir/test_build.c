@@ -1,7 +1,7 @@
 /* Builders: broadcasting, run-time checks, folding, matmul's ranks, contents of shape tensors. */
+#include "ir/ir.h"
 #include <criterion/criterion.h>
 #include <string.h>
-#include "ir/ir.h"
 
 typedef struct fixture {
   nn_module *m;

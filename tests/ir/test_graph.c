@@ -1,7 +1,7 @@
 /* Graphs: use lists, moving, removing, cloning; attributes. */
+#include "ir/ir.h"
 #include <criterion/criterion.h>
 #include <string.h>
-#include "ir/ir.h"
 
 static nn_type vector_type(nn_module *m, int64_t n) { return nn_type_static(m, NN_F32, 1, &n); }
 

@@ -1,9 +1,11 @@
 /* Known contents: single elements against the arithmetic of their types, and how they move. */
+#include "ir/ir.h"
 #include <criterion/criterion.h>
 #include <string.h>
-#include "ir/ir.h"
 
-typedef struct known_case { const char *params, *lines, *elems; } known_case;
+typedef struct known_case {
+  const char *params, *lines, *elems;
+} known_case;
 
 /* The elems of %y as text, "?" if unknown. */
 static char *elems_text(nn_arena *arena, const nn_value *y) {
@@ -11,7 +13,8 @@ static char *elems_text(nn_arena *arena, const nn_value *y) {
   if (!y->elems) return nn_sprintf(arena, "?");
   cr_assert(nn_type_static_count(y->type, &count));
   char *text = nn_sprintf(arena, "%s", "");
-  for (int64_t i = 0; i < count; i++) text = nn_sprintf(arena, "%s%s%s", text, i ? ", " : "", nn_dim_text(arena, y->elems[i]));
+  for (int64_t i = 0; i < count; i++)
+    text = nn_sprintf(arena, "%s%s%s", text, i ? ", " : "", nn_dim_text(arena, y->elems[i]));
   return text;
 }
 
@@ -29,29 +32,29 @@ static void check_known(const known_case *c) {
   nn_arena_free(arena);
 }
 
-#define CHECK(cases) \
+#define CHECK(cases)                                                                                                   \
   for (size_t i = 0; i < sizeof(cases) / sizeof *(cases); i++) check_known(&(cases)[i])
 
 #define AB(t, a, b) "const $a : " t "[3] = [" a "]\nconst $b : " t "[3] = [" b "]\n"
 
 Test(known, numbers_wrap_as_their_type) {
   static const known_case cases[] = {
-    {AB("u8", "200, 255, 0", "100, 1, 1"), "%y = add $a, $b : u8[3]", "44, 0, 1"},
-    {AB("u8", "0, 3, 5", "1, 3, 6"), "%y = sub $a, $b : u8[3]", "255, 0, 255"},
-    {AB("i8", "127, -128, 100", "1, -1, 2"), "%y = add $a, $b : i8[3]", "-128, 127, 102"},
-    {AB("i8", "-128, 7, -7", "-1, 0, 2"), "%y = div $a, $b : i8[3]", "-128, 0, -3"},
-    {AB("i32", "2147483647, -7, 7", "2, 2, -2"), "%y = mul $a, $b : i32[3]", "-2, -14, -14"},
-    {AB("i64", "-7, 7, -7", "2, -2, -2"), "%y = mod $a, $b : i64[3]", "1, -1, -1"},
-    {AB("i64", "-7, 7, -7", "2, -2, -2"), "%y = fmod $a, $b : i64[3]", "-1, 1, -1"},
-    {AB("i64", "1, 1, 1", "1, 0, 1"), "%y = mod $a, $b : i64[3]", "?"},
-    {AB("u64", "0, 1, 2", "1, 1, 1"), "%y = sub $a, $b : u64[3]", "?"},
-    {AB("i64", "-9223372036854775808, 1, 2", "-1, 1, 1"), "%y = div $a, $b : i64[3]", "-9223372036854775808, 1, 2"},
-    {AB("i64", "1, 2, 3", "3, 2, 1"), "%y = lt $a, $b : bool[3]", "1, 0, 0"},
-    {AB("i64", "1, 2, 3", "3, 2, 1"), "%y = le $a, $b : bool[3]", "1, 1, 0"},
-    {AB("i64", "300, -1, 0", "0, 0, 0"), "%y = cast $a {to=u8} : u8[3]", "44, 255, 0"},
-    {AB("i64", "300, -1, 0", "0, 0, 0"), "%y = cast $a {to=bool} : bool[3]", "1, 1, 0"},
-    {AB("i64", "300, -1, 0", "0, 0, 0"), "%y = cast $a {to=f32} : f32[3]", "?"},
-    {AB("i64", "3, -1, 0", "0, 0, 0"), "%y = sign $a : i64[3]", "1, -1, 0"},
+      {AB("u8", "200, 255, 0", "100, 1, 1"), "%y = add $a, $b : u8[3]", "44, 0, 1"},
+      {AB("u8", "0, 3, 5", "1, 3, 6"), "%y = sub $a, $b : u8[3]", "255, 0, 255"},
+      {AB("i8", "127, -128, 100", "1, -1, 2"), "%y = add $a, $b : i8[3]", "-128, 127, 102"},
+      {AB("i8", "-128, 7, -7", "-1, 0, 2"), "%y = div $a, $b : i8[3]", "-128, 0, -3"},
+      {AB("i32", "2147483647, -7, 7", "2, 2, -2"), "%y = mul $a, $b : i32[3]", "-2, -14, -14"},
+      {AB("i64", "-7, 7, -7", "2, -2, -2"), "%y = mod $a, $b : i64[3]", "1, -1, -1"},
+      {AB("i64", "-7, 7, -7", "2, -2, -2"), "%y = fmod $a, $b : i64[3]", "-1, 1, -1"},
+      {AB("i64", "1, 1, 1", "1, 0, 1"), "%y = mod $a, $b : i64[3]", "?"},
+      {AB("u64", "0, 1, 2", "1, 1, 1"), "%y = sub $a, $b : u64[3]", "?"},
+      {AB("i64", "-9223372036854775808, 1, 2", "-1, 1, 1"), "%y = div $a, $b : i64[3]", "-9223372036854775808, 1, 2"},
+      {AB("i64", "1, 2, 3", "3, 2, 1"), "%y = lt $a, $b : bool[3]", "1, 0, 0"},
+      {AB("i64", "1, 2, 3", "3, 2, 1"), "%y = le $a, $b : bool[3]", "1, 1, 0"},
+      {AB("i64", "300, -1, 0", "0, 0, 0"), "%y = cast $a {to=u8} : u8[3]", "44, 255, 0"},
+      {AB("i64", "300, -1, 0", "0, 0, 0"), "%y = cast $a {to=bool} : bool[3]", "1, 1, 0"},
+      {AB("i64", "300, -1, 0", "0, 0, 0"), "%y = cast $a {to=f32} : f32[3]", "?"},
+      {AB("i64", "3, -1, 0", "0, 0, 0"), "%y = sign $a : i64[3]", "1, -1, 0"},
   };
   CHECK(cases);
 }
@@ -61,58 +64,59 @@ Test(known, numbers_wrap_as_their_type) {
 
 Test(known, expressions) {
   static const known_case cases[] = {
-    {"", "  %y = shape_of {dims=[N, 3, 2*N]} : i64[3]", "N, 3, 2*N"},
-    {TWO, SHAPE("N, 3, 2*N") "  %y = add %a, $b : i64[3]", "N + 2, 5, 2*N + 2"},
-    {TWO, SHAPE("N, 3, 2*N") "  %y = div %a, $b : i64[3]", "N floordiv 2, 1, N"},
-    {TWO, SHAPE("S, 3, 4") "  %y = div %a, $b : i64[3]", "?"},
-    {TWO, SHAPE("S, 3, 4") "  %y = mod %a, $b : i64[3]", "S mod 2, 1, 0"},
-    {TWO, SHAPE("S, 3, 4") "  %y = fmod %a, $b : i64[3]", "?"},
-    {TWO, SHAPE("N, N + 3, 0") "  %c = lt %a, $b : bool[3]\n  %y = select %c, %a, $b : i64[3]",
-     "N*min(max(0, -N + 2), 1) - 2*min(max(0, -N + 2), 1) + 2, 2, 0"},
-    {TWO, SHAPE("B, 3, 4") "  %c = cast %a {to=u8} : u8[3]\n  %y = copy %c : u8[3]", "B, 3, 4"},
-    {TWO, SHAPE("N, 3, 4") "  %y = cast %a {to=u8} : u8[3]", "?"},
-    {TWO, SHAPE("B, 3, 4") "  %y = cast %a {to=i8} : i8[3]", "?"},
-    {TWO, SHAPE("N, 3, 4") "  %y = cast %a {to=i32} : i32[3]", "N, 3, 4"},
-    {TWO, SHAPE("N, 3, 4") "  %y = cast %a {to=u64} : u64[3]", "N, 3, 4"},
-    {TWO, SHAPE("N - 1, 3, 4") "  %y = cast %a {to=u64} : u64[3]", "?"},
-    {TWO, SHAPE("N + 1, 0, 4") "  %y = cast %a {to=bool} : bool[3]", "1, 0, 1"},
+      {"", "  %y = shape_of {dims=[N, 3, 2*N]} : i64[3]", "N, 3, 2*N"},
+      {TWO, SHAPE("N, 3, 2*N") "  %y = add %a, $b : i64[3]", "N + 2, 5, 2*N + 2"},
+      {TWO, SHAPE("N, 3, 2*N") "  %y = div %a, $b : i64[3]", "N floordiv 2, 1, N"},
+      {TWO, SHAPE("S, 3, 4") "  %y = div %a, $b : i64[3]", "?"},
+      {TWO, SHAPE("S, 3, 4") "  %y = mod %a, $b : i64[3]", "S mod 2, 1, 0"},
+      {TWO, SHAPE("S, 3, 4") "  %y = fmod %a, $b : i64[3]", "?"},
+      {TWO, SHAPE("N, N + 3, 0") "  %c = lt %a, $b : bool[3]\n  %y = select %c, %a, $b : i64[3]",
+       "N*min(max(0, -N + 2), 1) - 2*min(max(0, -N + 2), 1) + 2, 2, 0"},
+      {TWO, SHAPE("B, 3, 4") "  %c = cast %a {to=u8} : u8[3]\n  %y = copy %c : u8[3]", "B, 3, 4"},
+      {TWO, SHAPE("N, 3, 4") "  %y = cast %a {to=u8} : u8[3]", "?"},
+      {TWO, SHAPE("B, 3, 4") "  %y = cast %a {to=i8} : i8[3]", "?"},
+      {TWO, SHAPE("N, 3, 4") "  %y = cast %a {to=i32} : i32[3]", "N, 3, 4"},
+      {TWO, SHAPE("N, 3, 4") "  %y = cast %a {to=u64} : u64[3]", "N, 3, 4"},
+      {TWO, SHAPE("N - 1, 3, 4") "  %y = cast %a {to=u64} : u64[3]", "?"},
+      {TWO, SHAPE("N + 1, 0, 4") "  %y = cast %a {to=bool} : bool[3]", "1, 0, 1"},
   };
   CHECK(cases);
 }
 
 Test(known, movement) {
   static const known_case cases[] = {
-    {"const $i : i64[] = [1]\n", SHAPE("N, 3, 2*N") "  %y = gather %a, $i : i64[]", "3"},
-    {"const $i : i64[2] = [-1, 0]\n", SHAPE("N, 3, 2*N") "  %y = gather %a, $i : i64[2]", "2*N, N"},
-    {"const $i : i64[1] = [3]\n", SHAPE("N, 3, 2*N") "  %y = gather %a, $i : i64[1]", "?"},
-    {"const $i : i64[2] = [-1, 0]\n", SHAPE("N, 3, 4") "  %y = gather_elements %a, $i : i64[2]", "4, N"},
-    {"const $i : i64[1] = [7]\n", SHAPE("N, 3, 4") "  %y = concat $i, %a {axis=0} : i64[4]", "7, N, 3, 4"},
-    {"", SHAPE("N, 3, 4") "  %y = slice %a {starts=[2], steps=[-2], dims=[2]} : i64[2]", "4, N"},
-    {"", SHAPE("N, 3, 4") "  %r = reshape %a {dims=[3,1]} : i64[3,1]\n  %y = transpose %r {perm=[1,0]} : i64[1,3]", "N, 3, 4"},
-    {"", SHAPE("N, 3, 4") "  %y = broadcast %a {dims=[2,3]} : i64[2,3]", "N, 3, 4, N, 3, 4"},
-    {"", SHAPE("N, 3, 4") "  %y = tile %a {repeats=[2]} : i64[6]", "N, 3, 4, N, 3, 4"},
-    {"const $v : i64[] = [9]\n", SHAPE("N, 3, 4") "  %y = pad %a, $v {before=[1], after=[-1]} : i64[3]", "9, N, 3"},
-    {"", "  %y = iota {dtype=i32, dims=[2,3], axis=1} : i32[2,3]", "0, 1, 2, 0, 1, 2"},
-    {"const $m : i64[2,3] = [1, 2, 3, 4, 5, 6]\n", "  %y = transpose $m {perm=[1,0]} : i64[3,2]", "1, 4, 2, 5, 3, 6"},
-    {"const $m : i64[2,3] = [1, 2, 3, 4, 5, 6]\n", "  %y = concat $m, $m {axis=1} : i64[2,6]",
-     "1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6"},
-    {"const $e : i64[0] = []\n", "  %y = concat $e, $e {axis=0} : i64[0]", ""},
-    {"", "  %y = slice %p {} : f32[]", "?"},
+      {"const $i : i64[] = [1]\n", SHAPE("N, 3, 2*N") "  %y = gather %a, $i : i64[]", "3"},
+      {"const $i : i64[2] = [-1, 0]\n", SHAPE("N, 3, 2*N") "  %y = gather %a, $i : i64[2]", "2*N, N"},
+      {"const $i : i64[1] = [3]\n", SHAPE("N, 3, 2*N") "  %y = gather %a, $i : i64[1]", "?"},
+      {"const $i : i64[2] = [-1, 0]\n", SHAPE("N, 3, 4") "  %y = gather_elements %a, $i : i64[2]", "4, N"},
+      {"const $i : i64[1] = [7]\n", SHAPE("N, 3, 4") "  %y = concat $i, %a {axis=0} : i64[4]", "7, N, 3, 4"},
+      {"", SHAPE("N, 3, 4") "  %y = slice %a {starts=[2], steps=[-2], dims=[2]} : i64[2]", "4, N"},
+      {"", SHAPE("N, 3, 4") "  %r = reshape %a {dims=[3,1]} : i64[3,1]\n  %y = transpose %r {perm=[1,0]} : i64[1,3]",
+       "N, 3, 4"},
+      {"", SHAPE("N, 3, 4") "  %y = broadcast %a {dims=[2,3]} : i64[2,3]", "N, 3, 4, N, 3, 4"},
+      {"", SHAPE("N, 3, 4") "  %y = tile %a {repeats=[2]} : i64[6]", "N, 3, 4, N, 3, 4"},
+      {"const $v : i64[] = [9]\n", SHAPE("N, 3, 4") "  %y = pad %a, $v {before=[1], after=[-1]} : i64[3]", "9, N, 3"},
+      {"", "  %y = iota {dtype=i32, dims=[2,3], axis=1} : i32[2,3]", "0, 1, 2, 0, 1, 2"},
+      {"const $m : i64[2,3] = [1, 2, 3, 4, 5, 6]\n", "  %y = transpose $m {perm=[1,0]} : i64[3,2]", "1, 4, 2, 5, 3, 6"},
+      {"const $m : i64[2,3] = [1, 2, 3, 4, 5, 6]\n", "  %y = concat $m, $m {axis=1} : i64[2,6]",
+       "1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6"},
+      {"const $e : i64[0] = []\n", "  %y = concat $e, $e {axis=0} : i64[0]", ""},
+      {"", "  %y = slice %p {} : f32[]", "?"},
   };
   CHECK(cases);
 }
 
 Test(known, sums) {
   static const known_case cases[] = {
-    {"", SHAPE("N, 3, 4") "  %y = reduce_prod %a {axes=[0], keepdims=0} : i64[]", "12*N"},
-    {"", SHAPE("N, 3, 4") "  %y = reduce_sum %a {axes=[0]} : i64[1]", "N + 7"},
-    {"", SHAPE("N, N + 1, 4") "  %y = reduce_max %a {axes=[0]} : i64[1]", "max(N + 1, 4)"},
-    {"const $m : i64[2,3] = [1, 2, 3, 4, 5, 6]\n", "  %y = reduce_sum $m {axes=[0]} : i64[1,3]", "5, 7, 9"},
-    {"const $m : i64[2,3] = [1, 2, 3, 4, 5, 6]\n", "  %y = reduce_min $m {axes=[1], keepdims=0} : i64[2]", "1, 4"},
-    {"const $e : i64[0] = []\n", "  %y = reduce_prod $e {axes=[0], keepdims=0} : i64[]", "1"},
-    {"const $e : i64[0] = []\n", "  %y = reduce_max $e {axes=[0], keepdims=0} : i64[]", "?"},
-    {"", SHAPE("N, 3, 4") "  %y = cum_sum %a {axis=0} : i64[3]", "N, N + 3, N + 7"},
-    {"", SHAPE("N, 3, 4") "  %y = cum_sum %a {axis=0, exclusive=1, reverse=1} : i64[3]", "7, 4, 0"},
+      {"", SHAPE("N, 3, 4") "  %y = reduce_prod %a {axes=[0], keepdims=0} : i64[]", "12*N"},
+      {"", SHAPE("N, 3, 4") "  %y = reduce_sum %a {axes=[0]} : i64[1]", "N + 7"},
+      {"", SHAPE("N, N + 1, 4") "  %y = reduce_max %a {axes=[0]} : i64[1]", "max(N + 1, 4)"},
+      {"const $m : i64[2,3] = [1, 2, 3, 4, 5, 6]\n", "  %y = reduce_sum $m {axes=[0]} : i64[1,3]", "5, 7, 9"},
+      {"const $m : i64[2,3] = [1, 2, 3, 4, 5, 6]\n", "  %y = reduce_min $m {axes=[1], keepdims=0} : i64[2]", "1, 4"},
+      {"const $e : i64[0] = []\n", "  %y = reduce_prod $e {axes=[0], keepdims=0} : i64[]", "1"},
+      {"const $e : i64[0] = []\n", "  %y = reduce_max $e {axes=[0], keepdims=0} : i64[]", "?"},
+      {"", SHAPE("N, 3, 4") "  %y = cum_sum %a {axis=0} : i64[3]", "N, N + 3, N + 7"},
+      {"", SHAPE("N, 3, 4") "  %y = cum_sum %a {axis=0, exclusive=1, reverse=1} : i64[3]", "7, 4, 0"},
   };
   CHECK(cases);
 }

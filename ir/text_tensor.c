@@ -39,8 +39,10 @@ static int64_t count_elements(const nn_tensor *t) {
   return count;
 }
 
+/* As its text would: that says "nan" for every NaN. */
 static void copy_element(nn_dtype t, void *to, const void *from, size_t i) {
-  if (nn_dtype_is_float(t)) nn_store_f64(t, to, i, nn_load_f64(t, from, i));
+  double value = nn_load_f64(t, from, i);
+  if (nn_dtype_is_float(t)) nn_store_f64(t, to, i, isnan(value) ? NAN : value);
   else nn_store_i64(t, to, i, nn_load_i64(t, from, i));
 }
 

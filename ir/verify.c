@@ -59,6 +59,19 @@ static const char *find_type_problem(nn_type t) {
   return NULL;
 }
 
+/* Every use on the list must point back at it, and its slot must read the value. Links that agree in both
+   directions cannot form a cycle. A slot that is on the wrong list is found by that list's value. */
+static bool has_sound_uses(const nn_value *value) {
+  for (nn_use *const *link = &value->uses; *link; link = &(*link)->next) {
+    const nn_use *use = *link;
+    if (use->link != link || !use->user || use->index < 0 || use->index >= use->user->nin) return false;
+    if (use->user->in[use->index] != value) return false;
+  }
+  return true;
+}
+
+static const char *const bad_uses = "has a list of uses that names an operand that does not read it";
+
 /* ---- constants and states ------------------------------------------------------------------------ */
 
 static nn_status verify_contents(verifier *v, const nn_value *value) {
@@ -86,6 +99,7 @@ static void verify_const(verifier *v, const nn_value *value) {
   show(v, value);
   if (value->name && nn_map_get(v->names, value->name)) fail(v, "two constants or states have the name '%s'", value->name);
   if (value->name) nn_map_put(v->names, value->name, v);
+  if (!has_sound_uses(value)) fail(v, "$%s %s", name_of(value), bad_uses);
   const char *problem = find_type_problem(value->type);
   if (problem) fail(v, "$%s %s", name_of(value), problem);
   else if (value->tensor) verify_contents(v, value);
@@ -122,25 +136,13 @@ static nn_status verify_operand(const verifier *v, nn_op *op, int i) {
   return NN_OK;
 }
 
-/* Every use on the list must point back at it. Links that agree in both directions cannot form a cycle. */
-static nn_status verify_uses(nn_op *op, int i) {
-  const nn_value *value = op->out[i];
-  for (nn_use *const *link = &value->uses; *link; link = &(*link)->next) {
-    const nn_use *use = *link;
-    bool is_sound = use->link == link && use->user && use->index >= 0 && use->index < use->user->nin;
-    if (!is_sound || use->user->in[use->index] != value)
-      return nn_fail(op, "the list of uses of result %d ('%s') names an operand that does not read it", i, name_of(value));
-  }
-  return NN_OK;
-}
-
 static nn_status verify_result(verifier *v, nn_op *op, int i) {
   const nn_value *value = op->out[i];
   if (!value) return nn_fail(op, "result %d does not exist", i);
   if (value->kind != NN_RESULT || value->def != op || value->index != i)
     return nn_fail(op, "result %d ('%s') does not know its operation", i, name_of(value));
   if (is_visible(v, value)) return nn_fail(op, "result %d ('%s') is defined twice", i, name_of(value));
-  nn_status status = verify_uses(op, i);
+  nn_status status = has_sound_uses(value) ? NN_OK : nn_fail(op, "result %d ('%s') %s", i, name_of(value), bad_uses);
   const char *problem = find_type_problem(value->type);
   if (problem) status = nn_fail(op, "result %d ('%s') %s", i, name_of(value), problem);
   if (value->name && nn_map_get(v->names, value->name)) status = nn_fail(op, "two values have the name '%s'", value->name);
@@ -239,6 +241,7 @@ static void verify_param(verifier *v, const nn_value *value, int i) {
   show(v, value);
   if (value->kind != NN_PARAM || value->graph != v->graph || value->index != i)
     fail(v, "parameter %d ('%s') does not know its graph and position", i, name_of(value));
+  if (!has_sound_uses(value)) fail(v, "parameter %d ('%s') %s", i, name_of(value), bad_uses);
   const char *problem = find_type_problem(value->type);
   if (problem) fail(v, "parameter %d ('%s') %s", i, name_of(value), problem);
   if (value->name && nn_map_get(v->names, value->name)) fail(v, "two values have the name '%s'", value->name);

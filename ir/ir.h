@@ -482,6 +482,7 @@ nn_status nn_verify(nn_module *m);                 /* SSA order, types against s
 void nn_text_print(FILE *out, nn_module *m);
 char *nn_text_string(nn_arena *arena, nn_module *m);
 nn_module *nn_text_parse(const char *file, const char *text, size_t length); /* diags in the module; never NULL */
+nn_status nn_text_parse_attrs(nn_op *op, const char *text); /* "axes=[1], keepdims=0"; text_attr.c */
 bool nn_text_is_name(const char *text);            /* needs no quotes: [A-Za-z0-9_.]+ */
 char *nn_text_quote(nn_arena *arena, const char *text); /* "..." with escapes */
 char *nn_text_unquote(nn_arena *arena, const char **cursor); /* at the opening quote; NULL if it does not end in this line */

@@ -202,3 +202,20 @@ nn_status nn_parse_attrs(nn_lexer *lex, nn_op *op) {
   }
   return NN_OK;
 }
+
+static nn_graph *refuse_graph(nn_lexer *lex, const char *name) {
+  nn_lex_fail(lex, lex->at, "graph @%s: an attribute given on its own cannot name a graph", name);
+  return NULL;
+}
+
+nn_status nn_text_parse_attrs(nn_op *op, const char *text) {
+  nn_module *m = op->graph->module;
+  nn_lexer lex = {.m = m, .text = nn_sprintf(m->arena, "{%s}", text), .find_graph = refuse_graph};
+  lex.at = lex.text;
+  lex.end = lex.text + strlen(lex.text);
+  nn_c_locale saved = nn_enter_c_locale();
+  nn_status status = nn_parse_attrs(&lex, op);
+  if (status == NN_OK) status = nn_lex_end_line(&lex);
+  nn_leave_c_locale(saved);
+  return status;
+}

@@ -11,11 +11,13 @@ typedef struct nn_open {
   nn_stmt *stmt;     /* NULL: an `if` decided at build time */
   nn_block *block;   /* where statements go */
   nn_block *other;   /* where they go after nn_else, for a decided `if` */
+  int serial;        /* of the block */
 } nn_open;
 
 struct nn_lb {
   nn_open *open;
   int nopen, open_cap;
+  int nserials;
   nn_map *names;     /* taken name -> number of the last suffix tried */
   nn_map *dims;      /* nn_dim -> nn_x */
   int nlets;
@@ -148,7 +150,7 @@ static nn_stmt *append(nn_kernel *k, nn_stmt_kind kind) {
 
 static void push(nn_kernel *k, nn_stmt *stmt, nn_block *block, nn_block *other) {
   struct nn_lb *b = k->builder;
-  nn_open open = {stmt, block, other};
+  nn_open open = {stmt, block, other, ++b->nserials};
   NN_PUSH(k->module->arena, b->open, b->nopen, b->open_cap, open);
 }
 
@@ -223,6 +225,7 @@ void nn_else(nn_kernel *k) {
   assert(b->nopen > 0 && b->open[b->nopen - 1].other);
   b->open[b->nopen - 1].block = b->open[b->nopen - 1].other;
   b->open[b->nopen - 1].other = NULL;
+  b->open[b->nopen - 1].serial = ++b->nserials;
 }
 
 void nn_while_begin(nn_kernel *k, nn_x *cond) {
@@ -264,3 +267,8 @@ nn_var *nn_current_vector_var(nn_kernel *k) {
 }
 
 int nn_open_depth(nn_kernel *k) { return k->builder->nopen; }
+
+int nn_open_serial(nn_kernel *k, int depth) {
+  assert(depth >= 0 && depth <= k->builder->nopen);
+  return depth ? k->builder->open[depth - 1].serial : 0;
+}

@@ -13,8 +13,12 @@ static nn_status give_formula(onnx_node *n, formula_fn *formula) {
   ONNX_GIVE(n, nn_b_cast(n->b, formula(n, onnx_wide(n, x)), x->type.dtype));
 }
 
-static nn_value *binary(onnx_node *n, nn_opcode code, nn_value *x, nn_value *y) { return nn_b_binary(n->b, code, x, y); }
-static nn_value *scalar(onnx_node *n, nn_opcode code, nn_value *x, double y) { return nn_b_scalar_op(n->b, code, x, y); }
+static nn_value *binary(onnx_node *n, nn_opcode code, nn_value *x, nn_value *y) {
+  return nn_b_binary(n->b, code, x, y);
+}
+static nn_value *scalar(onnx_node *n, nn_opcode code, nn_value *x, double y) {
+  return nn_b_scalar_op(n->b, code, x, y);
+}
 
 /* x < 0 ? negative : positive */
 static nn_value *pick_by_sign(onnx_node *n, nn_value *x, nn_value *negative, nn_value *positive) {
@@ -128,7 +132,8 @@ nn_status onnx_PRelu(onnx_node *n) {
   NN_TRY(onnx_same_dtype(n, 0, 1));
   nn_value *x = n->in[0], *slope = n->in[1];
   if (slope->type.rank > x->type.rank)
-    return onnx_fail(n, "slope has rank %d, expected at most %d, the rank of the input", slope->type.rank, x->type.rank);
+    return onnx_fail(n, "slope has rank %d, expected at most %d, the rank of the input", slope->type.rank,
+                     x->type.rank);
   slope = align_slope(n, x, slope);
   ONNX_GIVE(n, pick_by_sign(n, x, binary(n, NN_OP_MUL, x, slope), x));
 }

@@ -4,10 +4,10 @@
 #include <math.h>
 
 typedef struct attention {
-  nn_dim batch, length, past, total;    /* total = past + length keys */
+  nn_dim batch, length, past, total; /* total = past + length keys */
   int64_t heads;
-  nn_dim sizes[3];                      /* of q, k, v over all heads */
-  nn_value *q, *k, *v;                  /* [B, heads, S or T, size / heads] */
+  nn_dim sizes[3];     /* of q, k, v over all heads */
+  nn_value *q, *k, *v; /* [B, heads, S or T, size / heads] */
 } attention;
 
 static nn_value *input(onnx_node *n, int i) { return i < n->nin ? n->in[i] : NULL; }
@@ -22,16 +22,19 @@ static nn_status read_sizes(onnx_node *n, attention *a) {
   nn_dim all = n->in[1]->type.dims[1], sum = number(n, 0);
   if (count != 0 && count != 3) return onnx_fail(n, "attribute qkv_hidden_sizes has %d values, expected 3", count);
   for (int i = 0; i < 3; i++) {
-    if (count) a->sizes[i] = number(n, given[i]);
+    if (count)
+      a->sizes[i] = number(n, given[i]);
     else if (!nn_dim_divides(n->m, all, number(n, 3), &a->sizes[i]))
       return onnx_fail(n, "weight has %s columns, expected a multiple of 3", nn_dim_text(n->m->arena, all));
     nn_dim rest = nn_dim_mod(n->m, a->sizes[i], number(n, a->heads));
     if ((count && given[i] < 0) || !nn_dim_is(rest, 0))
-      return onnx_fail(n, "hidden size %s is no multiple of num_heads, %lld", nn_dim_text(n->m->arena, a->sizes[i]), (long long)a->heads);
+      return onnx_fail(n, "hidden size %s is no multiple of num_heads, %lld", nn_dim_text(n->m->arena, a->sizes[i]),
+                       (long long)a->heads);
     sum = nn_dim_add(n->m, sum, a->sizes[i]);
   }
   if (a->sizes[0] != a->sizes[1])
-    return onnx_fail(n, "queries have size %s, keys %s, expected the same", nn_dim_text(n->m->arena, a->sizes[0]), nn_dim_text(n->m->arena, a->sizes[1]));
+    return onnx_fail(n, "queries have size %s, keys %s, expected the same", nn_dim_text(n->m->arena, a->sizes[0]),
+                     nn_dim_text(n->m->arena, a->sizes[1]));
   return nn_b_check(n->b, "eq", all, sum, "columns of the weight");
 }
 
@@ -48,7 +51,8 @@ static nn_status check_past(onnx_node *n, attention *a) {
   }
   a->total = nn_dim_add(n->m, a->past, a->length);
   if ((input(n, 4) || onnx_wants(n, 1)) && a->sizes[1] != a->sizes[2])
-    return onnx_fail(n, "past and present need keys and values of one size, found %s and %s", nn_dim_text(n->m->arena, a->sizes[1]), nn_dim_text(n->m->arena, a->sizes[2]));
+    return onnx_fail(n, "past and present need keys and values of one size, found %s and %s",
+                     nn_dim_text(n->m->arena, a->sizes[1]), nn_dim_text(n->m->arena, a->sizes[2]));
   return NN_OK;
 }
 
@@ -61,7 +65,8 @@ static nn_status check_attention(onnx_node *n, attention *a) {
   static const int floats[] = {2, 4, 5};
   for (int i = 0; i < 3; i++)
     if (input(n, floats[i]) && n->in[floats[i]]->type.dtype != n->in[0]->type.dtype)
-      return onnx_fail(n, "input %d has element type %s, expected %s as input 0", floats[i], nn_dtype_name(n->in[floats[i]]->type.dtype), nn_dtype_name(n->in[0]->type.dtype));
+      return onnx_fail(n, "input %d has element type %s, expected %s as input 0", floats[i],
+                       nn_dtype_name(n->in[floats[i]]->type.dtype), nn_dtype_name(n->in[0]->type.dtype));
   if (input(n, 3)) NN_TRY(onnx_need_kind(n, 3, ONNX_INT));
   if (input(n, 6)) return onnx_unsupported(n, "input past_sequence_length (a shared past and present buffer)");
   if (onnx_int(n, "do_rotary", 0)) return onnx_unsupported(n, "attribute do_rotary");
@@ -124,7 +129,8 @@ static nn_value *key_positions(onnx_node *n, const attention *a) {
 static nn_status mask_from_ends(onnx_node *n, const attention *a, nn_value *mask, nn_value **keep) {
   nn_module *m = n->m;
   nn_dim size = mask->type.dims[0], one = number(n, 1);
-  nn_dim twice = nn_dim_mul(m, a->batch, number(n, 2)), packed = nn_dim_add(m, nn_dim_mul(m, a->batch, number(n, 3)), number(n, 2));
+  nn_dim twice = nn_dim_mul(m, a->batch, number(n, 2)),
+         packed = nn_dim_add(m, nn_dim_mul(m, a->batch, number(n, 3)), number(n, 2));
   bool has_starts = size == twice && size != a->batch;
   if (size == packed && size != a->batch) return onnx_unsupported(n, "mask_index of 3 * batch + 2 values");
   if (!has_starts) NN_TRY(nn_b_check(n->b, "eq", size, a->batch, "size of mask_index"));
@@ -174,7 +180,8 @@ static nn_status mask_scores(onnx_node *n, const attention *a, nn_value **scores
   if (!*scores) return NN_FAIL;
   nn_dtype t = (*scores)->type.dtype;
   if (keep) {
-    nn_value *bias = nn_b_select(b, keep, nn_b_scalar(b, t, 0), nn_b_scalar(b, t, onnx_float(n, "mask_filter_value", -10000)));
+    nn_value *bias =
+        nn_b_select(b, keep, nn_b_scalar(b, t, 0), nn_b_scalar(b, t, onnx_float(n, "mask_filter_value", -10000)));
     *scores = nn_b_binary(b, NN_OP_ADD, *scores, bias);
   }
   if (onnx_int(n, "unidirectional", 0)) {

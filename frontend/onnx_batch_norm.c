@@ -8,7 +8,9 @@ typedef struct batch_norm {
   double epsilon, momentum;
 } batch_norm;
 
-static nn_value *binary(onnx_node *n, nn_opcode code, nn_value *x, nn_value *y) { return nn_b_binary(n->b, code, x, y); }
+static nn_value *binary(onnx_node *n, nn_opcode code, nn_value *x, nn_value *y) {
+  return nn_b_binary(n->b, code, x, y);
+}
 
 /* Which form is asked for: attribute training_mode since opset 14; from 7 to 13 the use of the statistics'
    outputs says it; before 7 is_test. */
@@ -39,7 +41,8 @@ static nn_value *scale_and_shift(onnx_node *n, const batch_norm *p, nn_value *me
 /* old * momentum + batch * (1 - momentum), in the type of input i. */
 static nn_status give_running(onnx_node *n, int output, int i, nn_value *old, nn_value *batch, double momentum) {
   if (!onnx_wants(n, output)) return NN_OK;
-  nn_value *mixed = binary(n, NN_OP_ADD, onnx_scale(n, old, momentum), nn_b_scalar_op(n->b, NN_OP_MUL, batch, 1 - momentum));
+  nn_value *mixed =
+      binary(n, NN_OP_ADD, onnx_scale(n, old, momentum), nn_b_scalar_op(n->b, NN_OP_MUL, batch, 1 - momentum));
   return onnx_give(n, output, nn_b_cast(n->b, mixed, n->in[i]->type.dtype));
 }
 
@@ -79,10 +82,14 @@ nn_status onnx_BatchNormalization(onnx_node *n) {
   nn_type x = n->in[0]->type;
   for (int i = 1; spatial && i < 5; i++) NN_TRY(onnx_need_size(n, i, x.rank > 1 ? x.dims[1] : nn_dim_const(n->m, 1)));
   nn_dtype work = onnx_compute_dtype(x.dtype);
-  batch_norm p = {.x = n->in[0], .work = work,
-                  .scale = nn_b_cast(n->b, n->in[1], work), .bias = nn_b_cast(n->b, n->in[2], work),
-                  .mean = nn_b_cast(n->b, n->in[3], work), .var = nn_b_cast(n->b, n->in[4], work),
-                  .epsilon = onnx_float(n, "epsilon", 1e-5), .momentum = onnx_float(n, "momentum", 0.9)};
+  batch_norm p = {.x = n->in[0],
+                  .work = work,
+                  .scale = nn_b_cast(n->b, n->in[1], work),
+                  .bias = nn_b_cast(n->b, n->in[2], work),
+                  .mean = nn_b_cast(n->b, n->in[3], work),
+                  .var = nn_b_cast(n->b, n->in[4], work),
+                  .epsilon = onnx_float(n, "epsilon", 1e-5),
+                  .momentum = onnx_float(n, "momentum", 0.9)};
   bool training = is_training(n);
   if (training) NN_TRY(onnx_need_rank(n, 0, 2, -1));
   return training ? give_training(n, &p, spatial) : give_inference(n, &p, spatial);

@@ -5,10 +5,13 @@
 
 /* Opset 1 spelled the type as a string, like "FLOAT". */
 static bool dtype_from_onnx_name(const char *name, nn_dtype *out) {
-  static const struct { const char *name; nn_dtype dtype; } names[] = {
-      {"FLOAT", NN_F32}, {"FLOAT16", NN_F16}, {"DOUBLE", NN_F64}, {"INT8", NN_I8},       {"INT16", NN_I16},
-      {"INT32", NN_I32}, {"INT64", NN_I64},   {"UINT8", NN_U8},   {"UINT16", NN_U16},    {"UINT32", NN_U32},
-      {"UINT64", NN_U64}, {"BOOL", NN_BOOL},  {"STRING", NN_STRING}, {"COMPLEX64", NN_C64}, {"COMPLEX128", NN_C128}};
+  static const struct {
+    const char *name;
+    nn_dtype dtype;
+  } names[] = {{"FLOAT", NN_F32},     {"FLOAT16", NN_F16},   {"DOUBLE", NN_F64},     {"INT8", NN_I8},
+               {"INT16", NN_I16},     {"INT32", NN_I32},     {"INT64", NN_I64},      {"UINT8", NN_U8},
+               {"UINT16", NN_U16},    {"UINT32", NN_U32},    {"UINT64", NN_U64},     {"BOOL", NN_BOOL},
+               {"STRING", NN_STRING}, {"COMPLEX64", NN_C64}, {"COMPLEX128", NN_C128}};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     if (strcmp(names[i].name, name)) continue;
     *out = names[i].dtype;
@@ -21,7 +24,9 @@ static nn_status read_target(onnx_node *n, nn_dtype *to) {
   if (!onnx_has(n, "to")) return onnx_fail(n, "attribute to is missing");
   if (n->since < 6) {
     const char *name = onnx_str(n, "to", "");
-    return dtype_from_onnx_name(name, to) ? NN_OK : onnx_fail(n, "attribute to is '%s', expected the name of an element type", name);
+    return dtype_from_onnx_name(name, to)
+               ? NN_OK
+               : onnx_fail(n, "attribute to is '%s', expected the name of an element type", name);
   }
   int64_t number = onnx_int(n, "to", 0);
   if (number < 0 || number > 1000 || !nn_dtype_from_onnx((int)number, to))
@@ -29,7 +34,9 @@ static nn_status read_target(onnx_node *n, nn_dtype *to) {
   return NN_OK;
 }
 
-static nn_value *bits_op(onnx_node *n, nn_opcode code, nn_value *x, double y) { return nn_b_scalar_op(n->b, code, x, y); }
+static nn_value *bits_op(onnx_node *n, nn_opcode code, nn_value *x, double y) {
+  return nn_b_scalar_op(n->b, code, x, y);
+}
 
 static nn_value *bitcast(onnx_node *n, nn_value *x, nn_dtype to) {
   nn_op *op = nn_b_begin(n->b, NN_OP_BITCAST, &x, 1, -1);
@@ -48,9 +55,11 @@ static nn_value *cast_to_exponent(onnx_node *n, nn_value *x, const char *mode, b
   nn_value *last = nn_b_scalar(b, NN_I32, saturate ? 254 : 255);
   nn_value *limit = nn_b_scalar(b, NN_I32, 0);
   if (!strcmp(mode, "nearest"))
-    limit = nn_b_select(b, bits_op(n, NN_OP_EQ, exponent, 0), nn_b_scalar(b, NN_I32, 0x400000), nn_b_scalar(b, NN_I32, 0x3fffff));
+    limit = nn_b_select(b, bits_op(n, NN_OP_EQ, exponent, 0), nn_b_scalar(b, NN_I32, 0x400000),
+                        nn_b_scalar(b, NN_I32, 0x3fffff));
   if (strcmp(mode, "down")) {
-    nn_value *raise = nn_b_binary(b, NN_OP_AND, nn_b_binary(b, NN_OP_LT, limit, fraction), nn_b_binary(b, NN_OP_LT, exponent, last));
+    nn_value *raise =
+        nn_b_binary(b, NN_OP_AND, nn_b_binary(b, NN_OP_LT, limit, fraction), nn_b_binary(b, NN_OP_LT, exponent, last));
     exponent = nn_b_binary(b, NN_OP_ADD, exponent, nn_b_cast(b, raise, NN_I32));
   }
   return bitcast(n, nn_b_cast(b, exponent, NN_U8), NN_F8E8M0);
@@ -68,7 +77,8 @@ nn_value *onnx_cast_saturate(onnx_node *n, nn_value *x, nn_dtype to, bool satura
 static nn_status give_cast(onnx_node *n, nn_dtype to) {
   nn_value *x = n->in[0];
   if (x->type.dtype != to && (x->type.dtype == NN_STRING || to == NN_STRING))
-    return onnx_unsupported(n, "cast from %s to %s: nncc does not convert strings", nn_dtype_name(x->type.dtype), nn_dtype_name(to));
+    return onnx_unsupported(n, "cast from %s to %s: nncc does not convert strings", nn_dtype_name(x->type.dtype),
+                            nn_dtype_name(to));
   const char *mode = onnx_str(n, "round_mode", "up");
   if (strcmp(mode, "up") && strcmp(mode, "down") && strcmp(mode, "nearest"))
     return onnx_fail(n, "attribute round_mode is '%s', expected up, down or nearest", mode);
@@ -94,7 +104,8 @@ nn_status onnx_BitCast(onnx_node *n) {
   nn_dtype to, from = n->in[0]->type.dtype;
   NN_TRY(read_target(n, &to));
   if (to == NN_STRING || from == NN_STRING || nn_dtype_bits(to) != nn_dtype_bits(from))
-    return onnx_fail(n, "bit cast from %s to %s, expected types of equal width", nn_dtype_name(from), nn_dtype_name(to));
+    return onnx_fail(n, "bit cast from %s to %s, expected types of equal width", nn_dtype_name(from),
+                     nn_dtype_name(to));
   if (to == from) return onnx_give(n, 0, n->in[0]);
   ONNX_GIVE(n, bitcast(n, n->in[0], to));
 }

@@ -6,8 +6,14 @@ nn_status onnx_need_kind(onnx_node *n, int i, unsigned kinds) {
   if ((kinds & ONNX_FLOAT) && nn_dtype_is_float(t)) return NN_OK;
   if ((kinds & ONNX_INT) && nn_dtype_is_int(t)) return NN_OK;
   if ((kinds & ONNX_BOOL) && t == NN_BOOL) return NN_OK;
-  const char *names[] = {"nothing", "floats", "integers", "floats or integers", "booleans", "floats or booleans",
-                         "integers or booleans", "numbers or booleans"};
+  const char *names[] = {"nothing",
+                         "floats",
+                         "integers",
+                         "floats or integers",
+                         "booleans",
+                         "floats or booleans",
+                         "integers or booleans",
+                         "numbers or booleans"};
   return onnx_fail(n, "input %d has element type %s, expected %s", i, nn_dtype_name(t), names[kinds & 7]);
 }
 

@@ -91,7 +91,8 @@ static nn_value *turn_weight(onnx_node *n, const onnx_conv *c) {
   nn_type t = w->type;
   nn_dim g = nn_dim_const(m, c->groups), per_group;
   if (!nn_dim_divides(m, t.dims[0], g, &per_group)) {
-    onnx_fail(n, "weight has %s input channels, expected a multiple of group %lld", nn_dim_text(m->arena, t.dims[0]), (long long)c->groups);
+    onnx_fail(n, "weight has %s input channels, expected a multiple of group %lld", nn_dim_text(m->arena, t.dims[0]),
+              (long long)c->groups);
     return NULL;
   }
   nn_dim dims[MAX_SPATIAL + 3] = {g, per_group, t.dims[1]};
@@ -123,10 +124,13 @@ static nn_status read_output_shape(onnx_node *n, int nsp, const int64_t **shape)
   int count = 0;
   *shape = onnx_ints(n, "output_shape", &count);
   if (count == 0) *shape = NULL;
-  if (count == nsp + 2) *shape += 2;
-  else if (count != 0 && count != nsp) return onnx_fail(n, "attribute output_shape has %d values, expected %d", count, nsp);
+  if (count == nsp + 2)
+    *shape += 2;
+  else if (count != 0 && count != nsp)
+    return onnx_fail(n, "attribute output_shape has %d values, expected %d", count, nsp);
   for (int i = 0; *shape && i < nsp; i++)
-    if ((*shape)[i] < 0) return onnx_fail(n, "attribute output_shape holds %lld, expected no negative size", (long long)(*shape)[i]);
+    if ((*shape)[i] < 0)
+      return onnx_fail(n, "attribute output_shape holds %lld, expected no negative size", (long long)(*shape)[i]);
   return NN_OK;
 }
 
@@ -180,7 +184,8 @@ static nn_value *dilate_input(onnx_node *n, const onnx_conv *c) {
 static nn_status read_output_padding(onnx_node *n, int nsp, int64_t *extra) {
   int count = 0;
   const int64_t *given = onnx_ints(n, "output_padding", &count);
-  if (count != 0 && count != nsp) return onnx_fail(n, "attribute output_padding has %d values, expected %d", count, nsp);
+  if (count != 0 && count != nsp)
+    return onnx_fail(n, "attribute output_padding has %d values, expected %d", count, nsp);
   for (int i = 0; i < nsp; i++) {
     extra[i] = count ? given[i] : 0;
     if (extra[i] < 0 || extra[i] > INT32_MAX)

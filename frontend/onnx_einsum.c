@@ -19,12 +19,12 @@ typedef struct term {
 
 typedef struct einsum {
   onnx_node *n;
-  term *terms;        /* one for each operand */
+  term *terms; /* one for each operand */
   int nterms;
-  term result;        /* labels only */
+  term result; /* labels only */
   nn_dim size[NLABELS];
-  int uses[NLABELS];  /* by operands, each counted once for each time it is written */
-  int nellipsis;      /* most dims that an ellipsis stands for */
+  int uses[NLABELS]; /* by operands, each counted once for each time it is written */
+  int nellipsis;     /* most dims that an ellipsis stands for */
 } einsum;
 
 static int letter_label(char c) { return c >= 'a' ? 26 + c - 'a' : c - 'A'; }
@@ -48,16 +48,25 @@ static nn_status parse_term(einsum *e, const char **cursor, int rank, term *t) {
   t->rank = 0;
   for (const char *p = c; *p && *p != ',' && *p != '-'; p++) nletters += isalpha((unsigned char)*p) != 0;
   int ndots = rank < 0 ? e->nellipsis : rank - nletters;
-  if (nletters + (ndots > 0 ? ndots : 0) > NN_MAX_RANK) return onnx_unsupported(n, "equation has a term of more than %d dimensions", NN_MAX_RANK);
+  if (nletters + (ndots > 0 ? ndots : 0) > NN_MAX_RANK)
+    return onnx_unsupported(n, "equation has a term of more than %d dimensions", NN_MAX_RANK);
   while (*c && *c != ',' && *c != '-') {
-    if (*c == ' ') { c++; continue; }
-    if (isalpha((unsigned char)*c) && (unsigned char)*c < 128) { add_label(t, letter_label(*c++)); continue; }
-    if (strncmp(c, "...", 3) || nellipses++) return onnx_fail(n, "equation has '%s', expected letters and at most one ... in a term", c);
+    if (*c == ' ') {
+      c++;
+      continue;
+    }
+    if (isalpha((unsigned char)*c) && (unsigned char)*c < 128) {
+      add_label(t, letter_label(*c++));
+      continue;
+    }
+    if (strncmp(c, "...", 3) || nellipses++)
+      return onnx_fail(n, "equation has '%s', expected letters and at most one ... in a term", c);
     for (int i = 0; i < ndots; i++) add_label(t, ELLIPSIS + NN_MAX_RANK - ndots + i);
     if (ndots > e->nellipsis) e->nellipsis = ndots;
     c += 3;
   }
-  if (rank >= 0 && t->rank != rank) return onnx_fail(n, "equation gives an operand %d dimensions, it has %d", t->rank, rank);
+  if (rank >= 0 && t->rank != rank)
+    return onnx_fail(n, "equation gives an operand %d dimensions, it has %d", t->rank, rank);
   *cursor = c;
   return NN_OK;
 }
@@ -67,8 +76,10 @@ static nn_status note_sizes(einsum *e, const term *t) {
   for (int i = 0; i < t->rank; i++) {
     nn_dim d = t->v->type.dims[i], *size = &e->size[t->labels[i]];
     e->uses[t->labels[i]]++;
-    if (!*size || nn_dim_is(*size, 1)) *size = d;
-    else if (!nn_dim_is(d, 1)) NN_TRY(nn_b_check(e->n->b, "broadcast", d, *size, "size of a label of the equation"));
+    if (!*size || nn_dim_is(*size, 1))
+      *size = d;
+    else if (!nn_dim_is(d, 1))
+      NN_TRY(nn_b_check(e->n->b, "broadcast", d, *size, "size of a label of the equation"));
   }
   return NN_OK;
 }
@@ -79,7 +90,8 @@ static nn_status parse_operands(einsum *e, const char **cursor) {
   for (e->nterms = 0; e->nterms < n->nin; e->nterms++) {
     term *t = &e->terms[e->nterms];
     t->v = n->in[e->nterms];
-    if (e->nterms > 0 && *(*cursor)++ != ',') return onnx_fail(n, "equation has %d operands, the node has %d", e->nterms, n->nin);
+    if (e->nterms > 0 && *(*cursor)++ != ',')
+      return onnx_fail(n, "equation has %d operands, the node has %d", e->nterms, n->nin);
     NN_TRY(parse_term(e, cursor, t->v->type.rank, t));
     NN_TRY(note_sizes(e, t));
   }
@@ -134,7 +146,8 @@ static void order_by(einsum *e, term *t, const int *labels) {
   memcpy(t->labels, labels, sizeof *labels * (size_t)t->rank);
 }
 
-/* Dims i < j of one label become one: both moved to the end, flattened, and every (size + 1)th taken. A dim of 1 against a larger one is dropped. */
+/* Dims i < j of one label become one: both moved to the end, flattened, and every (size + 1)th taken. A dim of 1
+ * against a larger one is dropped. */
 static void take_diagonal(einsum *e, term *t, int i, int j) {
   nn_builder *b = e->n->b;
   nn_module *m = e->n->m;
@@ -186,8 +199,10 @@ static void sum_unwanted(einsum *e, term *t, const term *other, int next) {
   int naxes = 0, kept = 0;
   for (int i = 0; i < t->rank; i++) {
     int label = t->labels[i];
-    if (is_wanted(e, next, label) || (other && has_label(other, label))) t->labels[kept++] = label;
-    else axes[naxes++] = i;
+    if (is_wanted(e, next, label) || (other && has_label(other, label)))
+      t->labels[kept++] = label;
+    else
+      axes[naxes++] = i;
   }
   if (naxes) t->v = nn_b_reduce(e->n->b, NN_OP_REDUCE_SUM, t->v, axes, naxes, false);
   t->rank = kept;
@@ -216,9 +231,12 @@ static groups sort_labels(const einsum *e, const term *x, const term *y, int nex
   groups g = {.nbatch = 0};
   for (int i = 0; i < x->rank; i++) {
     int label = x->labels[i];
-    if (!has_label(y, label)) g.rows[g.nrows++] = label;
-    else if (is_wanted(e, next, label)) g.batch[g.nbatch++] = label;
-    else g.sums[g.nsums++] = label;
+    if (!has_label(y, label))
+      g.rows[g.nrows++] = label;
+    else if (is_wanted(e, next, label))
+      g.batch[g.nbatch++] = label;
+    else
+      g.sums[g.nsums++] = label;
   }
   for (int i = 0; i < y->rank; i++)
     if (!has_label(x, y->labels[i])) g.columns[g.ncolumns++] = y->labels[i];
@@ -237,7 +255,8 @@ static nn_dim group_size(einsum *e, const int *labels, int count) {
 }
 
 /* t as [batch.., first, second]. */
-static nn_value *as_matrices(einsum *e, term *t, const groups *g, const int *first, int nfirst, const int *second, int nsecond) {
+static nn_value *as_matrices(einsum *e, term *t, const groups *g, const int *first, int nfirst, const int *second,
+                             int nsecond) {
   int labels[2 * NN_MAX_RANK];
   nn_dim dims[NN_MAX_RANK + 2];
   append(labels, append(labels, append(labels, 0, g->batch, g->nbatch), first, nfirst), second, nsecond);
@@ -276,7 +295,8 @@ static nn_status contract(einsum *e, term *x, term *y, int next) {
   nn_dim dims[NN_MAX_RANK];
   int labels[3 * NN_MAX_RANK], rank = append(labels, append(labels, 0, g.batch, g.nbatch), g.rows, g.nrows);
   rank = append(labels, rank, g.columns, g.ncolumns);
-  if (rank > NN_MAX_RANK || g.nbatch + 2 > NN_MAX_RANK) return onnx_unsupported(e->n, "a step has %d dimensions, at most %d are supported", rank, NN_MAX_RANK);
+  if (rank > NN_MAX_RANK || g.nbatch + 2 > NN_MAX_RANK)
+    return onnx_unsupported(e->n, "a step has %d dimensions, at most %d are supported", rank, NN_MAX_RANK);
   nn_dtype t = x->v->type.dtype;
   if (g.nsums == 0) {
     x->v = multiply(e, x, y, &g);

@@ -12,7 +12,7 @@ static nn_status give_unary(onnx_node *n, nn_opcode code, unsigned kinds) {
   return onnx_give(n, 0, nn_b_unary(n->b, code, n->in[0]));
 }
 
-#define UNARY(Name, CODE, KINDS) \
+#define UNARY(Name, CODE, KINDS)                                                                                       \
   nn_status onnx_##Name(onnx_node *n) { return give_unary(n, NN_OP_##CODE, KINDS); }
 
 UNARY(Abs, ABS, ONNX_NUMBER)
@@ -76,8 +76,10 @@ static nn_status align_legacy(onnx_node *n, nn_value **y) {
   nn_type x = n->in[0]->type, t = (*y)->type;
   bool stretch = onnx_int(n, "broadcast", 0) != 0;
   if (!stretch && t.rank != x.rank)
-    return onnx_fail(n, "input 1 has rank %d and input 0 rank %d, expected equal ranks without attribute broadcast", t.rank, x.rank);
-  if (t.rank > x.rank) return onnx_fail(n, "input 1 has rank %d, expected at most %d, the rank of input 0", t.rank, x.rank);
+    return onnx_fail(n, "input 1 has rank %d and input 0 rank %d, expected equal ranks without attribute broadcast",
+                     t.rank, x.rank);
+  if (t.rank > x.rank)
+    return onnx_fail(n, "input 1 has rank %d, expected at most %d, the rank of input 0", t.rank, x.rank);
   if (!stretch || !onnx_has(n, "axis")) return NN_OK;
   int axis;
   int64_t given = onnx_int(n, "axis", 0);
@@ -116,7 +118,7 @@ static nn_status give_swapped(onnx_node *n, nn_opcode code) {
   return onnx_give(n, 0, nn_b_binary(n->b, code, y, n->in[0]));
 }
 
-#define BINARY(Name, CODE, KINDS) \
+#define BINARY(Name, CODE, KINDS)                                                                                      \
   nn_status onnx_##Name(onnx_node *n) { return give_binary(n, NN_OP_##CODE, KINDS); }
 
 BINARY(Add, ADD, ONNX_NUMBER)
@@ -236,7 +238,8 @@ nn_status onnx_Clip(onnx_node *n) {
   for (int i = 1; i < n->nin; i++) {
     if (!n->in[i]) continue;
     if (n->in[i]->type.dtype != n->in[0]->type.dtype)
-      return onnx_fail(n, "input %d has element type %s, expected %s", i, nn_dtype_name(n->in[i]->type.dtype), nn_dtype_name(n->in[0]->type.dtype));
+      return onnx_fail(n, "input %d has element type %s, expected %s", i, nn_dtype_name(n->in[i]->type.dtype),
+                       nn_dtype_name(n->in[0]->type.dtype));
     y = nn_b_binary(n->b, codes[i], y, onnx_as_scalar(n, n->in[i]));
   }
   ONNX_GIVE(n, y);
@@ -277,7 +280,6 @@ nn_status onnx_Dropout(onnx_node *n) {
   NN_TRY(dropout_is_active(n, &active));
   if (active) return onnx_unsupported(n, "dropout in training mode: random masks are not supported in imported models");
   nn_type x = n->in[0]->type;
-  if (onnx_wants(n, 1))
-    NN_TRY(onnx_give(n, 1, nn_b_fill(n->b, n->since < 10 ? x.dtype : NN_BOOL, 1, x.rank, x.dims)));
+  if (onnx_wants(n, 1)) NN_TRY(onnx_give(n, 1, nn_b_fill(n->b, n->since < 10 ? x.dtype : NN_BOOL, 1, x.rank, x.dims)));
   ONNX_GIVE(n, n->in[0]);
 }

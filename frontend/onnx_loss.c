@@ -17,7 +17,8 @@ static nn_status check_loss(onnx_node *n, int nout) {
   nn_type x = n->in[0]->type, t = n->in[1]->type;
   NN_TRY(onnx_need_rank(n, 1, x.rank - 1, x.rank - 1));
   for (int i = 0; i < t.rank; i++)
-    NN_TRY(nn_b_check(n->b, "eq", t.dims[i], x.dims[i == 0 ? 0 : i + 1], nn_sprintf(n->m->arena, "dimension %d of the target", i)));
+    NN_TRY(nn_b_check(n->b, "eq", t.dims[i], x.dims[i == 0 ? 0 : i + 1],
+                      nn_sprintf(n->m->arena, "dimension %d of the target", i)));
   if (n->nin < 3 || !n->in[2]) return NN_OK;
   NN_TRY(onnx_need_float(n, 2));
   return onnx_need_size(n, 2, x.dims[1]);

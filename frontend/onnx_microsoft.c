@@ -3,8 +3,12 @@
 #include "frontend/onnx.h"
 
 static nn_value *input(onnx_node *n, int i) { return i < n->nin ? n->in[i] : NULL; }
-static nn_value *binary(onnx_node *n, nn_opcode code, nn_value *x, nn_value *y) { return nn_b_binary(n->b, code, x, y); }
-static nn_value *add_wide(onnx_node *n, nn_value *x, nn_value *y) { return y ? binary(n, NN_OP_ADD, x, onnx_wide(n, y)) : x; }
+static nn_value *binary(onnx_node *n, nn_opcode code, nn_value *x, nn_value *y) {
+  return nn_b_binary(n->b, code, x, y);
+}
+static nn_value *add_wide(onnx_node *n, nn_value *x, nn_value *y) {
+  return y ? binary(n, NN_OP_ADD, x, onnx_wide(n, y)) : x;
+}
 
 /* For operators whose optional inputs are not the last ones: these have to be there. */
 static nn_status need_inputs(onnx_node *n, const int *which, int count) {
@@ -160,7 +164,8 @@ nn_status onnx_FusedMatMul(onnx_node *n) {
 static nn_status check_params(onnx_node *n, int scale) {
   for (int i = scale; i < scale + 2; i++)
     if (input(n, i) && !nn_dim_is(nn_type_count(n->m, n->in[i]->type), 1))
-      return onnx_unsupported(n, "input %d is %s, expected one value for the whole tensor", i, nn_type_text(n->m->arena, n->in[i]->type));
+      return onnx_unsupported(n, "input %d is %s, expected one value for the whole tensor", i,
+                              nn_type_text(n->m->arena, n->in[i]->type));
   return onnx_need_float(n, scale);
 }
 

@@ -30,9 +30,11 @@ static nn_status make_scores(onnx_node *n, nn_value *x, int64_t targets, nn_valu
   const double *coefficients = onnx_floats(n, "coefficients", &ncoefficients);
   const double *intercepts = onnx_floats(n, "intercepts", &nintercepts);
   if (targets < 1 || ncoefficients < targets || ncoefficients % targets)
-    return onnx_fail(n, "attribute coefficients has %d values, expected a multiple of %lld, the number of targets", ncoefficients, (long long)targets);
+    return onnx_fail(n, "attribute coefficients has %d values, expected a multiple of %lld, the number of targets",
+                     ncoefficients, (long long)targets);
   if (nintercepts != 0 && nintercepts != targets)
-    return onnx_fail(n, "attribute intercepts has %d values, expected %lld, the number of targets", nintercepts, (long long)targets);
+    return onnx_fail(n, "attribute intercepts has %d values, expected %lld, the number of targets", nintercepts,
+                     (long long)targets);
   int64_t features = ncoefficients / targets;
   NN_TRY(nn_b_check(n->b, "eq", x->type.dims[1], nn_dim_const(n->m, features), "features, against the coefficients"));
   nn_value *weight = float_const(n, coefficients, 2, (int64_t[]){targets, features});
@@ -61,11 +63,17 @@ static nn_value *softmax_nonzero(onnx_node *n, nn_value *x) {
 
 static nn_status transform(onnx_node *n, nn_value **scores) {
   const char *how = onnx_str(n, "post_transform", "NONE");
-  if (!strcmp(how, "SOFTMAX")) *scores = softmax_rows(n, *scores);
-  else if (!strcmp(how, "LOGISTIC")) *scores = nn_b_unary(n->b, NN_OP_SIGMOID, *scores);
-  else if (!strcmp(how, "SOFTMAX_ZERO")) *scores = softmax_nonzero(n, *scores);
-  else if (!strcmp(how, "PROBIT")) return onnx_unsupported(n, "attribute post_transform PROBIT");
-  else if (strcmp(how, "NONE")) return onnx_fail(n, "attribute post_transform is '%s', expected NONE, SOFTMAX, LOGISTIC, SOFTMAX_ZERO or PROBIT", how);
+  if (!strcmp(how, "SOFTMAX"))
+    *scores = softmax_rows(n, *scores);
+  else if (!strcmp(how, "LOGISTIC"))
+    *scores = nn_b_unary(n->b, NN_OP_SIGMOID, *scores);
+  else if (!strcmp(how, "SOFTMAX_ZERO"))
+    *scores = softmax_nonzero(n, *scores);
+  else if (!strcmp(how, "PROBIT"))
+    return onnx_unsupported(n, "attribute post_transform PROBIT");
+  else if (strcmp(how, "NONE"))
+    return onnx_fail(n, "attribute post_transform is '%s', expected NONE, SOFTMAX, LOGISTIC, SOFTMAX_ZERO or PROBIT",
+                     how);
   return *scores ? NN_OK : NN_FAIL;
 }
 
@@ -80,7 +88,9 @@ nn_status onnx_LinearRegressor(onnx_node *n) {
 
 /* labels[index]. */
 static nn_value *pick_label(onnx_node *n, const int64_t *labels, int count, nn_value *index) {
-  nn_op *op = index ? nn_b_begin(n->b, NN_OP_GATHER, (nn_value *[]){nn_b_ints(n->b, NN_I64, labels, count), index}, 2, -1) : NULL;
+  nn_op *op = index
+                  ? nn_b_begin(n->b, NN_OP_GATHER, (nn_value *[]){nn_b_ints(n->b, NN_I64, labels, count), index}, 2, -1)
+                  : NULL;
   if (!op) return NULL;
   nn_set_int(op, "axis", 0);
   return nn_b_end(n->b, op);
@@ -91,7 +101,8 @@ static nn_status give_label(onnx_node *n, nn_value *scores, bool is_binary) {
   if (!onnx_wants(n, 0)) return NN_OK;
   int count = 0;
   const int64_t *labels = onnx_ints(n, "classlabels_ints", &count);
-  if (count == 0) return onnx_unsupported(n, "string labels: output 0 can only give integer labels (attribute classlabels_ints)");
+  if (count == 0)
+    return onnx_unsupported(n, "string labels: output 0 can only give integer labels (attribute classlabels_ints)");
   nn_value *index = NULL;
   if (is_binary) {
     nn_value *is_second = nn_b_cast(n->b, nn_b_binary(n->b, NN_OP_LT, nn_b_scalar(n->b, NN_F32, 0), scores), NN_I64);
@@ -146,10 +157,14 @@ nn_status onnx_Normalizer(onnx_node *n) {
   nn_value *x = nn_b_cast(b, n->in[0], NN_F32), *norm = NULL;
   int64_t axis = n->in[0]->type.rank - 1;
   const char *how = onnx_str(n, "norm", "MAX");
-  if (!strcmp(how, "MAX")) norm = nn_b_reduce(b, NN_OP_REDUCE_MAX, x, &axis, 1, true);
-  else if (!strcmp(how, "L1")) norm = nn_b_reduce(b, NN_OP_REDUCE_SUM, nn_b_unary(b, NN_OP_ABS, x), &axis, 1, true);
-  else if (!strcmp(how, "L2")) norm = nn_b_unary(b, NN_OP_SQRT, nn_b_reduce(b, NN_OP_REDUCE_SUM, onnx_square(n, x), &axis, 1, true));
-  else return onnx_fail(n, "attribute norm is '%s', expected MAX, L1 or L2", how);
+  if (!strcmp(how, "MAX"))
+    norm = nn_b_reduce(b, NN_OP_REDUCE_MAX, x, &axis, 1, true);
+  else if (!strcmp(how, "L1"))
+    norm = nn_b_reduce(b, NN_OP_REDUCE_SUM, nn_b_unary(b, NN_OP_ABS, x), &axis, 1, true);
+  else if (!strcmp(how, "L2"))
+    norm = nn_b_unary(b, NN_OP_SQRT, nn_b_reduce(b, NN_OP_REDUCE_SUM, onnx_square(n, x), &axis, 1, true));
+  else
+    return onnx_fail(n, "attribute norm is '%s', expected MAX, L1 or L2", how);
   nn_value *safe = nn_b_select(b, nn_b_scalar_op(b, NN_OP_EQ, norm, 0), nn_b_scalar(b, NN_F32, 1), norm);
   ONNX_GIVE(n, nn_b_binary(b, NN_OP_DIV, x, safe));
 }
@@ -162,7 +177,9 @@ static nn_status read_feature_floats(onnx_node *n, const char *name, nn_value **
   int64_t dims[1] = {count};
   *v = NULL;
   if (count == 0) return NN_OK;
-  if (count > 1) NN_TRY(nn_b_check(n->b, "eq", x.dims[x.rank - 1], nn_dim_const(n->m, count), nn_sprintf(n->m->arena, "features, against attribute %s", name)));
+  if (count > 1)
+    NN_TRY(nn_b_check(n->b, "eq", x.dims[x.rank - 1], nn_dim_const(n->m, count),
+                      nn_sprintf(n->m->arena, "features, against attribute %s", name)));
   *v = float_const(n, values, 1, dims);
   return *v ? NN_OK : NN_FAIL;
 }

@@ -1,7 +1,9 @@
 /* ONNX normalisations and softmaxes. Statistics are computed in f32 for narrower floats. */
 #include "frontend/onnx.h"
 
-static nn_value *binary(onnx_node *n, nn_opcode code, nn_value *x, nn_value *y) { return nn_b_binary(n->b, code, x, y); }
+static nn_value *binary(onnx_node *n, nn_opcode code, nn_value *x, nn_value *y) {
+  return nn_b_binary(n->b, code, x, y);
+}
 
 /* ---- Softmax, LogSoftmax, Hardmax ------------------------------------------------------------- */
 
@@ -15,7 +17,9 @@ static nn_value *softmax_op(onnx_node *n, nn_opcode code, nn_value *x, int axis)
 }
 
 static nn_value *make_softmax(onnx_node *n, nn_value *x, int axis) { return softmax_op(n, NN_OP_SOFTMAX, x, axis); }
-static nn_value *make_log_softmax(onnx_node *n, nn_value *x, int axis) { return softmax_op(n, NN_OP_LOG_SOFTMAX, x, axis); }
+static nn_value *make_log_softmax(onnx_node *n, nn_value *x, int axis) {
+  return softmax_op(n, NN_OP_LOG_SOFTMAX, x, axis);
+}
 
 /* One at the first maximum, else 0. */
 static nn_value *make_hardmax(onnx_node *n, nn_value *x, int axis) {
@@ -177,7 +181,8 @@ nn_status onnx_LpNormalization(onnx_node *n) {
   nn_value *norm = nn_b_reduce(n->b, NN_OP_REDUCE_SUM, terms, (int64_t[]){axis}, 1, true);
   if (p == 2) norm = nn_b_unary(n->b, NN_OP_SQRT, norm);
   if (!norm) return NN_FAIL;
-  nn_value *safe = nn_b_select(n->b, nn_b_scalar_op(n->b, NN_OP_EQ, norm, 0), nn_b_scalar(n->b, norm->type.dtype, 1), norm);
+  nn_value *safe =
+      nn_b_select(n->b, nn_b_scalar_op(n->b, NN_OP_EQ, norm, 0), nn_b_scalar(n->b, norm->type.dtype, 1), norm);
   ONNX_GIVE(n, nn_b_cast(n->b, binary(n, NN_OP_DIV, x, safe), n->in[0]->type.dtype));
 }
 

@@ -8,7 +8,8 @@ static nn_status check_pool(onnx_node *n, int nout, unsigned kinds, int *nsp) {
   NN_TRY(onnx_need_kind(n, 0, kinds));
   int rank = n->in[0]->type.rank;
   if (rank < 3) return onnx_fail(n, "input has rank %d, expected at least 3: batch, channels, space", rank);
-  if (rank > 2 + MAX_SPATIAL) return onnx_unsupported(n, "input has %d spatial dimensions, at most %d are supported", rank - 2, MAX_SPATIAL);
+  if (rank > 2 + MAX_SPATIAL)
+    return onnx_unsupported(n, "input has %d spatial dimensions, at most %d are supported", rank - 2, MAX_SPATIAL);
   *nsp = rank - 2;
   return NN_OK;
 }
@@ -81,7 +82,10 @@ nn_status onnx_LpPool(onnx_node *n) {
 
 /* ---- global pools ----------------------------------------------------------------------------- */
 
-typedef struct space { int64_t axes[NN_MAX_RANK]; int naxes; } space;
+typedef struct space {
+  int64_t axes[NN_MAX_RANK];
+  int naxes;
+} space;
 
 static nn_status find_space(onnx_node *n, space *s) {
   NN_TRY(onnx_need(n, 1, 1, 1));
@@ -129,7 +133,8 @@ static nn_status find_pooled_shape(onnx_node *n, int nsp, nn_dim *dims) {
     nn_dim full = nn_dim_add(m, steps, nn_dim_const(m, kernel[i]));
     dims[i + 2] = nn_dim_sub(m, full, nn_dim_add(m, pads[i], pads[nsp + i]));
     if (nn_dim_is_const(dims[i + 2], NULL) && nn_dim_value(dims[i + 2]) < 0)
-      return onnx_fail(n, "attribute pads leaves %lld elements in dimension %d", (long long)nn_dim_value(dims[i + 2]), i + 2);
+      return onnx_fail(n, "attribute pads leaves %lld elements in dimension %d", (long long)nn_dim_value(dims[i + 2]),
+                       i + 2);
   }
   return NN_OK;
 }
@@ -162,13 +167,15 @@ nn_status onnx_MaxUnpool(onnx_node *n) {
   NN_TRY(onnx_need_rank(n, 0, 3, 2 + MAX_SPATIAL));
   nn_value *x = n->in[0];
   nn_type t = x->type;
-  if (n->in[1]->type.rank != t.rank) return onnx_fail(n, "indices have rank %d, expected %d as the input", n->in[1]->type.rank, t.rank);
+  if (n->in[1]->type.rank != t.rank)
+    return onnx_fail(n, "indices have rank %d, expected %d as the input", n->in[1]->type.rank, t.rank);
   nn_dim dims[NN_MAX_RANK];
   NN_TRY(find_pooled_shape(n, t.rank - 2, dims));
   nn_dim total = nn_dim_product(n->m, dims, t.rank), count = nn_type_count(n->m, t);
   nn_value *empty = nn_b_fill(n->b, t.dtype, 0, 1, &total);
   nn_value *indices = nn_b_reshape(n->b, onnx_to_i64(n, n->in[1]), 1, &count);
-  nn_op *op = nn_b_begin(n->b, NN_OP_SCATTER_ELEMENTS, (nn_value *[]){empty, indices, nn_b_reshape(n->b, x, 1, &count)}, 3, -1);
+  nn_op *op =
+      nn_b_begin(n->b, NN_OP_SCATTER_ELEMENTS, (nn_value *[]){empty, indices, nn_b_reshape(n->b, x, 1, &count)}, 3, -1);
   if (!op) return NN_FAIL;
   nn_value *y = nn_b_reshape(n->b, nn_b_end(n->b, op), t.rank, dims);
   if (!y) return NN_FAIL;

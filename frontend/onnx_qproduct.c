@@ -40,9 +40,11 @@ static nn_value *subtract_zero_part(onnx_node *n, nn_value *product, nn_value *z
 
 static nn_status check_quantised(onnx_node *n, int i, int zero) {
   nn_dtype t = n->in[i]->type.dtype;
-  if (!nn_dtype_is_int(t) || nn_dtype_bits(t) != 8) return onnx_fail(n, "input %d has element type %s, expected an integer of 8 bits", i, nn_dtype_name(t));
+  if (!nn_dtype_is_int(t) || nn_dtype_bits(t) != 8)
+    return onnx_fail(n, "input %d has element type %s, expected an integer of 8 bits", i, nn_dtype_name(t));
   if (input(n, zero) && n->in[zero]->type.dtype != t)
-    return onnx_fail(n, "zero point (input %d) has element type %s, expected %s", zero, nn_dtype_name(n->in[zero]->type.dtype), nn_dtype_name(t));
+    return onnx_fail(n, "zero point (input %d) has element type %s, expected %s", zero,
+                     nn_dtype_name(n->in[zero]->type.dtype), nn_dtype_name(t));
   return NN_OK;
 }
 
@@ -67,7 +69,8 @@ static nn_status need_scalar(onnx_node *n, int i, nn_value **result) {
   *result = NULL;
   if (!v) return NN_OK;
   if (!nn_dim_is(nn_type_count(n->m, v->type), 1))
-    return onnx_unsupported(n, "input %d is %s, expected one value for the whole tensor", i, nn_type_text(n->m->arena, v->type));
+    return onnx_unsupported(n, "input %d is %s, expected one value for the whole tensor", i,
+                            nn_type_text(n->m->arena, v->type));
   *result = onnx_as_scalar(n, v);
   return *result ? NN_OK : NN_FAIL;
 }
@@ -110,7 +113,8 @@ nn_status onnx_ConvInteger(onnx_node *n) {
 }
 
 /* sums * (x_scale * w_scale / y_scale), rounded, and y's zero point: the order of operations of ONNX Runtime. */
-static nn_value *requantise(onnx_node *n, nn_value *sums, nn_value *x_scale, nn_value *w_scale, nn_value *y_scale, nn_value *y_zero) {
+static nn_value *requantise(onnx_node *n, nn_value *sums, nn_value *x_scale, nn_value *w_scale, nn_value *y_scale,
+                            nn_value *y_zero) {
   nn_builder *b = n->b;
   nn_value *both = nn_b_binary(b, NN_OP_MUL, nn_b_cast(b, x_scale, NN_F32), nn_b_cast(b, w_scale, NN_F32));
   nn_value *factor = nn_b_binary(b, NN_OP_DIV, both, nn_b_cast(b, y_scale, NN_F32));

@@ -75,7 +75,8 @@ static nn_status align_param(onnx_node *n, int i, nn_value **result) {
     return *result ? NN_OK : NN_FAIL;
   }
   NN_TRY(onnx_axis(n, onnx_int(n, "axis", 1), x.rank, &axis));
-  if (block < 0 || block > INT32_MAX) return onnx_fail(n, "attribute block_size is %lld, expected 0 or more", (long long)block);
+  if (block < 0 || block > INT32_MAX)
+    return onnx_fail(n, "attribute block_size is %lld, expected 0 or more", (long long)block);
   if (block > 0) return repeat_blocks(n, v, x, axis, block, result);
   NN_TRY(onnx_need_size(n, i, x.dims[axis]));
   *result = onnx_as_channel(n, v, x.rank, axis);
@@ -105,7 +106,8 @@ nn_status onnx_DequantizeLinear(onnx_node *n) {
   params p;
   nn_dtype to;
   if (n->nin > 2 && n->in[2] && n->in[2]->type.dtype != n->in[0]->type.dtype)
-    return onnx_fail(n, "zero point has element type %s, expected %s as the input", nn_dtype_name(n->in[2]->type.dtype), nn_dtype_name(n->in[0]->type.dtype));
+    return onnx_fail(n, "zero point has element type %s, expected %s as the input", nn_dtype_name(n->in[2]->type.dtype),
+                     nn_dtype_name(n->in[0]->type.dtype));
   NN_TRY(align_params(n, &p));
   NN_TRY(read_dtype(n, "output_dtype", n->in[1]->type.dtype, &to));
   ONNX_GIVE(n, nn_b_cast(n->b, onnx_dequantize(n, n->in[0], p.scale, p.zero), to));
@@ -115,9 +117,12 @@ static nn_status find_target(onnx_node *n, nn_dtype *to) {
   bool has_zero = n->nin > 2 && n->in[2];
   NN_TRY(read_dtype(n, "output_dtype", has_zero ? n->in[2]->type.dtype : NN_U8, to));
   if (has_zero && n->in[2]->type.dtype != *to)
-    return onnx_fail(n, "zero point has element type %s, attribute output_dtype asks for %s", nn_dtype_name(n->in[2]->type.dtype), nn_dtype_name(*to));
+    return onnx_fail(n, "zero point has element type %s, attribute output_dtype asks for %s",
+                     nn_dtype_name(n->in[2]->type.dtype), nn_dtype_name(*to));
   bool is_narrow = nn_dtype_bits(*to) <= 16 && (nn_dtype_is_int(*to) || nn_dtype_is_float(*to));
-  return is_narrow ? NN_OK : onnx_fail(n, "output has element type %s, expected a number of at most 16 bits", nn_dtype_name(*to));
+  return is_narrow
+             ? NN_OK
+             : onnx_fail(n, "output has element type %s, expected a number of at most 16 bits", nn_dtype_name(*to));
 }
 
 /* The division is done in the type of the scale, or in the one that attribute precision names. */

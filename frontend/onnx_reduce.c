@@ -27,7 +27,8 @@ static nn_value *mark_axes(onnx_node *n, int rank) {
   if (nn_b_elems(b, nn_b_unary(b, NN_OP_COPY, axes), -rank, NULL, &bound, &count) != NN_OK) return NULL;
   for (int i = 0; i < count; i++)
     if (nn_b_check(b, "le", bound[i], nn_dim_const(n->m, rank - 1), "axis to reduce") != NN_OK) return NULL;
-  nn_value *positive = nn_b_select(b, nn_b_scalar_op(b, NN_OP_LT, axes, 0), nn_b_scalar_op(b, NN_OP_ADD, axes, rank), axes);
+  nn_value *positive =
+      nn_b_select(b, nn_b_scalar_op(b, NN_OP_LT, axes, 0), nn_b_scalar_op(b, NN_OP_ADD, axes, rank), axes);
   nn_dim dims[2] = {nn_dim_const(n->m, count), nn_dim_const(n->m, 1)}, all = nn_dim_const(n->m, rank);
   nn_value *column = nn_b_reshape(b, positive, 2, dims);
   nn_value *is_equal = nn_b_binary(b, NN_OP_EQ, column, nn_b_iota(b, NN_I64, 1, &all, 0));
@@ -72,7 +73,8 @@ static nn_status find_shape(onnx_node *n, reduction *r, nn_value *marks, nn_valu
   if (r->keepdims) return NN_OK;
   int count;
   r->shape_rank -= r->naxes;
-  if (r->shape_rank < 0) return onnx_fail(n, "%d axes, expected at most %d, the rank of the input", r->naxes, r->x->type.rank);
+  if (r->shape_rank < 0)
+    return onnx_fail(n, "%d axes, expected at most %d, the rank of the input", r->naxes, r->x->type.rank);
   if (r->shape_rank == 0) return NN_OK;
   nn_value *left = unmarked_sizes(n, marks, sizes, r->shape_rank);
   return left ? nn_b_elems(n->b, left, 0, onnx_hints(n, 0, r->shape_rank), &r->shape, &count) : NN_FAIL;
@@ -108,7 +110,8 @@ static nn_status read_axes(onnx_node *n, reduction *r) {
   int64_t length = 0;
   const int64_t *axes = onnx_ints(n, "axes", &count);
   bool is_input = n->nin > 1 && n->in[1];
-  if (is_input && nn_type_static_count(n->in[1]->type, &length) && length > 0 && length <= rank && !onnx_is_const(n, 1)) {
+  if (is_input && nn_type_static_count(n->in[1]->type, &length) && length > 0 && length <= rank &&
+      !onnx_is_const(n, 1)) {
     NN_TRY(onnx_need_kind(n, 1, ONNX_INT));
     NN_TRY(onnx_need_rank(n, 1, 0, 1));
     r->naxes = (int)length;
@@ -240,7 +243,8 @@ static nn_status pick_cum_sum(onnx_node *n, nn_value **y) {
   NN_TRY(nn_b_check(b, "le", bound[0], nn_dim_const(n->m, rank - 1), "axis"));
   *y = cum_sum(n, 0);
   for (int i = 1; i < rank; i++) {
-    nn_value *is_it = nn_b_binary(b, NN_OP_OR, nn_b_scalar_op(b, NN_OP_EQ, axis, i), nn_b_scalar_op(b, NN_OP_EQ, axis, i - rank));
+    nn_value *is_it =
+        nn_b_binary(b, NN_OP_OR, nn_b_scalar_op(b, NN_OP_EQ, axis, i), nn_b_scalar_op(b, NN_OP_EQ, axis, i - rank));
     *y = nn_b_select(b, is_it, cum_sum(n, i), *y);
   }
   return *y ? NN_OK : NN_FAIL;

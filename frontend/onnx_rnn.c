@@ -25,8 +25,8 @@ typedef struct layer {
   bool starts_reversed; /* direction "reverse" */
   bool batch_first;     /* attribute layout */
   bool linear_before_reset;
-  nn_value *x;          /* [T,B,I] */
-  nn_value *lengths;    /* i64[B] or NULL */
+  nn_value *x;       /* [T,B,I] */
+  nn_value *lengths; /* i64[B] or NULL */
   nn_dim time, batch, features, hidden;
   const char *activations[2 * MAX_ACTIVATIONS];
   double alpha[2 * MAX_ACTIVATIONS], beta[2 * MAX_ACTIVATIONS];
@@ -41,10 +41,10 @@ static const struct activation {
   bool takes_alpha, takes_beta;
   double alpha, beta;
 } known_activations[] = {
-    {"Sigmoid", false, false, 0, 0},       {"Tanh", false, false, 0, 0},  {"Relu", false, false, 0, 0},
-    {"Affine", true, true, 1, 0},          {"LeakyRelu", true, false, 0.01, 0}, {"ThresholdedRelu", true, false, 1, 0},
-    {"ScaledTanh", true, true, 1, 1},      {"HardSigmoid", true, true, 0.2, 0.5}, {"Elu", true, false, 1, 0},
-    {"Softsign", false, false, 0, 0},      {"Softplus", false, false, 0, 0}};
+    {"Sigmoid", false, false, 0, 0},  {"Tanh", false, false, 0, 0},          {"Relu", false, false, 0, 0},
+    {"Affine", true, true, 1, 0},     {"LeakyRelu", true, false, 0.01, 0},   {"ThresholdedRelu", true, false, 1, 0},
+    {"ScaledTanh", true, true, 1, 1}, {"HardSigmoid", true, true, 0.2, 0.5}, {"Elu", true, false, 1, 0},
+    {"Softsign", false, false, 0, 0}, {"Softplus", false, false, 0, 0}};
 
 static bool equal_ignoring_case(const char *a, const char *b) {
   while (*a && tolower((unsigned char)*a) == tolower((unsigned char)*b)) a++, b++;
@@ -90,7 +90,8 @@ static nn_status check_dims(onnx_node *n, int i, const char *what, int rank, con
   if (!input(n, i)) return NN_OK;
   NN_TRY(onnx_need_rank(n, i, rank, rank));
   for (int d = 0; d < rank; d++)
-    NN_TRY(nn_b_check(n->b, "eq", n->in[i]->type.dims[d], dims[d], nn_sprintf(n->m->arena, "dimension %d of %s", d, what)));
+    NN_TRY(nn_b_check(n->b, "eq", n->in[i]->type.dims[d], dims[d],
+                      nn_sprintf(n->m->arena, "dimension %d of %s", d, what)));
   return NN_OK;
 }
 
@@ -122,7 +123,8 @@ static nn_status read_layer(onnx_node *n, const cell *c, layer *l) {
   for (int i = 0; i < 3; i++) NN_TRY(onnx_need_rank(n, i, 3, 3));
   for (int i = 1; i < n->nin; i++)
     if (i != 4 && n->in[i] && n->in[i]->type.dtype != n->in[0]->type.dtype)
-      return onnx_fail(n, "input %d has element type %s, expected %s as input 0", i, nn_dtype_name(n->in[i]->type.dtype), nn_dtype_name(n->in[0]->type.dtype));
+      return onnx_fail(n, "input %d has element type %s, expected %s as input 0", i,
+                       nn_dtype_name(n->in[i]->type.dtype), nn_dtype_name(n->in[0]->type.dtype));
   if (input(n, 4)) NN_TRY(onnx_need_kind(n, 4, ONNX_INT));
   NN_TRY(read_direction(n, l));
   NN_TRY(read_activations(n, l));
@@ -150,7 +152,8 @@ static nn_value *take(onnx_node *n, nn_value *v, int axis, int d) {
   int rank = 0;
   for (int i = 0; i < v->type.rank; i++)
     if (i != axis) dims[rank++] = v->type.dims[i];
-  if (!nn_dim_is(v->type.dims[axis], 1)) v = nn_b_slice(n->b, v, axis, nn_dim_const(m, d), nn_dim_const(m, 1), nn_dim_const(m, 1));
+  if (!nn_dim_is(v->type.dims[axis], 1))
+    v = nn_b_slice(n->b, v, axis, nn_dim_const(m, d), nn_dim_const(m, 1), nn_dim_const(m, 1));
   return nn_b_reshape(n->b, v, rank, dims);
 }
 

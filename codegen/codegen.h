@@ -203,6 +203,31 @@ typedef struct nn_conv {
 void nn_conv_gemm(nn_lower *L, const nn_conv *c);    /* products over register tiles; needs static_kernel */
 void nn_conv_direct(nn_lower *L, const nn_conv *c);  /* sums along rows of the output: depthwise, and anything else */
 
+/* window.c: rows of a sliding window's results in vectors: direct convolution and pools. For each image and
+   channel, each vector of results: open, then tap for each element of the window, then close. */
+typedef struct nn_window nn_window;
+struct nn_window {
+  int nd;
+  nn_dim kernel[NN_SPATIAL], in[NN_SPATIAL], out[NN_SPATIAL], before[NN_SPATIAL];
+  int64_t stride[NN_SPATIAL], dilation[NN_SPATIAL];
+  nn_dim rows[2];                       /* images, channels of the result */
+  nn_dim depth;                         /* of a loop around the window's: channels that are summed */
+  int lanes;
+  int64_t cost;                         /* operations per tap */
+  void *data;
+  void (*start)(nn_lower *L, nn_window *w);             /* a new channel; may be NULL */
+  void (*open)(nn_lower *L, nn_window *w, int lanes);
+  nn_x *(*uniform)(nn_lower *L, nn_window *w, nn_x *depth, nn_x *const *tap); /* what all lanes share; may be NULL */
+  /* In the vector loop of lane l: the element at place[] of the input; where cond (may be NULL) is false there is none. */
+  void (*tap)(nn_lower *L, nn_window *w, nn_x *uniform, nn_x *depth, nn_x *const *place, nn_x *l, nn_x *cond);
+  void (*close)(nn_lower *L, nn_window *w, int lanes, bool is_tail);          /* is_tail: only where at[..] + l < out */
+  /* set for the callbacks */
+  nn_x *at[2 + NN_SPATIAL];             /* image, channel, place of the result; the last one is lane 0's */
+  bool is_whole;                        /* code for vectors whose windows lie in the input as a whole */
+  bool few_taps, copies_taps;           /* the tap indices are constants after unrolling */
+};
+void nn_window_emit(nn_lower *L, nn_window *w);
+
 /* Helpers of nests (nest.c). */
 nn_x *nn_lanes_begin(nn_lower *L, int lanes);       /* a vector loop, or nothing for one lane: then index 0 */
 void nn_lanes_end(nn_lower *L, int lanes);

@@ -1,0 +1,172 @@
+/* Sliding windows along rows of the result, in vectors.
+
+   The border costs nothing inside: rows of results whose windows lie in the input get unrolled taps, the
+   others loop over the taps that do; vectors that touch the left or right border get a condition for each lane. */
+#include "codegen/codegen.h"
+
+enum { UNROLLED_TAPS = 49, UNROLLED_ROW = 16 };
+
+typedef struct state {
+  nn_window *w;
+  nn_x *tap_lo[NN_SPATIAL], *tap_hi[NN_SPATIAL]; /* taps of the row that lie in the input; all axes but the last */
+  nn_x *whole;                /* all of them do; NULL: always */
+  bool guard_x;               /* code for vectors at the border */
+  nn_x *count;                /* length of a row */
+  nn_x *x_lo, *x_hi;          /* vectors in x_lo..x_hi are inside */
+} state;
+
+static nn_x *both(nn_lower *L, nn_x *a, nn_x *b) { return a ? nn_x_binary(L->kernel, NN_X_AND, a, b) : b; }
+
+static nn_x *input_place(nn_lower *L, const nn_window *w, int d, nn_x *out, nn_x *tap) {
+  nn_kernel *k = L->kernel;
+  nn_x *at = nn_xi_add(k, nn_xi_mulc(k, out, w->stride[d]), nn_xi_mulc(k, tap, w->dilation[d]));
+  return nn_xi_sub(k, at, nn_dim_x(L, w->before[d]));
+}
+
+static void emit_tap(nn_lower *L, const state *s, int lanes, bool is_tail, nn_x *depth, nn_x *const *tap) {
+  nn_kernel *k = L->kernel;
+  nn_window *w = s->w;
+  int last = w->nd - 1;
+  nn_x *place[NN_SPATIAL], *cond = NULL;
+  nn_x *uniform = w->uniform ? nn_let(k, w->uniform(L, w, depth, tap)) : NULL;
+  for (int d = 0; d < last; d++) place[d] = nn_let(k, input_place(L, w, d, w->at[2 + d], tap[d]));
+  nn_x *l = nn_lanes_begin(L, lanes), *x = nn_xi_add(k, w->at[2 + last], l);
+  place[last] = input_place(L, w, last, x, tap[last]);
+  if (s->guard_x) {
+    cond = nn_x_binary(k, NN_X_LE, nn_x_int(k, 0), place[last]);
+    cond = both(L, cond, nn_x_binary(k, NN_X_LT, place[last], nn_dim_x(L, w->in[last])));
+  }
+  if (is_tail) cond = both(L, cond, nn_x_binary(k, NN_X_LT, x, s->count));
+  w->tap(L, w, uniform, depth, place, l, cond);
+  nn_lanes_end(L, lanes);
+}
+
+static nn_x *tap_loop(nn_lower *L, const state *s, int d) {
+  nn_kernel *k = L->kernel;
+  const nn_window *w = s->w;
+  int64_t taps = 0;
+  bool is_last = d == w->nd - 1, is_static = nn_dim_is_const(w->kernel[d], &taps) && taps > 0;
+  bool copied = w->few_taps ? w->copies_taps || is_last : is_last && is_static && taps <= UNROLLED_ROW;
+  if (copied && is_static) return nn_loop_range(k, NN_UNROLL, "tap", taps);
+  if (is_last || !s->whole) return nn_loop_begin(k, NN_FOR, "tap", nn_x_int(k, 0), nn_dim_x(L, w->kernel[d]));
+  return nn_loop_begin(k, NN_FOR, "tap", s->tap_lo[d], s->tap_hi[d]);
+}
+
+static void emit_vector(nn_lower *L, const state *s, int lanes, bool is_tail) {
+  nn_kernel *k = L->kernel;
+  nn_window *w = s->w;
+  nn_x *tap[NN_SPATIAL], *depth = nn_x_int(k, 0);
+  bool is_deep = !nn_dim_is(w->depth, 1);
+  w->open(L, w, lanes);
+  if (is_deep) depth = nn_loop_begin(k, NN_FOR, "c", depth, nn_dim_x(L, w->depth));
+  for (int d = 0; d < w->nd; d++) tap[d] = tap_loop(L, s, d);
+  emit_tap(L, s, lanes, is_tail, depth, tap);
+  for (int d = 0; d < w->nd; d++) nn_end(k);
+  if (is_deep) nn_end(k);
+  w->close(L, w, lanes, is_tail);
+}
+
+static void emit_block(nn_lower *L, nn_x *x0, int lanes, bool is_tail, void *data) {
+  state *s = data;
+  nn_kernel *k = L->kernel;
+  nn_window *w = s->w;
+  bool whole_rows = w->is_whole;
+  w->at[1 + w->nd] = x0 = nn_let(k, x0);
+  if (!is_tail) {
+    nn_x *inside = both(L, nn_x_binary(k, NN_X_LE, s->x_lo, x0), nn_x_binary(k, NN_X_LE, nn_xi_addc(k, x0, lanes), s->x_hi));
+    nn_if_begin(k, inside);
+    s->guard_x = false;
+    emit_vector(L, s, lanes, false);
+    nn_else(k);
+  }
+  s->guard_x = true;
+  w->is_whole = false;
+  emit_vector(L, s, lanes, is_tail);
+  w->is_whole = whole_rows;
+  if (!is_tail) nn_end(k);
+}
+
+/* Taps of axis d that lie in the input, for the present place. */
+static void tap_range(nn_lower *L, state *s, int d) {
+  nn_kernel *k = L->kernel;
+  const nn_window *w = s->w;
+  nn_x *zero = nn_x_int(k, 0), *taps = nn_dim_x(L, w->kernel[d]);
+  nn_x *shift = nn_xi_sub(k, nn_dim_x(L, w->before[d]), nn_xi_mulc(k, w->at[2 + d], w->stride[d]));
+  nn_x *lo = nn_let(k, nn_ceildiv_x(L, shift, w->dilation[d]));
+  nn_x *hi = nn_let(k, nn_ceildiv_x(L, nn_xi_add(k, nn_dim_x(L, w->in[d]), shift), w->dilation[d]));
+  s->tap_lo[d] = nn_let(k, nn_xi_max(k, lo, zero));
+  s->tap_hi[d] = nn_let(k, nn_xi_min(k, hi, taps));
+  s->whole = both(L, s->whole, both(L, nn_x_binary(k, NN_X_LE, lo, zero), nn_x_binary(k, NN_X_LE, taps, hi)));
+}
+
+static void emit_row(nn_lower *L, state *s) {
+  nn_kernel *k = L->kernel;
+  nn_window *w = s->w;
+  nn_x *whole = s->whole;
+  if (whole) nn_if_begin(k, whole);
+  w->is_whole = true;
+  w->copies_taps = w->few_taps;
+  s->whole = NULL;
+  nn_block_loops(L, s->count, w->lanes, emit_block, s);
+  s->whole = whole;
+  if (!whole) return;
+  nn_else(k);
+  w->is_whole = w->copies_taps = false;
+  nn_block_loops(L, s->count, w->lanes, emit_block, s);
+  nn_end(k);
+}
+
+/* The results of a row whose windows lie between the left and the right border. */
+static void inner_range(nn_lower *L, state *s) {
+  nn_kernel *k = L->kernel;
+  const nn_window *w = s->w;
+  int d = w->nd - 1;
+  nn_x *before = nn_dim_x(L, w->before[d]);
+  nn_x *reach = nn_xi_mulc(k, nn_xi_addc(k, nn_dim_x(L, w->kernel[d]), -1), w->dilation[d]);
+  nn_x *room = nn_xi_sub(k, nn_xi_add(k, nn_dim_x(L, w->in[d]), before), reach);
+  s->x_lo = nn_let(k, nn_xi_max(k, nn_ceildiv_x(L, before, w->stride[d]), nn_x_int(k, 0)));
+  s->x_hi = nn_let(k, nn_xi_min(k, nn_ceildiv_x(L, room, w->stride[d]), s->count));
+}
+
+static void emit_plane(nn_lower *L, nn_x *const *index, void *data) {
+  state *s = data;
+  nn_kernel *k = L->kernel;
+  nn_window *w = s->w;
+  w->at[0] = index[0];
+  w->at[1] = index[1];
+  if (w->start) w->start(L, w);
+  inner_range(L, s);
+  s->whole = NULL;
+  for (int d = 0; d + 1 < w->nd; d++) {
+    w->at[2 + d] = nn_loop_begin(k, NN_FOR, "row", nn_x_int(k, 0), nn_dim_x(L, w->out[d]));
+    tap_range(L, s, d);
+  }
+  if (s->whole) s->whole = nn_let(k, s->whole);
+  emit_row(L, s);
+  for (int d = 0; d + 1 < w->nd; d++) nn_end(k);
+}
+
+static int64_t plane_cost(const nn_window *w) {
+  int64_t cost = w->cost * nn_dim_guess(w->depth, 16);
+  for (int d = 0; d < w->nd; d++)
+    if (cost < (1 << 24)) cost *= (nn_dim_guess(w->kernel[d], 3) + 1) * (nn_dim_guess(w->out[d], 32) + 1);
+  return cost;
+}
+
+static bool has_few_taps(const nn_window *w) {
+  int64_t taps = 1, n = 0;
+  for (int d = 0; d < w->nd; d++) {
+    if (!nn_dim_is_const(w->kernel[d], &n) || n > UNROLLED_TAPS) return false;
+    taps *= n;
+  }
+  return taps <= UNROLLED_TAPS;
+}
+
+void nn_window_emit(nn_lower *L, nn_window *w) {
+  state s = {.w = w, .count = nn_dim_x(L, w->out[w->nd - 1])};
+  int64_t width;
+  w->few_taps = has_few_taps(w);
+  if (nn_x_is_const(s.count, &width))
+    while (w->lanes > 1 && w->lanes / 2 >= width) w->lanes /= 2;
+  nn_parallel_rows(L, w->rows, 2, plane_cost(w), emit_plane, &s);
+}

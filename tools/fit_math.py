@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Fits the polynomials of codegen/math_tables.c: minimax (Remez) in 60 digits, coefficients rounded to the
-element type one after the other, lowest order first, the rest fitted again each time.
+element type one after the other, lowest order first, the rest fitted again each time (on one-sided intervals).
 
 Needs mpmath. Prints C initialisers and the error each fit reaches, as log2 of the weighted maximum."""
 import struct
@@ -64,7 +64,9 @@ def remez(g, w, a, b, powers, rounds=12):
 def fit(name, kind, g, w, a, b, degree):
     a, b = mpf(a), mpf(b)
     done = []
-    for first in range(degree + 1):
+    if a < 0:  # no fits of high powers alone around 0: round all at once
+        done = [round_to(kind, c) for c in remez(g, w, a, b, list(range(degree + 1)))]
+    for first in range(len(done), degree + 1):
         rest = lambda x: g(x) - sum(c * x ** i for i, c in enumerate(done))
         coeffs = remez(rest, w, a, b, list(range(first, degree + 1)))
         done.append(round_to(kind, coeffs[0]))
@@ -91,11 +93,11 @@ q_ratio = series(lambda t: (log((1 + sqrt(t)) / (1 - sqrt(t))) - 2 * sqrt(t)) / 
 # tail of the same after 2s + 2/3 s^3: s^5 P(s^2)
 q_ratio5 = series(lambda t: (log((1 + sqrt(t)) / (1 - sqrt(t))) - 2 * sqrt(t) - sqrt(t) ** 3 * 2 / 3) / sqrt(t) ** 5, [mpf(2) / 5, mpf(2) / 7])
 half_ln2 = log(mpf(2)) / 2 * mpf("1.002")
+tiny = mpf(10) ** -4  # weights must not vanish
 root = sqrt(mpf(2))
 t_max = ((root - 1) / (root + 1)) ** 2 * mpf("1.001")
 quarter = (pi / 4) ** 2 * mpf("1.001")
 eighth = (root - 1) ** 2 * mpf("1.001")
-tiny = mpf(10) ** -12
 
 
 def erfc_scaled(t, center):
@@ -105,9 +107,10 @@ def erfc_scaled(t, center):
 
 
 FITS = {
-    "exp_f32": lambda: fit("exp_f32", "f32", q_exp, lambda r: r * r, -half_ln2, half_ln2, 4),
-    "exp_f64": lambda: fit("exp_f64", "f64", q_exp, lambda r: r * r, -half_ln2, half_ln2, 10),
-    "exp_mid": lambda: fit("exp_mid", "f64", q_exp, lambda r: r * r, -half_ln2, half_ln2, 5),
+    "exp_f32": lambda: fit("exp_f32", "f32", q_exp, lambda r: r * r + tiny, -half_ln2, half_ln2, 4),
+    "erf_far": lambda: fit("erf_far", "f32", lambda t: -erfc(t + mpf("2.5")), lambda t: mpf(1), mpf("-1.5"), mpf("1.45"), 12),
+    "exp_f64": lambda: fit("exp_f64", "f64", q_exp, lambda r: r * r + tiny, -half_ln2, half_ln2, 10),
+    "exp_mid": lambda: fit("exp_mid", "f64", q_exp, lambda r: r * r + tiny, -half_ln2, half_ln2, 5),
     "log_f32": lambda: fit("log_f32", "f32", q_log, lambda f: f * f + tiny, root / 2 - 1, root - 1, 8),
     "log_f64": lambda: fit("log_f64", "f64", q_ratio, lambda t: t + tiny, 0, t_max, 7),
     "log_mid": lambda: fit("log_mid", "f64", q_ratio, lambda t: t + tiny, 0, t_max, 5),

@@ -1,0 +1,119 @@
+/* exp and what is made of it: expm1, sinh, cosh, tanh, sigmoid.
+
+   x = n*ln2 + r with |r| <= ln2/2, exp(x) = 2^n * (1 + r + r^2 q(r)). The integer n stays in the low bits
+   of x/ln2 + magic, so 2^n is a shift and an add. ln2 is two numbers, the first short enough that its
+   product with n is exact. Polynomials: tools/fit_math.py. */
+#include "codegen/math.h"
+
+static const double exp_f32[] = {0.5, 0.166665182, 0.041666206, 0.00836901926, 0.00139505207};
+static const double exp_f64[] = {
+  0x1.0000000000000p-1, 0x1.555555555555cp-3, 0x1.555555555555ep-5, 0x1.111111110eb35p-7, 0x1.6c16c16c134bcp-10,
+  0x1.a01a01b3ee231p-13, 0x1.a01a01b48b291p-16, 0x1.71ddef0fd4987p-19, 0x1.27e4bec9890aap-22, 0x1.af6db9613ada7p-26,
+  0x1.1f9e83bbddaebp-29};
+
+/* What differs between the types. */
+typedef struct limits {
+  double ln2_high, ln2_low;
+  double lowest, highest;   /* exp is 0 below, infinite above */
+  double fast_lowest;       /* 2^n is normal from here on */
+  double minus_one;         /* expm1 is -1 below */
+  double tanh_one;          /* tanh is 1 above */
+  double tanh_tiny;         /* tanh(x) = sinh(x) = x below */
+  double half_ulp;          /* expm1(x) = x below */
+} limits;
+
+static const limits limits_f32 = {0x1.62e4p-1, 1.428606765330187045e-06, -104, 89, -87, -20, 9.02, 0x1p-13, 0x1p-25};
+static const limits limits_f64 = {0x1.62e42feep-1, 1.90821492927058770002e-10, -746, 710, -708, -45, 20, 0x1p-28, 0x1p-54};
+
+static const limits *limits_of(const nn_mx *m) { return nn_mx_is_f64(m) ? &limits_f64 : &limits_f32; }
+
+/* x = n*ln2 + r; *part = exp(r) - 1, *n_magic = n + magic as a float. */
+static void reduce(const nn_mx *m, nn_x *x, nn_x **n_magic, nn_x **part) {
+  const limits *l = limits_of(m);
+  *n_magic = nn_mx_let(m, nn_mx_fmac(m, x, 1.44269504088896340736, nn_mx_c(m, m->magic)));
+  nn_x *n = nn_mx_let(m, nn_mx_addc(m, *n_magic, -m->magic));
+  nn_x *r = nn_mx_let(m, nn_mx_fmac(m, n, -l->ln2_low, nn_mx_fmac(m, n, -l->ln2_high, x)));
+  nn_x *q = nn_mx_is_f64(m) ? NN_MX_POLY(m, r, exp_f64) : NN_MX_POLY(m, r, exp_f32);
+  *part = nn_mx_let(m, nn_mx_fma(m, nn_mx_mul(m, r, r), q, r));
+}
+
+/* 2^(n - shift): the magic number's own bits leave by the shift. */
+static nn_x *scale_of(const nn_mx *m, nn_x *n_magic, int shift) {
+  nn_x *exponent = nn_mx_iop(m, NN_X_SHL, nn_mx_bits(m, n_magic), m->mantissa);
+  return nn_mx_float(m, nn_mx_iop(m, NN_X_ADD, exponent, (int64_t)(m->bias - shift) << m->mantissa));
+}
+
+nn_x *nn_mx_exp(const nn_mx *m, nn_x *x) {
+  const limits *l = limits_of(m);
+  nn_x *n_magic, *part;
+  reduce(m, nn_mx_let(m, nn_mx_clamp(m, x, l->lowest, l->highest)), &n_magic, &part);
+  nn_x *n = nn_mx_let(m, nn_mx_iop(m, NN_X_SUB, nn_mx_bits(m, n_magic), m->magic_bits));
+  nn_x *half = nn_mx_let(m, nn_mx_iop(m, NN_X_SHR, n, 1)); /* in two steps: 2^n itself may be subnormal or too large */
+  nn_x *rest = nn_x_binary(m->k, NN_X_SUB, n, half);
+  nn_x *scaled = nn_mx_mul(m, nn_mx_addc(m, part, 1), nn_mx_pow2(m, half));
+  return nn_mx_let(m, nn_mx_mul(m, scaled, nn_mx_pow2(m, rest)));
+}
+
+nn_x *nn_mx_exp_fast(const nn_mx *m, nn_x *x) {
+  const limits *l = limits_of(m);
+  nn_x *n_magic, *part;
+  reduce(m, nn_mx_let(m, nn_mx_clamp(m, x, l->fast_lowest, l->highest)), &n_magic, &part);
+  nn_x *scale = nn_mx_let(m, scale_of(m, n_magic, 0));
+  return nn_mx_let(m, nn_mx_fma(m, scale, part, scale));
+}
+
+nn_x *nn_mx_expm1_scaled(const nn_mx *m, nn_x *x, int shift) {
+  const limits *l = limits_of(m);
+  nn_x *n_magic, *part;
+  nn_x *low = nn_mx_let(m, nn_mx_select(m, nn_mx_ltc(m, x, l->minus_one), nn_mx_c(m, l->minus_one), x));
+  reduce(m, low, &n_magic, &part);
+  nn_x *scale = nn_mx_let(m, scale_of(m, n_magic, shift));
+  return nn_mx_let(m, nn_mx_fma(m, scale, part, nn_mx_addc(m, scale, shift == 0 ? -1 : shift == 1 ? -0.5 : -0.25)));
+}
+
+/* f(x) = x near 0, which also keeps -0 and subnormal numbers. */
+static nn_x *unless_tiny(const nn_mx *m, nn_x *x, double limit, nn_x *otherwise) {
+  return nn_mx_let(m, nn_mx_select(m, nn_mx_ltc(m, nn_mx_abs(m, x), limit), x, otherwise));
+}
+
+nn_x *nn_mx_expm1(const nn_mx *m, nn_x *x) {
+  const limits *l = limits_of(m);
+  nn_x *low = nn_mx_let(m, nn_mx_select(m, nn_mx_gtc(m, x, l->highest), nn_mx_c(m, l->highest), x));
+  nn_x *half = nn_mx_expm1_scaled(m, low, 1);
+  return unless_tiny(m, x, l->half_ulp, nn_mx_add(m, half, half));
+}
+
+/* With q = expm1(|x|)/4: sinh = 2 (q + q / (4q + 1)), cosh = 2 (q + 1/4 + 1/16 / (q + 1/4)). 4q may overflow, the
+   result only where it should. */
+static nn_x *quarter_expm1(const nn_mx *m, nn_x *size) {
+  const limits *l = limits_of(m);
+  double highest = l->highest + 1;
+  nn_x *low = nn_mx_let(m, nn_mx_select(m, nn_mx_gtc(m, size, highest), nn_mx_c(m, highest), size));
+  return nn_mx_expm1_scaled(m, low, 2);
+}
+
+nn_x *nn_mx_sinh(const nn_mx *m, nn_x *x) {
+  nn_x *q = quarter_expm1(m, nn_mx_let(m, nn_mx_abs(m, x)));
+  nn_x *half = nn_mx_let(m, nn_mx_add(m, q, nn_mx_div(m, q, nn_mx_fmac(m, q, 4, nn_mx_c(m, 1)))));
+  return unless_tiny(m, x, limits_of(m)->tanh_tiny, nn_mx_copysign(m, nn_mx_add(m, half, half), x));
+}
+
+nn_x *nn_mx_cosh(const nn_mx *m, nn_x *x) {
+  nn_x *e = nn_mx_let(m, nn_mx_addc(m, quarter_expm1(m, nn_mx_let(m, nn_mx_abs(m, x))), 0.25));
+  nn_x *half = nn_mx_let(m, nn_mx_add(m, e, nn_mx_div(m, nn_mx_c(m, 0.0625), e)));
+  return nn_mx_let(m, nn_mx_add(m, half, half));
+}
+
+/* With h = expm1(2x)/2: tanh = h / (h + 1). */
+nn_x *nn_mx_tanh(const nn_mx *m, nn_x *x) {
+  const limits *l = limits_of(m);
+  nn_x *low = nn_mx_clamp(m, x, -l->tanh_one, l->tanh_one);
+  nn_x *h = nn_mx_expm1_scaled(m, nn_mx_let(m, nn_mx_add(m, low, low)), 1);
+  return unless_tiny(m, x, l->tanh_tiny, nn_mx_div(m, h, nn_mx_addc(m, h, 1)));
+}
+
+/* 1 / (1 + exp(-x)). Results below the normal numbers may be 0. */
+nn_x *nn_mx_sigmoid(const nn_mx *m, nn_x *x) {
+  nn_x *e = nn_mx_exp_fast(m, nn_mx_neg(m, x));
+  return nn_mx_let(m, nn_mx_div(m, nn_mx_c(m, 1), nn_mx_addc(m, e, 1)));
+}

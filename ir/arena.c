@@ -19,7 +19,7 @@ typedef struct block {
 enum { HEADER = (sizeof(block) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT };
 
 struct nn_arena {
-  block *blocks;   /* the one in use first */
+  block *blocks; /* the one in use first */
   size_t next_size;
 };
 

@@ -18,8 +18,8 @@ static const char *format_message(nn_arena *arena, const char *format, va_list a
   return text;
 }
 
-nn_status nn_vreport(nn_diags *diags, nn_severity severity, const char *node, const char *op,
-                     const char *hint, const char *format, va_list args) {
+nn_status nn_vreport(nn_diags *diags, nn_severity severity, const char *node, const char *op, const char *hint,
+                     const char *format, va_list args) {
   nn_diag item = {.severity = severity};
   item.file = diags->file;
   item.node = copy_or_null(diags->arena, node);
@@ -32,8 +32,8 @@ nn_status nn_vreport(nn_diags *diags, nn_severity severity, const char *node, co
   return NN_FAIL;
 }
 
-nn_status nn_report(nn_diags *diags, nn_severity severity, const char *node, const char *op,
-                    const char *hint, const char *format, ...) {
+nn_status nn_report(nn_diags *diags, nn_severity severity, const char *node, const char *op, const char *hint,
+                    const char *format, ...) {
   va_list args;
   va_start(args, format);
   nn_status status = nn_vreport(diags, severity, node, op, hint, format, args);

@@ -34,9 +34,9 @@ struct nn_dim_table {
   expr_node **slots; /* open addressing, at most half full */
   size_t nslots, nexprs;
   int natoms;
-  nn_map *atoms;     /* "kind,a,b" -> atom_node */
-  nn_map *symbols;   /* name -> nn_dim */
-  nn_map *prefixes;  /* of fresh names -> int, the next number */
+  nn_map *atoms;    /* "kind,a,b" -> atom_node */
+  nn_map *symbols;  /* name -> nn_dim */
+  nn_map *prefixes; /* of fresh names -> int, the next number */
   nn_dim overflow;
 };
 
@@ -333,9 +333,12 @@ static bool divide_terms(nn_module *m, const nn_term *a, const nn_term *b, nn_te
   const nn_atom **atoms = NN_NEW_ARRAY(m->arena, const nn_atom *, a->natoms - b->natoms);
   int n = 0, j = 0;
   for (int i = 0; i < a->natoms; i++) {
-    if (j < b->natoms && a->atoms[i] == b->atoms[j]) j++;
-    else if (n < a->natoms - b->natoms) atoms[n++] = a->atoms[i];
-    else return false;
+    if (j < b->natoms && a->atoms[i] == b->atoms[j])
+      j++;
+    else if (n < a->natoms - b->natoms)
+      atoms[n++] = a->atoms[i];
+    else
+      return false;
   }
   *quotient = (nn_term){.coefficient = a->coefficient / b->coefficient, .natoms = n, .atoms = atoms};
   return true;

@@ -35,7 +35,10 @@ static nn_dim without_constant(nn_module *m, nn_dim d) {
 /* ---- division by a positive constant ------------------------------------------------------------ */
 
 /* a = k*whole + rest + r: the terms that k divides go to whole; 0 <= r < k. */
-typedef struct split { nn_dim whole, rest; int64_t r; } split;
+typedef struct split {
+  nn_dim whole, rest;
+  int64_t r;
+} split;
 
 static split split_by(nn_module *m, nn_dim a, int64_t k) {
   int64_t c = constant_term(a), q = nn_floordiv_i64(c, k);
@@ -134,8 +137,8 @@ static nn_dim mod_by_positive(nn_module *m, nn_dim a, int64_t k) {
   /* (g*y + r0) mod (g*k') = g*(y mod k') + r0 for 0 <= r0 < g */
   int64_t g = common_divisor(rest, k);
   numerator = nn_dim_add(m, divide_coefficients(m, rest, g), constant(m, s.r / g));
-  nn_dim inside = g > 1 ? nn_dim_mod(m, numerator, constant(m, k / g))
-                        : nn_dim_atom(m, NN_ATOM_MOD, numerator, constant(m, k));
+  nn_dim inside =
+      g > 1 ? nn_dim_mod(m, numerator, constant(m, k / g)) : nn_dim_atom(m, NN_ATOM_MOD, numerator, constant(m, k));
   return nn_dim_add(m, scale(m, inside, g), constant(m, s.r % g));
 }
 

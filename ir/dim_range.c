@@ -4,7 +4,9 @@
    far as it goes", and all arithmetic saturates there, so a bound may be loose but never wrong. */
 #include "ir/ir.h"
 
-typedef struct interval { int64_t min, max; } interval;
+typedef struct interval {
+  int64_t min, max;
+} interval;
 
 static const interval anything = {INT64_MIN, INT64_MAX};
 
@@ -177,9 +179,12 @@ static bool eval_atom(const nn_atom *atom, const int64_t *symbols, int64_t *valu
   if (atom->kind == NN_ATOM_MIN) *value = smaller(a, b);
   if (atom->kind == NN_ATOM_MAX) *value = larger(a, b);
   if (atom->kind == NN_ATOM_MIN || atom->kind == NN_ATOM_MAX) return true;
-  if (b == 0) *value = 0;
-  else if (b == -1) return atom->kind == NN_ATOM_MOD ? (*value = 0, true) : !__builtin_sub_overflow(0, a, value);
-  else *value = atom->kind == NN_ATOM_MOD ? a - nn_floordiv_i64(a, b) * b : nn_floordiv_i64(a, b);
+  if (b == 0)
+    *value = 0;
+  else if (b == -1)
+    return atom->kind == NN_ATOM_MOD ? (*value = 0, true) : !__builtin_sub_overflow(0, a, value);
+  else
+    *value = atom->kind == NN_ATOM_MOD ? a - nn_floordiv_i64(a, b) * b : nn_floordiv_i64(a, b);
   return true;
 }
 

@@ -49,11 +49,16 @@ char *nn_text_quote(nn_arena *arena, const char *text) {
   for (; *text; text++) {
     unsigned char c = (unsigned char)*text;
     char escaped[5];
-    if (c == '"' || c == '\\') snprintf(escaped, sizeof escaped, "\\%c", c);
-    else if (c == '\n') strcpy(escaped, "\\n");
-    else if (c == '\t') strcpy(escaped, "\\t");
-    else if (c < ' ' || c == 0x7f) snprintf(escaped, sizeof escaped, "\\x%02x", c);
-    else snprintf(escaped, sizeof escaped, "%c", c);
+    if (c == '"' || c == '\\')
+      snprintf(escaped, sizeof escaped, "\\%c", c);
+    else if (c == '\n')
+      strcpy(escaped, "\\n");
+    else if (c == '\t')
+      strcpy(escaped, "\\t");
+    else if (c < ' ' || c == 0x7f)
+      snprintf(escaped, sizeof escaped, "\\x%02x", c);
+    else
+      snprintf(escaped, sizeof escaped, "%c", c);
     put_text(&b, escaped);
   }
   put_char(&b, '"');
@@ -121,10 +126,12 @@ static void put_wrapped(buffer *b, nn_dim d) {
 static void put_operand(buffer *b, nn_dim d) {
   int64_t value;
   bool is_number = nn_dim_is_const(d, &value) && value >= 0;
-  bool is_atom = d->nterms == 1 && d->terms[0].coefficient == 1 && d->terms[0].natoms == 1 &&
-                 !is_infix(d->terms[0].atoms[0]);
-  if (is_number || is_atom || d->overflow) put_expr(b, d);
-  else put_wrapped(b, d);
+  bool is_atom =
+      d->nterms == 1 && d->terms[0].coefficient == 1 && d->terms[0].natoms == 1 && !is_infix(d->terms[0].atoms[0]);
+  if (is_number || is_atom || d->overflow)
+    put_expr(b, d);
+  else
+    put_wrapped(b, d);
 }
 
 static void put_call(buffer *b, const nn_atom *atom) {
@@ -166,12 +173,16 @@ static void put_term(buffer *b, const nn_term *t) {
 }
 
 static void put_expr(buffer *b, nn_dim d) {
-  if (d->overflow) put_text(b, "overflow");
-  else if (!d->nterms) put_char(b, '0');
+  if (d->overflow)
+    put_text(b, "overflow");
+  else if (!d->nterms)
+    put_char(b, '0');
   for (int i = 0; i < d->nterms; i++) {
     bool is_negative = d->terms[i].coefficient < 0;
-    if (i) put_text(b, is_negative ? " - " : " + ");
-    else if (is_negative) put_char(b, '-');
+    if (i)
+      put_text(b, is_negative ? " - " : " + ");
+    else if (is_negative)
+      put_char(b, '-');
     put_term(b, &d->terms[i]);
   }
 }

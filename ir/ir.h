@@ -486,6 +486,5 @@ nn_status nn_text_parse_attrs(nn_op *op, const char *text); /* "axes=[1], keepdi
 bool nn_text_is_name(const char *text);            /* needs no quotes: [A-Za-z0-9_.]+ */
 char *nn_text_quote(nn_arena *arena, const char *text); /* "..." with escapes */
 char *nn_text_unquote(nn_arena *arena, const char **cursor); /* at the opening quote; NULL if it does not end in this line */
-const char *nn_op_name_for_loc(nn_arena *arena, const char *loc, const char *suffix);
 
 #endif

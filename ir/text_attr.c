@@ -51,7 +51,9 @@ static void print_value(nn_printer *p, const nn_attr *attr) {
   case NN_ATTR_INT: fprintf(p->out, "%" PRId64, attr->i); break;
   case NN_ATTR_FLOAT: nn_print_float(p->out, NN_F64, attr->f); break;
   case NN_ATTR_STR: fputs(nn_text_quote(p->scratch, attr->s), p->out); break;
-  case NN_ATTR_DTYPE: fputs(attr->i >= 0 && attr->i < NN_DTYPE_COUNT ? nn_dtype_name((nn_dtype)attr->i) : "?", p->out); break;
+  case NN_ATTR_DTYPE:
+    fputs(attr->i >= 0 && attr->i < NN_DTYPE_COUNT ? nn_dtype_name((nn_dtype)attr->i) : "?", p->out);
+    break;
   case NN_ATTR_GRAPH: fputs(graph_name(p, attr->graph), p->out); break;
   default: print_list(p, attr); break;
   }

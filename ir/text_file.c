@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 typedef struct mapping {
-  void *bytes;        /* NULL for an empty file */
+  void *bytes; /* NULL for an empty file */
   size_t size_bytes;
   const char *path;
   struct mapping *next;
@@ -73,7 +73,8 @@ static mapping *find_mapping(nn_lexer *lex, const char *at, const char *name) {
   }
   const char *folder = folder_of(arena, lex->file);
   mapping made = {.path = nn_sprintf(arena, "%s%s", folder, name), .next = lex->m->file_mapping};
-  const char *problem = is_inside(folder, made.path) ? map_file(made.path, &made) : "is not there, or leaves the folder of the text";
+  const char *problem =
+      is_inside(folder, made.path) ? map_file(made.path, &made) : "is not there, or leaves the folder of the text";
   if (problem) {
     nn_lex_fail(lex, at, "file '%s' %s", made.path, problem);
     return NULL;

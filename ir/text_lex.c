@@ -22,7 +22,10 @@ void nn_leave_c_locale(nn_c_locale saved) {
 
 /* ---- errors ------------------------------------------------------------------------------------- */
 
-typedef struct place { int line, column; const char *line_start, *line_end; } place;
+typedef struct place {
+  int line, column;
+  const char *line_start, *line_end;
+} place;
 
 static place find_place(const nn_lexer *lex, const char *at) {
   place p = {.line = 1, .line_start = lex->text};
@@ -183,7 +186,8 @@ nn_status nn_lex_float(nn_lexer *lex, double *value) {
   while (isalnum((unsigned char)*end) || *end == '.' || *end == '+' || *end == '-') end++;
   char number[MAX_NUMBER_LENGTH + 1], *stop = number;
   size_t length = (size_t)(end - start);
-  if (length == 0 || length > MAX_NUMBER_LENGTH) return nn_lex_fail(lex, start, "found %s, expected a number", describe(lex));
+  if (length == 0 || length > MAX_NUMBER_LENGTH)
+    return nn_lex_fail(lex, start, "found %s, expected a number", describe(lex));
   memcpy(number, start, length);
   number[length] = 0;
   *value = strtod(number, &stop);
@@ -196,7 +200,9 @@ nn_status nn_lex_dim(nn_lexer *lex, nn_dim *dim) {
   nn_lex_skip(lex);
   const char *at = lex->at;
   *dim = nn_dim_parse(lex->m, &lex->at);
-  return *dim ? NN_OK : nn_lex_fail(lex, at, "found %s, expected a dimension: a number or an expression of symbols", describe(lex));
+  return *dim ? NN_OK
+              : nn_lex_fail(lex, at, "found %s, expected a dimension: a number or an expression of symbols",
+                            describe(lex));
 }
 
 nn_status nn_lex_dtype(nn_lexer *lex, nn_dtype *dtype) {

@@ -36,7 +36,7 @@ typedef struct parser {
   nn_graph *graph;         /* being parsed */
   nn_map *values;          /* of that graph, by scope_key */
   int nesting;
-  nn_value poison;         /* stands for results of ops that had errors: its users fail without a report */
+  nn_value poison; /* stands for results of ops that had errors: its users fail without a report */
 } parser;
 
 /* Bare digits name an unnamed value: "%0" and "%\"0\"" are different. */
@@ -62,10 +62,14 @@ static nn_status parse_symbol(parser *p) {
   nn_dim d = nn_dim_symbol(p->m, name);
   nn_symbol *symbol = p->m->symbols[d->terms[0].atoms[0]->symbol];
   while (!nn_lex_at_end(lex)) {
-    if (nn_lex_take_word(lex, "min")) NN_TRY(nn_lex_int(lex, &symbol->min));
-    else if (nn_lex_take_word(lex, "max")) NN_TRY(nn_lex_int(lex, &symbol->max));
-    else if (nn_lex_take_word(lex, "data")) symbol->data_dependent = true;
-    else return nn_lex_fail(lex, lex->at, "expected 'min', 'max' or 'data' after a symbol");
+    if (nn_lex_take_word(lex, "min"))
+      NN_TRY(nn_lex_int(lex, &symbol->min));
+    else if (nn_lex_take_word(lex, "max"))
+      NN_TRY(nn_lex_int(lex, &symbol->max));
+    else if (nn_lex_take_word(lex, "data"))
+      symbol->data_dependent = true;
+    else
+      return nn_lex_fail(lex, lex->at, "expected 'min', 'max' or 'data' after a symbol");
   }
   if (symbol->min <= symbol->max) return NN_OK;
   int64_t min = symbol->min, max = symbol->max;
@@ -90,8 +94,10 @@ static nn_status parse_const(parser *p, bool is_state) {
     return nn_lex_fail(lex, at, "$%s is defined twice", name);
   NN_TRY(nn_lex_expect(lex, ':', "the name"));
   NN_TRY(nn_lex_type(lex, &type));
-  if (nn_lex_take(lex, '=')) NN_TRY(nn_parse_contents(lex, type, &tensor));
-  else if (!is_state) return nn_lex_fail(lex, lex->at, "a constant without contents, expected '='");
+  if (nn_lex_take(lex, '='))
+    NN_TRY(nn_parse_contents(lex, type, &tensor));
+  else if (!is_state)
+    return nn_lex_fail(lex, lex->at, "a constant without contents, expected '='");
   const char *own_name = is_unnamed ? NULL : name;
   nn_value *v = is_state ? nn_module_state(p->m, own_name, type, tensor) : nn_module_const(p->m, own_name, tensor);
   v->type.layout = type.layout;
@@ -149,7 +155,8 @@ static nn_status parse_magic(parser *p) {
   nn_lexer *lex = &p->lex;
   while (lex->at < lex->end && nn_lex_at_end(lex)) nn_lex_next_line(lex);
   int64_t version;
-  if (!nn_lex_take_word(lex, "nncc")) return nn_lex_fail(lex, lex->at, "this is no IR text: expected 'nncc 1' in its first line");
+  if (!nn_lex_take_word(lex, "nncc"))
+    return nn_lex_fail(lex, lex->at, "this is no IR text: expected 'nncc 1' in its first line");
   NN_TRY(nn_lex_int(lex, &version));
   if (version != 1) return nn_lex_fail(lex, lex->at, "found version %" PRId64 ", expected 1", version);
   return nn_lex_end_line(lex);
@@ -158,7 +165,8 @@ static nn_status parse_magic(parser *p) {
 static void parse_module(parser *p) {
   nn_lexer *lex = &p->lex;
   if (parse_magic(p) != NN_OK) return;
-  for (nn_lex_next_line(lex); lex->at < lex->end && !nn_lex_too_many_errors(lex); nn_lex_next_line(lex)) parse_statement(p);
+  for (nn_lex_next_line(lex); lex->at < lex->end && !nn_lex_too_many_errors(lex); nn_lex_next_line(lex))
+    parse_statement(p);
 }
 
 /* ---- operands and results ------------------------------------------------------------------------ */
@@ -180,16 +188,22 @@ static nn_status parse_operand(parser *p, nn_value **value) {
   *value = NULL;
   if (nn_lex_take_word(lex, "_")) return NN_OK;
   char sigil = *lex->at;
-  if (!nn_lex_take(lex, '%') && !nn_lex_take(lex, '$')) return nn_lex_fail(lex, at, "expected an operand: %%name, $name or _");
+  if (!nn_lex_take(lex, '%') && !nn_lex_take(lex, '$'))
+    return nn_lex_fail(lex, at, "expected an operand: %%name, $name or _");
   NN_TRY(nn_lex_name(lex, "a name", &name, &is_quoted));
   bool is_unnamed = is_number(name, is_quoted);
-  if (sigil == '%') *value = nn_map_get(p->values, scope_key(p, name, is_unnamed));
-  else *value = nn_map_get(is_unnamed ? p->numbered_consts : p->m->names, name);
+  if (sigil == '%')
+    *value = nn_map_get(p->values, scope_key(p, name, is_unnamed));
+  else
+    *value = nn_map_get(is_unnamed ? p->numbered_consts : p->m->names, name);
   if (!*value) return nn_lex_fail(lex, at, "%c%s is not defined before its use", sigil, name);
   return *value == &p->poison ? NN_FAIL : NN_OK;
 }
 
-typedef struct operands { nn_value **items; int count, cap; } operands;
+typedef struct operands {
+  nn_value **items;
+  int count, cap;
+} operands;
 
 /* None if there is no operand here. After one whose definition failed, the others are still read. */
 static nn_status parse_operands(parser *p, operands *in) {
@@ -209,8 +223,14 @@ static nn_status parse_operands(parser *p, operands *in) {
   return status;
 }
 
-typedef struct result_name { const char *at, *name; bool is_unnamed; } result_name;
-typedef struct result_names { result_name *items; int count, cap; } result_names;
+typedef struct result_name {
+  const char *at, *name;
+  bool is_unnamed;
+} result_name;
+typedef struct result_names {
+  result_name *items;
+  int count, cap;
+} result_names;
 
 static nn_status parse_result_names(parser *p, result_names *names) {
   nn_lexer *lex = &p->lex;
@@ -275,7 +295,8 @@ static nn_status check_result_types(parser *p, nn_op *op, const char *start, con
   for (int i = 0; i < op->nout; i++) {
     if (status == NN_OK && !nn_type_equal(op->out[i]->type, declared[i]))
       status = nn_lex_fail(&p->lex, types_at, "result %d is declared %s, expected %s by the rule of %s", i,
-                           nn_type_text(arena, declared[i]), nn_type_text(arena, op->out[i]->type), nn_op_infos[op->code].text);
+                           nn_type_text(arena, declared[i]), nn_type_text(arena, op->out[i]->type),
+                           nn_op_infos[op->code].text);
   }
   for (int i = 0; status != NN_OK && i < op->nout; i++) op->out[i]->type = declared[i];
   return status;
@@ -345,7 +366,10 @@ static nn_status parse_param(parser *p) {
   return define(p, at, name, is_unnamed, nn_graph_param(p->graph, is_unnamed ? NULL : name, type));
 }
 
-typedef struct types { nn_type *items; int count, cap; } types;
+typedef struct types {
+  nn_type *items;
+  int count, cap;
+} types;
 
 static nn_status parse_header(parser *p, types *results) {
   nn_lexer *lex = &p->lex;
@@ -372,8 +396,8 @@ static nn_status check_return(parser *p, const types *declared, const char *head
   nn_op *results = nn_graph_return(p->graph);
   if (!results) return nn_lex_fail(&p->lex, header, "graph @%s does not end with a return", p->graph->name);
   if (results->nin != declared->count)
-    return nn_lex_fail(&p->lex, header, "graph @%s returns %d values, its header declares %d", p->graph->name, results->nin,
-                       declared->count);
+    return nn_lex_fail(&p->lex, header, "graph @%s returns %d values, its header declares %d", p->graph->name,
+                       results->nin, declared->count);
   for (int i = 0; i < results->nin; i++) {
     if (nn_type_equal(results->in[i]->type, declared->items[i])) continue;
     return nn_lex_fail(&p->lex, header, "result %d of graph @%s is declared %s, found %s", i, p->graph->name,
@@ -389,8 +413,10 @@ static nn_status parse_body(parser *p) {
     if (nn_lex_at_end(lex)) continue;
     if (nn_lex_take(lex, '}')) return nn_lex_end_line(lex) == NN_OK ? status : NN_FAIL;
     if (nn_lex_too_many_errors(lex)) return NN_FAIL;
-    if (nn_graph_return(p->graph)) status = nn_lex_fail(lex, lex->at, "found an operation after the return, expected '}'");
-    else if (parse_op(p) != NN_OK) status = NN_FAIL;
+    if (nn_graph_return(p->graph))
+      status = nn_lex_fail(lex, lex->at, "found an operation after the return, expected '}'");
+    else if (parse_op(p) != NN_OK)
+      status = NN_FAIL;
   }
   return NN_FAIL; /* the missing '}' was reported when the graph was noted */
 }
@@ -443,7 +469,8 @@ nn_module *nn_text_parse(const char *file, const char *text, size_t length) {
   nn_c_locale saved = nn_enter_c_locale();
   parser p = {.m = m, .graphs_by_name = nn_map_new(m->arena), .numbered_consts = nn_map_new(m->arena)};
   p.last_graph = &p.graphs;
-  p.lex = (nn_lexer){.m = m, .file = m->diags.file, .self = &p, .find_graph = find_graph, .files = nn_map_new(m->arena)};
+  p.lex =
+      (nn_lexer){.m = m, .file = m->diags.file, .self = &p, .find_graph = find_graph, .files = nn_map_new(m->arena)};
   p.lex.text = p.lex.at = nn_strndup(m->arena, text, length);
   p.lex.end = p.lex.text + length;
   parse_module(&p);

@@ -32,7 +32,8 @@ static const char *take_name(nn_printer *p, const char *name) {
 }
 
 static void name_value(nn_printer *p, char sigil, const nn_value *v, int *number) {
-  const char *text = v->name ? nn_print_name(p, sigil, take_name(p, v->name)) : nn_sprintf(p->scratch, "%c%d", sigil, (*number)++);
+  const char *text =
+      v->name ? nn_print_name(p, sigil, take_name(p, v->name)) : nn_sprintf(p->scratch, "%c%d", sigil, (*number)++);
   nn_map_put_ptr(p->value_names, v, (void *)(uintptr_t)text);
 }
 

@@ -42,8 +42,10 @@ static int64_t count_elements(const nn_tensor *t) {
 /* As its text would: that says "nan" for every NaN. */
 static void copy_element(nn_dtype t, void *to, const void *from, size_t i) {
   double value = nn_load_f64(t, from, i);
-  if (nn_dtype_is_float(t)) nn_store_f64(t, to, i, isnan(value) ? NAN : value);
-  else nn_store_i64(t, to, i, nn_load_i64(t, from, i));
+  if (nn_dtype_is_float(t))
+    nn_store_f64(t, to, i, isnan(value) ? NAN : value);
+  else
+    nn_store_i64(t, to, i, nn_load_i64(t, from, i));
 }
 
 /* Whether values give back the same bytes. */
@@ -58,9 +60,12 @@ static void print_values(nn_printer *p, const nn_tensor *t, int64_t count) {
   fputc('[', p->out);
   for (int64_t i = 0; i < count; i++) {
     if (i) fputs(", ", p->out);
-    if (nn_dtype_is_float(t->dtype)) nn_print_float(p->out, t->dtype, nn_load_f64(t->dtype, t->data, (size_t)i));
-    else if (t->dtype == NN_U64) fprintf(p->out, "%" PRIu64, (uint64_t)nn_load_i64(t->dtype, t->data, (size_t)i));
-    else fprintf(p->out, "%" PRId64, nn_load_i64(t->dtype, t->data, (size_t)i));
+    if (nn_dtype_is_float(t->dtype))
+      nn_print_float(p->out, t->dtype, nn_load_f64(t->dtype, t->data, (size_t)i));
+    else if (t->dtype == NN_U64)
+      fprintf(p->out, "%" PRIu64, (uint64_t)nn_load_i64(t->dtype, t->data, (size_t)i));
+    else
+      fprintf(p->out, "%" PRId64, nn_load_i64(t->dtype, t->data, (size_t)i));
   }
   fputc(']', p->out);
 }
@@ -87,9 +92,12 @@ void nn_print_contents(nn_printer *p, const nn_tensor *t) {
   int64_t count = count_elements(t);
   if (nn_dtype_kind_of(t->dtype) == NN_KIND_STRING || !t->data) return; /* pointers mean nothing in text */
   fputs(" = ", p->out);
-  if (count <= MAX_INLINE && is_exact_by_value(t, count)) print_values(p, t, count);
-  else if (t->file) fprintf(p->out, "file %s %" PRIu64, nn_text_quote(p->scratch, relative_name(p->m, t->file)), t->offset);
-  else print_hex(p, t);
+  if (count <= MAX_INLINE && is_exact_by_value(t, count))
+    print_values(p, t, count);
+  else if (t->file)
+    fprintf(p->out, "file %s %" PRIu64, nn_text_quote(p->scratch, relative_name(p->m, t->file)), t->offset);
+  else
+    print_hex(p, t);
 }
 
 /* ---- parsing ------------------------------------------------------------------------------------ */
@@ -103,7 +111,8 @@ static nn_status parse_integer_element(nn_lexer *lex, nn_tensor *t, size_t i) {
   int bits = t->dtype == NN_BOOL ? 1 : nn_dtype_bits(t->dtype) - is_signed;
   uint64_t largest = bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
   if (is_negative ? magnitude > (is_signed ? largest + 1 : 0) : magnitude > largest)
-    return nn_lex_fail(lex, at, "%s%" PRIu64 " is no value of %s", is_negative ? "-" : "", magnitude, nn_dtype_name(t->dtype));
+    return nn_lex_fail(lex, at, "%s%" PRIu64 " is no value of %s", is_negative ? "-" : "", magnitude,
+                       nn_dtype_name(t->dtype));
   nn_store_i64(t->dtype, t->owned, i, (int64_t)(is_negative ? 0 - magnitude : magnitude));
   return NN_OK;
 }
@@ -124,7 +133,8 @@ static nn_status parse_float_element(nn_lexer *lex, nn_tensor *t, size_t i) {
 static nn_status parse_values(nn_lexer *lex, nn_tensor *t, int64_t count) {
   for (int64_t i = 0; i < count; i++) {
     if (i) NN_TRY(nn_lex_expect(lex, ',', "an element"));
-    NN_TRY(nn_dtype_is_float(t->dtype) ? parse_float_element(lex, t, (size_t)i) : parse_integer_element(lex, t, (size_t)i));
+    NN_TRY(nn_dtype_is_float(t->dtype) ? parse_float_element(lex, t, (size_t)i)
+                                       : parse_integer_element(lex, t, (size_t)i));
   }
   if (nn_lex_take(lex, ']')) return NN_OK;
   return nn_lex_fail(lex, lex->at, "expected ']' after %" PRId64 " elements, as many as the type has", count);
@@ -140,7 +150,9 @@ static nn_status parse_hex(nn_lexer *lex, nn_tensor *t) {
   unsigned char *bytes = t->owned;
   for (size_t i = 0; i < t->size_bytes; i++, lex->at += 2) {
     int high = hex_digit(lex->at[0]), low = high < 0 ? -1 : hex_digit(lex->at[1]);
-    if (low < 0) return nn_lex_fail(lex, lex->at, "found the end of the hex digits, expected %zu bytes, two digits each", t->size_bytes);
+    if (low < 0)
+      return nn_lex_fail(lex, lex->at, "found the end of the hex digits, expected %zu bytes, two digits each",
+                         t->size_bytes);
     bytes[i] = (unsigned char)(high * 16 + low);
   }
   return nn_lex_expect(lex, '"', "as many bytes as the type has");
@@ -179,8 +191,10 @@ nn_status nn_parse_contents(nn_lexer *lex, nn_type type, nn_tensor **tensor) {
   /* an element takes a character, a byte two: so no more memory is asked for than the text is long */
   size_t left = (size_t)(lex->end - lex->at);
   if (is_hex ? size_bytes > left / 2 : (uint64_t)count > left)
-    return nn_lex_fail(lex, at, "the text ends before the %" PRId64 " elements of %s", count, nn_type_text(lex->m->arena, type));
-  if (!is_hex && kind == NN_KIND_COMPLEX) return nn_lex_fail(lex, at, "values of %s, expected hex", nn_dtype_name(type.dtype));
+    return nn_lex_fail(lex, at, "the text ends before the %" PRId64 " elements of %s", count,
+                       nn_type_text(lex->m->arena, type));
+  if (!is_hex && kind == NN_KIND_COMPLEX)
+    return nn_lex_fail(lex, at, "values of %s, expected hex", nn_dtype_name(type.dtype));
   *tensor = nn_tensor_new(lex->m, type);
   if (!*tensor) return NN_FAIL;
   return is_hex ? parse_hex(lex, *tensor) : parse_values(lex, *tensor, count);

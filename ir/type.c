@@ -97,8 +97,10 @@ bool nn_type_static_count(nn_type t, int64_t *count) {
   for (int i = 0; i < t.rank; i++) {
     int64_t d;
     if (!nn_dim_is_const(t.dims[i], &d) || d < 0) return false;
-    if (d == 0) has_zero = true;
-    else if (__builtin_mul_overflow(product, d, &product)) overflows = true;
+    if (d == 0)
+      has_zero = true;
+    else if (__builtin_mul_overflow(product, d, &product))
+      overflows = true;
   }
   if (overflows && !has_zero) return false;
   *count = has_zero ? 0 : product;

@@ -56,8 +56,10 @@ static double decode(const float_format *f, uint32_t code) {
   if (magnitude > f->largest) return sign * INFINITY;
   int exponent = (int)(magnitude >> f->mantissa_bits);
   uint32_t mantissa = magnitude & ((1u << f->mantissa_bits) - 1);
-  if (exponent) mantissa |= 1u << f->mantissa_bits;
-  else exponent = 1; /* subnormal */
+  if (exponent)
+    mantissa |= 1u << f->mantissa_bits;
+  else
+    exponent = 1; /* subnormal */
   return sign * ldexp(mantissa, exponent - f->bias - f->mantissa_bits);
 }
 
@@ -256,7 +258,9 @@ void nn_store_i64(nn_dtype t, void *data, size_t index, int64_t value) {
   case NN_KIND_UINT: store_bits(t, data, index, (uint64_t)value); break;
   case NN_KIND_BOOL: store_bits(t, data, index, value != 0); break;
   case NN_KIND_FLOAT:
-  case NN_KIND_COMPLEX: nn_store_f64(t, data, index, t == NN_F64 || t == NN_C128 ? (double)value : to_odd(value)); break;
+  case NN_KIND_COMPLEX:
+    nn_store_f64(t, data, index, t == NN_F64 || t == NN_C128 ? (double)value : to_odd(value));
+    break;
   case NN_KIND_STRING: break;
   }
 }

@@ -11,9 +11,9 @@
 typedef struct verifier {
   nn_module *m;
   nn_arena *scratch;
-  nn_map *visible;      /* values defined so far -> their graph; constants and states -> the module */
-  nn_map *graphs;       /* set of the module's graphs */
-  nn_map *names;        /* taken in the graph */
+  nn_map *visible; /* values defined so far -> their graph; constants and states -> the module */
+  nn_map *graphs;  /* set of the module's graphs */
+  nn_map *names;   /* taken in the graph */
   const nn_graph *graph;
 } verifier;
 
@@ -80,8 +80,8 @@ static nn_status verify_contents(verifier *v, const nn_value *value) {
   int64_t count;
   if (!nn_type_static_count(value->type, &count)) return fail(v, "$%s holds contents, expected a static type", name);
   if (t->dtype != value->type.dtype || t->rank != value->type.rank)
-    return fail(v, "$%s is %s, its contents are %s of rank %d", name, nn_type_text(v->scratch, value->type), nn_dtype_name(t->dtype),
-                t->rank);
+    return fail(v, "$%s is %s, its contents are %s of rank %d", name, nn_type_text(v->scratch, value->type),
+                nn_dtype_name(t->dtype), t->rank);
   for (int i = 0; i < t->rank; i++)
     if (!nn_dim_is(value->type.dims[i], t->dims[i]))
       return fail(v, "$%s is %s, dimension %d of its contents is %lld", name, nn_type_text(v->scratch, value->type), i,
@@ -97,13 +97,17 @@ static void verify_const(verifier *v, const nn_value *value) {
     return;
   }
   show(v, value);
-  if (value->name && nn_map_get(v->names, value->name)) fail(v, "two constants or states have the name '%s'", value->name);
+  if (value->name && nn_map_get(v->names, value->name))
+    fail(v, "two constants or states have the name '%s'", value->name);
   if (value->name) nn_map_put(v->names, value->name, v);
   if (!has_sound_uses(value)) fail(v, "$%s %s", name_of(value), bad_uses);
   const char *problem = find_type_problem(value->type);
-  if (problem) fail(v, "$%s %s", name_of(value), problem);
-  else if (value->tensor) verify_contents(v, value);
-  else if (value->kind == NN_CONST) fail(v, "$%s has no contents", name_of(value));
+  if (problem)
+    fail(v, "$%s %s", name_of(value), problem);
+  else if (value->tensor)
+    verify_contents(v, value);
+  else if (value->kind == NN_CONST)
+    fail(v, "$%s has no contents", name_of(value));
 }
 
 /* ---- ops: structure ------------------------------------------------------------------------------ */
@@ -120,7 +124,8 @@ static const char *find_operand_problem(const verifier *v, const nn_value *value
   if (is_visible(v, value)) return NULL;
   switch (value->kind) {
   case NN_PARAM: return "is a parameter of another graph";
-  case NN_RESULT: return value->def && value->def->graph == v->graph ? "is used before its definition" : "belongs to another graph";
+  case NN_RESULT:
+    return value->def && value->def->graph == v->graph ? "is used before its definition" : "belongs to another graph";
   default: return "is a constant that the module does not have";
   }
 }
@@ -145,7 +150,8 @@ static nn_status verify_result(verifier *v, nn_op *op, int i) {
   nn_status status = has_sound_uses(value) ? NN_OK : nn_fail(op, "result %d ('%s') %s", i, name_of(value), bad_uses);
   const char *problem = find_type_problem(value->type);
   if (problem) status = nn_fail(op, "result %d ('%s') %s", i, name_of(value), problem);
-  if (value->name && nn_map_get(v->names, value->name)) status = nn_fail(op, "two values have the name '%s'", value->name);
+  if (value->name && nn_map_get(v->names, value->name))
+    status = nn_fail(op, "two values have the name '%s'", value->name);
   if (value->name) nn_map_put(v->names, value->name, v);
   return status;
 }
@@ -177,7 +183,8 @@ static nn_status verify_attr(const verifier *v, nn_op *op, int i) {
     return nn_fail(op, "attribute '%s' is %lld, expected an element type", info->name, (long long)attr->i);
   if (attr->kind == NN_ATTR_GRAPH && attr->graph && !has(v->graphs, attr->graph))
     return nn_fail(op, "attribute '%s' names a graph that the module does not have", info->name);
-  if (attr->kind == NN_ATTR_GRAPH && attr->graph == v->graph) return nn_fail(op, "attribute '%s' names its own graph", info->name);
+  if (attr->kind == NN_ATTR_GRAPH && attr->graph == v->graph)
+    return nn_fail(op, "attribute '%s' names its own graph", info->name);
   return NN_OK;
 }
 
@@ -209,8 +216,8 @@ static void verify_types(verifier *v, nn_op *op) {
   for (int i = 0; i < op->nout; i++) {
     nn_type found = op->out[i]->type, expected = results[i].type;
     if (found.dtype == expected.dtype && nn_type_same_shape(found, expected)) continue;
-    nn_fail(op, "result %d ('%s') is %s, expected %s by the rule of %s", i, name_of(op->out[i]), nn_type_text(v->scratch, found),
-            nn_type_text(v->scratch, expected), nn_op_infos[op->code].text);
+    nn_fail(op, "result %d ('%s') is %s, expected %s by the rule of %s", i, name_of(op->out[i]),
+            nn_type_text(v->scratch, found), nn_type_text(v->scratch, expected), nn_op_infos[op->code].text);
   }
 }
 
@@ -273,8 +280,10 @@ static void verify_module(verifier *v) {
   const nn_module *m = v->m;
   for (int i = 0; i < m->nconsts; i++) verify_const(v, m->consts[i]);
   for (const nn_graph *g = m->graphs; g && !has(v->graphs, g); g = g->next) put(v->graphs, g);
-  if (!m->main) fail(v, "the module has no main graph");
-  else if (!has(v->graphs, m->main)) fail(v, "the main graph is not among the module's graphs");
+  if (!m->main)
+    fail(v, "the module has no main graph");
+  else if (!has(v->graphs, m->main))
+    fail(v, "the main graph is not among the module's graphs");
   nn_map *names = nn_map_new(v->scratch), *seen = nn_map_new(v->scratch);
   for (nn_graph *g = m->graphs; g && !has(seen, g); g = g->next) {
     put(seen, g);

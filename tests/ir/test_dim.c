@@ -90,7 +90,8 @@ Test(dim, quotes_and_reserved_words) {
 }
 
 Test(dim, bad_text_is_null) {
-  const char *bad[] = {"", "N +", "(N", "min(N", "min", "N floordiv", "*N", "\"a", "\"a\nb\"", "\"\\q\"", "\"\\x0\"", "min()", ".a", "\"\\x00\""};
+  const char *bad[] = {"",    "N +",      "(N",      "min(N",    "min",   "N floordiv", "*N",
+                       "\"a", "\"a\nb\"", "\"\\q\"", "\"\\x0\"", "min()", ".a",         "\"\\x00\""};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     const char *cursor = bad[i];
     nn_dim d = nn_dim_parse(m, &cursor);
@@ -105,9 +106,17 @@ Test(dim, bad_text_is_null) {
 }
 
 Test(dim, overflow_is_an_expression_of_its_own) {
-  const char *texts[] = {"9223372036854775807 + 1", "9223372036854775807*2", "-9223372036854775808*-1", "99999999999999999999",
-                         "N*4611686018427387904*4", "-9223372036854775808 floordiv -1", "overflow", "0*overflow", "min(N, overflow)"};
-  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) cr_expect(nn_dim_is_overflow(parse(texts[i])), "%s", texts[i]);
+  const char *texts[] = {"9223372036854775807 + 1",
+                         "9223372036854775807*2",
+                         "-9223372036854775808*-1",
+                         "99999999999999999999",
+                         "N*4611686018427387904*4",
+                         "-9223372036854775808 floordiv -1",
+                         "overflow",
+                         "0*overflow",
+                         "min(N, overflow)"};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+    cr_expect(nn_dim_is_overflow(parse(texts[i])), "%s", texts[i]);
   expect("-9223372036854775808", "-9223372036854775808");
   int64_t value;
   cr_assert_not(nn_dim_is_const(parse("overflow"), &value));
@@ -151,7 +160,8 @@ Test(dim, conditions) {
     int64_t value;
     cr_assert(nn_dim_eval(eq, &i, &value) && value == (i == 3));
     cr_assert(nn_dim_eval(lt, &i, &value) && value == (i < 3));
-    cr_assert(nn_dim_eval(nn_dim_select(m, eq, parse("10*N"), nn_dim_const(m, 5)), &i, &value) && value == (i == 3 ? 30 : 5));
+    cr_assert(nn_dim_eval(nn_dim_select(m, eq, parse("10*N"), nn_dim_const(m, 5)), &i, &value) &&
+              value == (i == 3 ? 30 : 5));
   }
 }
 
@@ -210,7 +220,10 @@ Test(dim, symbols_of) {
 
 enum { NSYMBOLS = 3, NPOINTS = 24 };
 
-typedef struct sample { nn_dim dim; int64_t values[NPOINTS]; } sample;
+typedef struct sample {
+  nn_dim dim;
+  int64_t values[NPOINTS];
+} sample;
 
 static int64_t points[NPOINTS][NSYMBOLS];
 static uint64_t seed;
@@ -240,7 +253,7 @@ static int64_t apply(int op, int64_t a, int64_t b) {
 
 static nn_dim build(int op, nn_dim a, nn_dim b) {
   nn_dim (*const makers[])(nn_module *, nn_dim, nn_dim) = {nn_dim_add, nn_dim_sub, nn_dim_mul, nn_dim_floordiv,
-                                                          nn_dim_mod, nn_dim_min, nn_dim_max};
+                                                           nn_dim_mod, nn_dim_min, nn_dim_max};
   return makers[op](m, a, b);
 }
 
@@ -277,15 +290,15 @@ static void check_text(nn_dim d, uint64_t start) {
   nn_dim again = nn_dim_parse(m, &cursor);
   cr_assert(again == d && !*cursor, "seed %llu: '%s' reads back as '%s'", (unsigned long long)start, text,
             again ? nn_dim_text(m->arena, again) : "nothing");
-  cr_assert_eq(nn_dim_substitute(m, d, NULL), d, "seed %llu: '%s' is no normal form: '%s'", (unsigned long long)start, text,
-               nn_dim_text(m->arena, nn_dim_substitute(m, d, NULL)));
+  cr_assert_eq(nn_dim_substitute(m, d, NULL), d, "seed %llu: '%s' is no normal form: '%s'", (unsigned long long)start,
+               text, nn_dim_text(m->arena, nn_dim_substitute(m, d, NULL)));
 }
 
 static void check_order(const sample *a, const sample *b, uint64_t start) {
   if (!nn_dim_known_lt(m, a->dim, b->dim)) return;
   for (int i = 0; i < NPOINTS; i++)
-    cr_assert_lt(a->values[i], b->values[i], "seed %llu: %s < %s", (unsigned long long)start, nn_dim_text(m->arena, a->dim),
-                 nn_dim_text(m->arena, b->dim));
+    cr_assert_lt(a->values[i], b->values[i], "seed %llu: %s < %s", (unsigned long long)start,
+                 nn_dim_text(m->arena, a->dim), nn_dim_text(m->arena, b->dim));
 }
 
 static void check_random(int64_t least, uint64_t first_seed) {

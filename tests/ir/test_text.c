@@ -10,43 +10,43 @@
 
 /* In the form that printing gives. */
 static const char plain[] =
-  "nncc 1\n"
-  "symbol N min 1 max 8\n"
-  "symbol d0 data\n"
-  "symbol \"a b\" max 7\n"
-  "const $w : f32[2,3,1,1] = [1, 2, 3, 0.1, -0.25, 1e-10]\n"
-  "const $\"x/y:0\" : i64[2] = [-9223372036854775808, 9223372036854775807]\n"
-  "const $0 : f4e2m1[3] = [0.5, -6, 1.5]\n"
-  "const $\"0\" : f32[] = [-0]\n"
-  "const $h : bf16[2,2] = [inf, -inf, nan, 0.3]\n"
-  "const $b : bool[3] = [1, 0, 1]\n"
-  "const $u : u64[1] = [18446744073709551615]\n"
-  "const $u4 : u4[3] = [15, 0, 7]\n"
-  "const $i2 : i2[5] = [-2, 1, 0, -1, 1]\n"
-  "const $payload : f32[1] = hex \"0100c07f\"\n"
-  "const $c : c64[1] = hex \"0000803f00000040\"\n"
-  "const $e : f32[0,3] = []\n"
-  "state $s : f32[N]\n"
-  "state $t : f32[2] = [1, 2]\n"
-  "\n"
-  "graph @main(%x: f32[N,3,8,8], %\"7\": f16[], %0: i64[\"a b\"]) -> (f32[N,2,4,4], f32[N,2,8,4]) {\n"
-  "  %y = conv %x, $w {strides=[2, 2]} : f32[N,2,4,4] loc \"Conv_0\" \"Conv\"\n"
-  "  %1 = relu %y : f32[N,2,4,4] loc \"Relu \\\"1\\\"\"\n"
-  "  %f = fused %1 {body=@\"main body\"} : f32[N,2,4,4]\n"
-  "  %c = concat %f, %y {axis=2} : f32[N,2,8,4]\n"
-  "  %values, %i = top_k %c {k=[4], axis=3} : f32[N,2,8,4], i64[N,2,8,4]\n"
-  "  %r = resize %1, _ {dims=[N, 2, 4, 4], scales=[1, 1, 1, 1], mode=\"cubic\", cubic_a=-0.1} : f32[N,2,4,4]\n"
-  "  %q = reshape %1 {dims=[8*N, 4]} : f32[8*N,4]\n"
-  "  %2 = shape_of {dims=[d0]} : i64[1]\n"
-  "  bind_dims %2 {dims=[d0]}\n"
-  "  %3 = cast %\"7\" {to=f8e4m3fn} : f8e4m3fn[] loc \"\" \"Cast\"\n"
-  "  return %1, %c {names=[\"a\", \"b\"]}\n"
-  "}\n"
-  "\n"
-  "graph @\"main body\"(%a: f32[N,2,4,4]) -> (f32[N,2,4,4]) {\n"
-  "  %0 = exp %a : f32[N,2,4,4]\n"
-  "  return %0\n"
-  "}\n";
+    "nncc 1\n"
+    "symbol N min 1 max 8\n"
+    "symbol d0 data\n"
+    "symbol \"a b\" max 7\n"
+    "const $w : f32[2,3,1,1] = [1, 2, 3, 0.1, -0.25, 1e-10]\n"
+    "const $\"x/y:0\" : i64[2] = [-9223372036854775808, 9223372036854775807]\n"
+    "const $0 : f4e2m1[3] = [0.5, -6, 1.5]\n"
+    "const $\"0\" : f32[] = [-0]\n"
+    "const $h : bf16[2,2] = [inf, -inf, nan, 0.3]\n"
+    "const $b : bool[3] = [1, 0, 1]\n"
+    "const $u : u64[1] = [18446744073709551615]\n"
+    "const $u4 : u4[3] = [15, 0, 7]\n"
+    "const $i2 : i2[5] = [-2, 1, 0, -1, 1]\n"
+    "const $payload : f32[1] = hex \"0100c07f\"\n"
+    "const $c : c64[1] = hex \"0000803f00000040\"\n"
+    "const $e : f32[0,3] = []\n"
+    "state $s : f32[N]\n"
+    "state $t : f32[2] = [1, 2]\n"
+    "\n"
+    "graph @main(%x: f32[N,3,8,8], %\"7\": f16[], %0: i64[\"a b\"]) -> (f32[N,2,4,4], f32[N,2,8,4]) {\n"
+    "  %y = conv %x, $w {strides=[2, 2]} : f32[N,2,4,4] loc \"Conv_0\" \"Conv\"\n"
+    "  %1 = relu %y : f32[N,2,4,4] loc \"Relu \\\"1\\\"\"\n"
+    "  %f = fused %1 {body=@\"main body\"} : f32[N,2,4,4]\n"
+    "  %c = concat %f, %y {axis=2} : f32[N,2,8,4]\n"
+    "  %values, %i = top_k %c {k=[4], axis=3} : f32[N,2,8,4], i64[N,2,8,4]\n"
+    "  %r = resize %1, _ {dims=[N, 2, 4, 4], scales=[1, 1, 1, 1], mode=\"cubic\", cubic_a=-0.1} : f32[N,2,4,4]\n"
+    "  %q = reshape %1 {dims=[8*N, 4]} : f32[8*N,4]\n"
+    "  %2 = shape_of {dims=[d0]} : i64[1]\n"
+    "  bind_dims %2 {dims=[d0]}\n"
+    "  %3 = cast %\"7\" {to=f8e4m3fn} : f8e4m3fn[] loc \"\" \"Cast\"\n"
+    "  return %1, %c {names=[\"a\", \"b\"]}\n"
+    "}\n"
+    "\n"
+    "graph @\"main body\"(%a: f32[N,2,4,4]) -> (f32[N,2,4,4]) {\n"
+    "  %0 = exp %a : f32[N,2,4,4]\n"
+    "  return %0\n"
+    "}\n";
 
 static nn_module *parse(const char *text) { return nn_text_parse("net.nn", text, strlen(text)); }
 
@@ -68,17 +68,20 @@ Test(text, what_is_printed_is_read_back) { expect_round_trip(plain); }
 Test(text, an_empty_graph_is_a_module) { expect_round_trip("nncc 1\n\ngraph @g() -> () {\n  return\n}\n"); }
 
 Test(text, spacing_comments_and_order_are_free) {
-  nn_module *m = parse("\n# first\n  nncc   1 # one\r\ngraph @main( %x :f32 [ 2 ] )->(f32[2]){\n\n # c\n%y=add %x,$c:f32[2]\n return %y # r\n}\n"
+  nn_module *m = parse("\n# first\n  nncc   1 # one\r\ngraph @main( %x :f32 [ 2 ] )->(f32[2]){\n\n # c\n%y=add "
+                       "%x,$c:f32[2]\n return %y # r\n}\n"
                        "const $c:f32[2]=[1,2]\n");
   print_errors(m);
   cr_assert_eq(m->diags.nerrors, 0);
-  cr_assert_str_eq(nn_text_string(m->arena, m), "nncc 1\nconst $c : f32[2] = [1, 2]\n\ngraph @main(%x: f32[2]) -> (f32[2]) {\n"
-                                                "  %y = add %x, $c : f32[2]\n  return %y\n}\n");
+  cr_assert_str_eq(nn_text_string(m->arena, m),
+                   "nncc 1\nconst $c : f32[2] = [1, 2]\n\ngraph @main(%x: f32[2]) -> (f32[2]) {\n"
+                   "  %y = add %x, $c : f32[2]\n  return %y\n}\n");
   nn_module_free(m);
 }
 
 Test(text, clashing_names_are_told_apart) {
-  nn_module *m = parse("nncc 1\ngraph @g(%x: f32[2]) -> (f32[2]) {\n  %y = exp %x : f32[2]\n  %z = exp %y : f32[2]\n  return %z\n}\n");
+  nn_module *m = parse(
+      "nncc 1\ngraph @g(%x: f32[2]) -> (f32[2]) {\n  %y = exp %x : f32[2]\n  %z = exp %y : f32[2]\n  return %z\n}\n");
   m->main->first->out[0]->name = "x";
   m->main->first->next->out[0]->name = "x";
   char *text = nn_text_string(m->arena, m);
@@ -118,15 +121,18 @@ Test(text, errors_say_where_and_what) {
   expect_error(IN_GRAPH("  %y = foo %x : f32[2,3]"), "net.nn:3:8", "there is no operation 'foo'");
   expect_error(IN_GRAPH("  %y = exp %z : f32[2,3]"), "net.nn:3:12", "%z is not defined before its use");
   expect_error(IN_GRAPH("  %y = exp $z : f32[2,3]"), "net.nn:3:12", "$z is not defined before its use");
-  expect_error(IN_GRAPH("  %y = exp %x : f32[2,4]"), "net.nn:3:15", "declared f32[2,4], expected f32[2,3] by the rule of exp");
+  expect_error(IN_GRAPH("  %y = exp %x : f32[2,4]"), "net.nn:3:15",
+               "declared f32[2,4], expected f32[2,3] by the rule of exp");
   expect_error(IN_GRAPH("  %y = exp %x : f16[2,3]"), "net.nn:3:15", "declared f16[2,3], expected f32[2,3]");
   expect_error(IN_GRAPH("  %y = exp %x, %x : f32[2,3]"), "net.nn:3:8", "2 operands");
   expect_error(IN_GRAPH("  %y, %z = exp %x : f32[2,3], f32[2,3]"), "net.nn:3:12", "2 results of exp, expected 1");
   expect_error(IN_GRAPH("  %y = exp %x"), "net.nn:3:14", "found the end of the line, expected ':'");
   expect_error(IN_GRAPH("  %y = exp _ : f32[2,3]"), "net.nn:3:8", "operand 0");
   expect_error(IN_GRAPH("  %x = exp %x : f32[2,3]"), "net.nn:3:3", "%x is defined twice");
-  expect_error(IN_GRAPH("  %y = softmax %x {axes=1} : f32[2,3]"), "net.nn:3:20", "softmax has no attribute 'axes', expected one of: axis");
-  expect_error(IN_GRAPH("  %y = softmax %x {axis=1, axis=1} : f32[2,3]"), "net.nn:3:28", "attribute 'axis' is given twice");
+  expect_error(IN_GRAPH("  %y = softmax %x {axes=1} : f32[2,3]"), "net.nn:3:20",
+               "softmax has no attribute 'axes', expected one of: axis");
+  expect_error(IN_GRAPH("  %y = softmax %x {axis=1, axis=1} : f32[2,3]"), "net.nn:3:28",
+               "attribute 'axis' is given twice");
   expect_error(IN_GRAPH("  %y = softmax %x {axis=x} : f32[2,3]"), "net.nn:3:25", "found 'x', expected an integer");
   expect_error(IN_GRAPH("  %y = softmax %x {axis=99999999999999999999} : f32[2,3]"), "net.nn:3:25", "beyond 64 bits");
   expect_error(IN_GRAPH("  %y = softmax %x {axis=7} : f32[2,3]"), "net.nn:3:8", "axis is 7");
@@ -136,9 +142,12 @@ Test(text, errors_say_where_and_what) {
   expect_error(IN_GRAPH("  %y = exp %x : f32[2,3] loc \"abc"), "net.nn:3:30", "quote that does not end");
   expect_error("nncc 1\ngraph @g() -> () {\n", "net.nn:2:1", "the text ends before the '}'");
   expect_error("nncc 1\ngraph @g() -> () {\n}\n", "net.nn:2:9", "does not end with a return");
-  expect_error("nncc 1\ngraph @g(%x: f32[2]) -> (f16[2]) {\n  return %x\n}\n", "net.nn:2:9", "declared f16[2], found f32[2]");
-  expect_error("nncc 1\ngraph @g(%x: f32[2]) -> () {\n  return %x\n}\n", "net.nn:2:9", "returns 1 values, its header declares 0");
-  expect_error("nncc 1\ngraph @g() -> () {\n  return\n}\ngraph @g() -> () {\n  return\n}\n", "net.nn:5:8", "@g is defined twice");
+  expect_error("nncc 1\ngraph @g(%x: f32[2]) -> (f16[2]) {\n  return %x\n}\n", "net.nn:2:9",
+               "declared f16[2], found f32[2]");
+  expect_error("nncc 1\ngraph @g(%x: f32[2]) -> () {\n  return %x\n}\n", "net.nn:2:9",
+               "returns 1 values, its header declares 0");
+  expect_error("nncc 1\ngraph @g() -> () {\n  return\n}\ngraph @g() -> () {\n  return\n}\n", "net.nn:5:8",
+               "@g is defined twice");
   expect_error("nncc 1\ngraph @g() -> () {\n  return\n  return\n}\n", "net.nn:4:3", "after the return");
 }
 
@@ -147,7 +156,8 @@ Test(text, errors_of_constants) {
   expect_error("nncc 1\nconst $a : f32[2] = [1]\n", "net.nn:2:23", "expected ','");
   expect_error("nncc 1\nconst $a : f32[2] = [1,2,3]\n", "net.nn:2:25", "expected ']' after 2 elements");
   expect_error("nncc 1\nconst $a : f32[N] = [1]\n", "net.nn:2:21", "static dims");
-  expect_error("nncc 1\nconst $a : f32[1000000000000] = [1]\n", "net.nn:2:33", "the text ends before the 1000000000000 elements");
+  expect_error("nncc 1\nconst $a : f32[1000000000000] = [1]\n", "net.nn:2:33",
+               "the text ends before the 1000000000000 elements");
   expect_error("nncc 1\nconst $a : f32[9223372036854775807,3] = hex \"\"\n", "net.nn:2:41", "static dims");
   expect_error("nncc 1\nconst $a : i8[1] = [128]\n", "net.nn:2:21", "128 is no value of i8");
   expect_error("nncc 1\nconst $a : u8[1] = [-1]\n", "net.nn:2:21", "-1 is no value of u8");
@@ -167,12 +177,14 @@ Test(text, errors_of_constants) {
 Test(text, errors_of_graphs_that_name_graphs) {
   expect_error("nncc 1\ngraph @g() -> () {\n  fused {body=@h}\n  return\n}\n", "net.nn:3:17", "@h is not defined");
   expect_error("nncc 1\ngraph @g() -> () {\n  fused {body=@g}\n  return\n}\n", "net.nn:3:17", "@g contains itself");
-  expect_error("nncc 1\ngraph @g() -> () {\n  fused {body=@h}\n  return\n}\ngraph @h() -> () {\n  fused {body=@g}\n  return\n}\n",
+  expect_error("nncc 1\ngraph @g() -> () {\n  fused {body=@h}\n  return\n}\ngraph @h() -> () {\n  fused {body=@g}\n  "
+               "return\n}\n",
                "net.nn:7:17", "@g contains itself");
 }
 
 Test(text, a_value_with_an_error_is_reported_once) {
-  nn_module *m = parse("nncc 1\ngraph @g(%x: f32[2]) -> (f32[2]) {\n  %y = foo %x : f32[2]\n  %z = exp %y : f32[2]\n  return %z\n}\n");
+  nn_module *m = parse(
+      "nncc 1\ngraph @g(%x: f32[2]) -> (f32[2]) {\n  %y = foo %x : f32[2]\n  %z = exp %y : f32[2]\n  return %z\n}\n");
   cr_assert_eq(m->diags.nerrors, 1);
   nn_module_free(m);
 }
@@ -221,7 +233,8 @@ Test(text, large_constants_stay_in_their_file) {
   cr_assert_str_eq(nn_text_string(arena, m), text);
   nn_module_free(m);
 
-  const char *bad[] = {"nncc 1\nconst $w : f32[101] = file \"net.bin\" 8\n", "nncc 1\nconst $w : u8[1] = file \"net.bin\" 18446744073709551615\n",
+  const char *bad[] = {"nncc 1\nconst $w : f32[101] = file \"net.bin\" 8\n",
+                       "nncc 1\nconst $w : u8[1] = file \"net.bin\" 18446744073709551615\n",
                        "nncc 1\nconst $w : u8[1] = file \"link.bin\" 0\n", "nncc 1\nconst $w : u8[1] = file \".\" 0\n"};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     m = nn_text_parse(net, bad[i], strlen(bad[i]));
@@ -272,7 +285,8 @@ static void mutate(char *text, size_t *length) {
     break;
   }
   default: /* swap digits for large numbers */
-    for (; at < *length && (text[at] < '0' || text[at] > '9'); at++) {}
+    for (; at < *length && (text[at] < '0' || text[at] > '9'); at++) {
+    }
     for (; at < *length && draw(20); at++) text[at] = '9';
   }
 }

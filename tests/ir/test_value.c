@@ -7,7 +7,8 @@
 
 #include "ir/ir.h"
 
-static const nn_dtype small_floats[] = {NN_F16, NN_BF16, NN_F8E4M3FN, NN_F8E4M3FNUZ, NN_F8E5M2, NN_F8E5M2FNUZ, NN_F8E8M0, NN_F4E2M1};
+static const nn_dtype small_floats[] = {NN_F16,    NN_BF16,       NN_F8E4M3FN, NN_F8E4M3FNUZ,
+                                        NN_F8E5M2, NN_F8E5M2FNUZ, NN_F8E8M0,   NN_F4E2M1};
 enum { NSMALL = sizeof small_floats / sizeof *small_floats };
 
 static double value_of_code(nn_dtype t, unsigned code) {
@@ -40,7 +41,8 @@ Test(value, known_codes) {
   cr_assert_eq(value_of_code(NN_F8E8M0, 0xfe), 0x1p127);
   cr_assert(isnan(value_of_code(NN_F8E8M0, 0xff)));
   const double fp4[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
-  for (unsigned i = 0; i < 8; i++) cr_assert(value_of_code(NN_F4E2M1, i) == fp4[i] && value_of_code(NN_F4E2M1, i + 8) == -fp4[i]);
+  for (unsigned i = 0; i < 8; i++)
+    cr_assert(value_of_code(NN_F4E2M1, i) == fp4[i] && value_of_code(NN_F4E2M1, i + 8) == -fp4[i]);
 }
 
 Test(value, every_code_of_small_floats_round_trips) {
@@ -88,7 +90,8 @@ Test(value, overflow_saturates_in_f8_and_f4_only) {
 
 Test(value, nan_and_signed_zero) {
   for (int i = 0; i < NSMALL; i++)
-    if (small_floats[i] != NN_F4E2M1) cr_assert(isnan(nn_round_to(small_floats[i], NAN)), "%s", nn_dtype_name(small_floats[i]));
+    if (small_floats[i] != NN_F4E2M1)
+      cr_assert(isnan(nn_round_to(small_floats[i], NAN)), "%s", nn_dtype_name(small_floats[i]));
   cr_assert(signbit(nn_round_to(NN_F16, -0.0)) && signbit(nn_round_to(NN_F8E4M3FN, -1e-30)));
   cr_assert_not(signbit(nn_round_to(NN_F8E4M3FNUZ, -0.0)));
   cr_assert_not(signbit(nn_round_to(NN_F8E5M2FNUZ, -1e-30)));

@@ -6,17 +6,18 @@
 #include "ir/ir.h"
 
 static const char good[] =
-  "nncc 1\n"
-  "const $w : f32[3,4] = hex \"000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000\"\n"
-  "graph @main(%x: f32[N,3]) -> (f32[N,4]) {\n"
-  "  %a = matmul %x, $w : f32[N,4]\n"
-  "  %b = relu %a : f32[N,4]\n"
-  "  %c = add %a, %b : f32[N,4]\n"
-  "  return %c\n"
-  "}\n"
-  "graph @other(%y: f32[N,4]) -> (f32[N,4]) {\n"
-  "  return %y\n"
-  "}\n";
+    "nncc 1\n"
+    "const $w : f32[3,4] = hex "
+    "\"000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000\"\n"
+    "graph @main(%x: f32[N,3]) -> (f32[N,4]) {\n"
+    "  %a = matmul %x, $w : f32[N,4]\n"
+    "  %b = relu %a : f32[N,4]\n"
+    "  %c = add %a, %b : f32[N,4]\n"
+    "  return %c\n"
+    "}\n"
+    "graph @other(%y: f32[N,4]) -> (f32[N,4]) {\n"
+    "  return %y\n"
+    "}\n";
 
 static nn_module *m;
 static nn_op *matmul, *relu, *add;

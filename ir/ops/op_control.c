@@ -13,17 +13,23 @@ nn_status shape_check(nn_op *op) {
   return nn_need_count(op, "expected", nn_op_attr(op, "found")->count);
 }
 
+/* Operand i is what the body was made for; dims may have been sharpened on one side since. */
+static nn_status check_body_param(nn_op *op, int i, nn_type expected) {
+  nn_type found = op->in[i]->type;
+  if (found.dtype != expected.dtype || found.rank != expected.rank) {
+    nn_arena *arena = op->graph->module->arena;
+    return nn_fail(op, "operand %d is %s, expected %s as of the parameter of its body", i, nn_type_text(arena, found),
+                   nn_type_text(arena, expected));
+  }
+  for (int d = 0; d < found.rank; d++) NN_TRY(nn_need_dim(op, i, d, expected.dims[d]));
+  return NN_OK;
+}
+
 static nn_status check_body_params(nn_op *op, const nn_graph *body) {
-  nn_arena *arena = op->graph->module->arena;
   if (body->nparams != op->nin) {
     return nn_fail(op, "body @%s has %d parameters for %d operands", body->name, body->nparams, op->nin);
   }
-  for (int i = 0; i < op->nin; i++) {
-    nn_type found = op->in[i]->type, expected = body->params[i]->type;
-    if (found.dtype == expected.dtype && nn_type_same_shape(found, expected)) continue;
-    return nn_fail(op, "operand %d is %s, expected %s as of the parameter of body @%s", i, nn_type_text(arena, found),
-                   nn_type_text(arena, expected), body->name);
-  }
+  for (int i = 0; i < op->nin; i++) NN_TRY(check_body_param(op, i, body->params[i]->type));
   return NN_OK;
 }
 

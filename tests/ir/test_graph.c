@@ -95,6 +95,22 @@ Test(graph, clone_copies_bodies_and_shares_constants) {
   nn_module_free(m);
 }
 
+Test(graph, fused_ops_fit_their_body) {
+  nn_module *m = nn_module_new(NULL);
+  nn_op *neg, *add;
+  nn_graph *body = make_graph(m, &neg, &add), *g = nn_graph_new(m, "outer");
+  nn_dim n = nn_dim_symbol(m, "N");
+  nn_value *longer = nn_graph_param(g, NULL, vector_type(m, 5));
+  nn_value *open = nn_graph_param(g, NULL, nn_type_make(m, NN_F32, 1, &n));
+  nn_op *fused = nn_op_new(g, NULL, NN_OP_FUSED, &open, 1, 1);
+  cr_expect_eq(nn_op_infer(fused), NN_FAIL, "no body");
+  nn_set_graph(fused, "body", body);
+  cr_expect_eq(nn_op_infer(fused), NN_OK);
+  nn_op_set_input(fused, 0, longer);
+  cr_expect_eq(nn_op_infer(fused), NN_FAIL);
+  nn_module_free(m);
+}
+
 Test(graph, constants) {
   nn_module *m = nn_module_new(NULL);
   int64_t dim = 3;

@@ -120,3 +120,85 @@ Test(known, sums) {
   };
   CHECK(cases);
 }
+
+/* ---- expressions agree with numbers ---------------------------------------------------------------- */
+
+/* The same random integer graph on shape_of {N, M, K - 2, 3} and on its numbers: what the expressions
+   evaluate to must be what the numbers give. */
+
+enum { POOL = 24, NSYMBOLS = 3 };
+static const int64_t symbol_values[NSYMBOLS] = {7, 0, 2};
+
+static uint64_t next_random(uint64_t *state) {
+  *state = *state * 6364136223846793005u + 1442695040888963407u;
+  return *state >> 33;
+}
+
+static nn_value *random_op(nn_builder *b, nn_value **pool, int count, uint64_t *state) {
+  static const nn_opcode binary[] = {NN_OP_ADD, NN_OP_SUB,  NN_OP_MUL, NN_OP_DIV,
+                                     NN_OP_MOD, NN_OP_FMOD, NN_OP_MIN, NN_OP_MAX};
+  static const nn_opcode unary[] = {NN_OP_NEG, NN_OP_ABS, NN_OP_SIGN, NN_OP_RELU};
+  static const nn_opcode compare[] = {NN_OP_EQ, NN_OP_NE, NN_OP_LT, NN_OP_LE};
+  static const nn_dtype types[] = {NN_I64, NN_I32, NN_U8, NN_I8, NN_BOOL, NN_U64};
+  nn_module *m = b->graph->module;
+  nn_value *x = pool[next_random(state) % (unsigned)count], *y = pool[next_random(state) % (unsigned)count];
+  uint64_t pick = next_random(state);
+  const int64_t axis = 0;
+  switch (next_random(state) % 8) {
+  case 0: return nn_b_unary(b, unary[pick % 4], x);
+  case 1: return nn_b_select(b, nn_b_binary(b, compare[pick % 4], x, y), x, y);
+  case 2: return nn_b_cast(b, nn_b_cast(b, x, types[pick % 6]), NN_I64);
+  case 3: {
+    nn_value *total = nn_b_reduce(b, pick % 2 ? NN_OP_REDUCE_SUM : NN_OP_REDUCE_MAX, x, &axis, 1, true);
+    return nn_b_broadcast(b, total, 1, x->type.dims);
+  }
+  case 4: return nn_b_slice(b, x, 0, nn_dim_const(m, 3), nn_dim_const(m, 4), nn_dim_const(m, -1));
+  default: return nn_b_binary(b, binary[pick % 8], x, y);
+  }
+}
+
+static nn_module *random_graph(uint64_t seed, bool is_symbolic, nn_value **pool) {
+  static const char *const names[NSYMBOLS] = {"N", "M", "K"};
+  nn_module *m = nn_module_new(NULL);
+  nn_builder b = {.graph = nn_graph_new(m, "main"), .fold = false};
+  nn_dim dims[4];
+  for (int i = 0; i < NSYMBOLS; i++) {
+    nn_dim symbol = nn_dim_symbol(m, names[i]);
+    dims[i] = is_symbolic ? symbol : nn_dim_const(m, symbol_values[i]);
+  }
+  m->symbols[0]->max = 100;
+  dims[2] = nn_dim_sub(m, dims[2], nn_dim_const(m, 2));
+  dims[3] = nn_dim_const(m, 3);
+  const int64_t numbers[4] = {-2, 0, 1, 5};
+  pool[0] = nn_b_dims(&b, dims, 4);
+  pool[1] = nn_b_ints(&b, NN_I64, numbers, 4);
+  for (int i = 2; i < POOL; i++) {
+    pool[i] = random_op(&b, pool, i, &seed);
+    cr_assert(pool[i], "%s", m->diags.count ? m->diags.items[0].message : "");
+  }
+  return m;
+}
+
+static int compare_elems(const nn_value *symbolic, const nn_value *number, uint64_t seed) {
+  int compared = 0;
+  for (int i = 0; symbolic->elems && number->elems && i < 4; i++) {
+    int64_t found;
+    if (!nn_dim_eval(symbolic->elems[i], symbol_values, &found)) continue;
+    cr_expect_eq(found, nn_dim_value(number->elems[i]), "seed %llu, element %d: %lld, expected %lld",
+                 (unsigned long long)seed, i, (long long)found, (long long)nn_dim_value(number->elems[i]));
+    compared++;
+  }
+  return compared;
+}
+
+Test(known, expressions_agree_with_numbers) {
+  int compared = 0;
+  for (uint64_t seed = 1; seed <= 60; seed++) {
+    nn_value *symbolic[POOL], *numbers[POOL];
+    nn_module *a = random_graph(seed, true, symbolic), *b = random_graph(seed, false, numbers);
+    for (int i = 0; i < POOL; i++) compared += compare_elems(symbolic[i], numbers[i], seed);
+    nn_module_free(a);
+    nn_module_free(b);
+  }
+  cr_expect_gt(compared, 60 * 10, "only %d elements were known in both", compared);
+}

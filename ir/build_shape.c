@@ -258,7 +258,7 @@ static nn_status check_elems_type(nn_builder *b, nn_type type, int64_t *count) {
 
 static nn_status check_known_elems(nn_builder *b, const nn_dim *elems, int count, int64_t min) {
   nn_module *m = b->graph->module;
-  for (int i = 0; i < count; i++) {
+  for (int i = 0; i < count && min > INT64_MIN; i++) {
     const char *what = nn_sprintf(m->arena, "%lld, the least value that size %d may have,", (long long)min, i);
     int64_t value;
     if (nn_dim_is_const(elems[i], &value) && value < min) {

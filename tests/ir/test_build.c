@@ -264,6 +264,8 @@ Test(build, elems_of_a_parameter_are_bound) {
   cr_assert_eq(nn_b_elems(&f.b, v, 0, NULL, &again, &count), NN_OK);
   cr_expect_eq(again, dims, "bound once");
   cr_expect_eq(count_ops(f.g, NN_OP_CHECK), 1, "a stricter minimum is checked");
+  cr_assert_eq(nn_b_elems(&f.b, v, INT64_MIN, NULL, &again, &count), NN_OK);
+  cr_expect_eq(count_ops(f.g, NN_OP_CHECK), 1, "no minimum, no check");
   nn_module_free(f.m);
 }
 

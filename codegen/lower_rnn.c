@@ -1,0 +1,1 @@
+/* Recurrent cells: being written by helper I (the lead moved it from F). */

@@ -73,6 +73,8 @@ nn_value *onnx_cast_like(onnx_node *n, nn_value *x, nn_value *like);
 nn_value *onnx_to_i64(onnx_node *n, nn_value *x);
 /* ONNX auto_pad / pads / strides / dilations / kernel_shape of a conv or pool with nsp spatial dims: fills
    kernel, strides, dilations (nsp) and pads (2*nsp, expressions: SAME of a symbolic size is one). kernel_from: weight dims or NULL. */
+/* Padding of one dimension for auto_pad SAME_UPPER (upper) or SAME_LOWER. */
+void onnx_same_pads(nn_module *m, nn_dim size, int64_t kernel, int64_t stride, int64_t dilation, bool upper, nn_dim *before, nn_dim *after);
 nn_status onnx_window(onnx_node *n, nn_type x, int nsp, const nn_dim *kernel_from, int64_t *kernel, int64_t *strides, int64_t *dilations, nn_dim *pads);
 
 /* Compositions that the operator importers share (onnx_compose.c). NULL in, NULL out. */

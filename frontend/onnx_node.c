@@ -249,7 +249,7 @@ static nn_status get_pads(onnx_node *n, int nsp, nn_dim *pads) {
 }
 
 /* SAME: as many results as the stride's share of the input; the padding for that, its odd one at one end. */
-static void same_pads(nn_module *m, nn_dim size, int64_t kernel, int64_t stride, int64_t dilation, bool upper, nn_dim *before, nn_dim *after) {
+void onnx_same_pads(nn_module *m, nn_dim size, int64_t kernel, int64_t stride, int64_t dilation, bool upper, nn_dim *before, nn_dim *after) {
   nn_dim one = nn_dim_const(m, 1), step = nn_dim_const(m, stride);
   nn_dim last = nn_dim_sub(m, nn_dim_ceildiv(m, size, step), one); /* index of the last result */
   nn_dim reach = nn_dim_add(m, nn_dim_mul(m, last, step), nn_dim_const(m, (kernel - 1) * dilation + 1));
@@ -272,7 +272,7 @@ nn_status onnx_window(onnx_node *n, nn_type x, int nsp, const nn_dim *kernel_fro
   if (!upper && !lower && !valid) return onnx_failed(n) ? NN_FAIL : get_pads(n, nsp, pads);
   for (int i = 0; i < nsp; i++) {
     pads[i] = pads[nsp + i] = nn_dim_const(n->m, 0);
-    if (!valid) same_pads(n->m, x.dims[2 + i], kernel[i], strides[i], dilations[i], upper, &pads[i], &pads[nsp + i]);
+    if (!valid) onnx_same_pads(n->m, x.dims[2 + i], kernel[i], strides[i], dilations[i], upper, &pads[i], &pads[nsp + i]);
   }
   return onnx_failed(n) ? NN_FAIL : NN_OK;
 }

@@ -15,4 +15,9 @@ struct nncc_model {
   void (*free_compiled)(void *compiled);         /* called by nncc_model_free when compiled is not NULL */
 };
 
+/* codegen/host_env.c: evaluates constants while a model is read. The environment outlives nothing: who fills a
+   module's env clears it again. */
+void nn_host_env_init(nn_pass_env *env);
+void nn_host_env_free(nn_pass_env *env);
+
 #endif

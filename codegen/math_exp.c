@@ -16,14 +16,15 @@ typedef struct limits {
   double ln2_high, ln2_low;
   double lowest, highest;   /* exp is 0 below, infinite above */
   double fast_lowest;       /* 2^n is normal from here on */
+  double sinh_highest;      /* sinh and cosh are infinite from here on, exp/4 is not */
   double minus_one;         /* expm1 is -1 below */
   double tanh_one;          /* tanh is 1 above */
   double tanh_tiny;         /* tanh(x) = sinh(x) = x below */
   double half_ulp;          /* expm1(x) = x below */
 } limits;
 
-static const limits limits_f32 = {0x1.62e4p-1, 1.428606765330187045e-06, -104, 89, -87, -20, 9.02, 0x1p-13, 0x1p-25};
-static const limits limits_f64 = {0x1.62e42feep-1, 1.90821492927058770002e-10, -746, 710, -708, -45, 20, 0x1p-28, 0x1p-54};
+static const limits limits_f32 = {0x1.62e4p-1, 1.428606765330187045e-06, -104, 89, -87, 89.5, -20, 9.02, 0x1p-13, 0x1p-25};
+static const limits limits_f64 = {0x1.62e42feep-1, 1.90821492927058770002e-10, -746, 710, -708, 710.6, -45, 20, 0x1p-28, 0x1p-54};
 
 static const limits *limits_of(const nn_mx *m) { return nn_mx_is_f64(m) ? &limits_f64 : &limits_f32; }
 
@@ -86,8 +87,7 @@ nn_x *nn_mx_expm1(const nn_mx *m, nn_x *x) {
 /* With q = expm1(|x|)/4: sinh = 2 (q + q / (4q + 1)), cosh = 2 (q + 1/4 + 1/16 / (q + 1/4)). 4q may overflow, the
    result only where it should. */
 static nn_x *quarter_expm1(const nn_mx *m, nn_x *size) {
-  const limits *l = limits_of(m);
-  double highest = l->highest + 1;
+  double highest = limits_of(m)->sinh_highest;
   nn_x *low = nn_mx_let(m, nn_mx_select(m, nn_mx_gtc(m, size, highest), nn_mx_c(m, highest), size));
   return nn_mx_expm1_scaled(m, low, 2);
 }
@@ -104,12 +104,13 @@ nn_x *nn_mx_cosh(const nn_mx *m, nn_x *x) {
   return nn_mx_let(m, nn_mx_add(m, half, half));
 }
 
-/* With h = expm1(2x)/2: tanh = h / (h + 1). */
+/* With h = expm1(2|x|)/2: tanh = h / (h + 1), which is well conditioned for positive h only. */
 nn_x *nn_mx_tanh(const nn_mx *m, nn_x *x) {
   const limits *l = limits_of(m);
-  nn_x *low = nn_mx_clamp(m, x, -l->tanh_one, l->tanh_one);
+  nn_x *size = nn_mx_let(m, nn_mx_abs(m, x));
+  nn_x *low = nn_mx_let(m, nn_mx_select(m, nn_mx_gtc(m, size, l->tanh_one), nn_mx_c(m, l->tanh_one), size));
   nn_x *h = nn_mx_expm1_scaled(m, nn_mx_let(m, nn_mx_add(m, low, low)), 1);
-  return unless_tiny(m, x, l->tanh_tiny, nn_mx_div(m, h, nn_mx_addc(m, h, 1)));
+  return unless_tiny(m, x, l->tanh_tiny, nn_mx_copysign(m, nn_mx_div(m, h, nn_mx_addc(m, h, 1)), x));
 }
 
 /* 1 / (1 + exp(-x)). Results below the normal numbers may be 0. */

@@ -295,6 +295,7 @@ bool nn_known_in(nn_x *x, nn_x *limit);               /* 0 <= x < limit for cert
 
 /* loop_build.c */
 const char *nn_kernel_unique(nn_kernel *k, const char *name);
+bool nn_kernel_has_name(const nn_kernel *k, const char *name);
 void nn_kernel_symbol(nn_kernel *k, int symbol);      /* adds it to the arguments */
 
 #endif

@@ -86,6 +86,8 @@ void nn_kernel_symbol(nn_kernel *k, int symbol) {
   NN_PUSH(k->module->arena, k->symbols, k->nsymbols, k->symbols_cap, symbol);
 }
 
+bool nn_kernel_has_name(const nn_kernel *k, const char *name) { return nn_map_get(k->builder->names, name) != NULL; }
+
 /* ---- dimensions ---------------------------------------------------------------------------------------- */
 
 static nn_x *atom_x(nn_kernel *k, const nn_atom *atom) {

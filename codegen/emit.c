@@ -87,6 +87,7 @@ nn_status nn_emod_init(nn_emod *e, const nn_target *t, nn_diags *diags, int leve
   e->arena = nn_arena_new();
   if (!e->arena) return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "out of memory");
   e->functions = nn_map_new(e->arena);
+  e->texts = nn_map_new(e->arena);
   e->tm = nn_target_machine(t, e->level, diags);
   if (!e->tm) return NN_FAIL;
   e->c = LLVMContextCreate();
@@ -151,12 +152,15 @@ nn_status nn_emod_finish(nn_emod *e) {
 nn_v nn_emod_function(nn_emod *e, const char *name) { return LLVMGetNamedFunction(e->m, name); }
 
 nn_v nn_emod_text(nn_emod *e, const char *text) {
+  nn_v known = nn_map_get(e->texts, text);
+  if (known) return known;
   nn_v chars = LLVMConstStringInContext2(e->c, text, strlen(text), false);
   nn_v global = LLVMAddGlobal(e->m, LLVMTypeOf(chars), "nn_text");
   LLVMSetInitializer(global, chars);
   LLVMSetLinkage(global, LLVMPrivateLinkage);
   LLVMSetGlobalConstant(global, true);
   LLVMSetUnnamedAddress(global, LLVMGlobalUnnamedAddr);
+  nn_map_put(e->texts, text, global);
   return global;
 }
 

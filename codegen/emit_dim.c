@@ -28,6 +28,7 @@ static nn_v checked(nn_dims *d, const char *intrinsic, nn_v a, nn_v b) {
 static nn_v multiply(nn_dims *d, nn_v a, nn_v b) {
   int64_t x, y;
   if (nn_const_of(a, &x) && x == 1) return b;
+  if (nn_const_of(b, &y) && y == 1) return a;
   if (!d->overflow || (nn_const_of(a, &x) && nn_const_of(b, &y))) return LLVMBuildMul(d->e->b, a, b, "");
   return d->e->target->pointer_bits < 64 ? multiply_narrow(d, a, b) : checked(d, "llvm.smul.with.overflow", a, b);
 }
@@ -35,6 +36,7 @@ static nn_v multiply(nn_dims *d, nn_v a, nn_v b) {
 static nn_v add(nn_dims *d, nn_v a, nn_v b) {
   int64_t x;
   if (nn_const_of(a, &x) && x == 0) return b;
+  if (nn_const_of(b, &x) && x == 0) return a;
   return d->overflow ? checked(d, "llvm.sadd.with.overflow", a, b) : LLVMBuildAdd(d->e->b, a, b, "");
 }
 
@@ -70,4 +72,24 @@ nn_v nn_emit_dim(nn_dims *d, nn_dim dim) {
   for (int i = 0; i < dim->nterms; i++) sum = add(d, sum, emit_term(d, &dim->terms[i]));
   nn_map_put_ptr(d->done, dim, sum);
   return sum;
+}
+
+nn_v nn_emit_total(nn_dims *d, nn_v workspace, nn_v worker_bytes, nn_v nworkers) {
+  nn_v many = LLVMBuildICmp(d->e->b, LLVMIntSGT, nworkers, nn_const_i64(d->e, 1), "");
+  nn_v count = LLVMBuildSelect(d->e->b, many, nworkers, nn_const_i64(d->e, 1), "");
+  return add(d, workspace, multiply(d, worker_bytes, count));
+}
+
+bool nn_dims_known(const nn_dims *d, const nn_module *m, nn_dim dim) {
+  bool *used = NN_NEW_ARRAY(d->e->arena, bool, m->nsymbols + 1);
+  nn_dim_symbols(dim, used);
+  for (int i = 0; i < m->nsymbols; i++)
+    if (used[i] && !d->symbols[i]) return false;
+  return true;
+}
+
+int nn_dim_lone_symbol(nn_dim d) {
+  if (d->nterms != 1 || d->terms[0].coefficient != 1 || d->terms[0].natoms != 1) return -1;
+  const nn_atom *atom = d->terms[0].atoms[0];
+  return atom->kind == NN_ATOM_SYMBOL ? atom->symbol : -1;
 }

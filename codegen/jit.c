@@ -150,3 +150,20 @@ nn_status nn_jit_kernel(nn_jit *jit, const nn_target *t, const nn_kernel *k, nn_
   nn_map_put(jit->kernels, key, entry);
   return NN_OK;
 }
+
+static nn_status compile_program(nn_jit *jit, nn_emod *e, const nn_program *p, const nn_emit_options *options, const nncc_rt_model **model) {
+  nn_linkage linkage = {.symbol = nn_sprintf(jit->arena, "nnjit_%d", jit->count++), .absolute = true};
+  NN_TRY(nn_emit_program(e, p, options, &linkage));
+  void *address = NULL;
+  NN_TRY(link_module(jit, e, linkage.symbol, &address));
+  *model = address;
+  return NN_OK;
+}
+
+nn_status nn_jit_program(nn_jit *jit, const nn_target *t, const nn_program *p, const nn_emit_options *options, const nncc_rt_model **model) {
+  nn_emod e;
+  nn_status status = nn_emod_init(&e, t, jit->diags, options->level);
+  if (status == NN_OK) status = compile_program(jit, &e, p, options, model);
+  nn_emod_free(&e);
+  return status;
+}

@@ -24,7 +24,7 @@ typedef struct nn_emod {
   nn_diags *diags;
   nn_arena *arena;             /* lives as long as the emission */
   nn_map *functions;           /* nn_kernel -> LLVM function */
-  const char *prefix;          /* of internal names; NULL for single kernels */
+  nn_map *texts;               /* string -> its constant */
   int level;
   LLVMContextRef c;
   LLVMModuleRef m;
@@ -75,6 +75,9 @@ typedef struct nn_dims {
 } nn_dims;
 nn_dims nn_dims_new(nn_emod *e, int nsymbols);
 nn_v nn_emit_dim(nn_dims *d, nn_dim dim); /* i64, at the builder's position */
+nn_v nn_emit_total(nn_dims *d, nn_v workspace, nn_v worker_bytes, nn_v nworkers); /* workspace of a run; fewer workers than 1 count as 1 */
+bool nn_dims_known(const nn_dims *d, const nn_module *m, nn_dim dim);             /* all its symbols are bound */
+int nn_dim_lone_symbol(nn_dim d);                                                 /* the symbol that d is, or -1 */
 
 /* ---- emission of one kernel ----------------------------------------------------------------------------- */
 
@@ -188,11 +191,53 @@ nn_v nn_emit_wrap(nn_emod *e, nn_dtype t, nn_v v);       /* of types narrower th
 nn_v nn_emit_floordiv64(nn_emod *e, nn_v a, nn_v b);     /* i64 scalars, any values */
 nn_v nn_emit_floormod64(nn_emod *e, nn_v a, nn_v b);
 
-/* ---- emit_program.c: whole models ------------------------------------------------------------------------ */
+/* ---- emit_program.c, emit_bind.c, emit_run.c: whole models ------------------------------------------------ */
 
-/* Emits kernels, entry points and the descriptor. weights_symbol: base of the embedded weights or NULL.
-   absolute_weights: in the JIT each weight is read where it lies in this process. */
-typedef struct nn_emit_weights { bool absolute; bool embedded; uint64_t hash; } nn_emit_weights;
-nn_status nn_emit_program(nn_emod *e, const nn_program *p, const nn_emit_options *options, const nn_emit_weights *weights);
+/* How the module is named and where its weights are. */
+typedef struct nn_linkage {
+  const char *symbol;  /* prefix of global symbols; the descriptor's own name comes from the options */
+  bool absolute;       /* JIT: each weight is read where it lies in this process */
+  bool embedded;       /* defined by the module's assembly as SYMBOL_weights */
+  uint64_t hash;       /* of a side file */
+} nn_linkage;
+
+typedef struct nn_pemit {
+  nn_emod *e;
+  const nn_program *p;
+  const nn_emit_options *options;
+  const nn_linkage *linkage;
+  nn_v inputs, outputs;        /* arrays of %nn_io */
+  nn_v bind;                   /* i32 (ctx, in, symbols) */
+  LLVMTypeRef bind_type;
+  bool *from_inputs;           /* by symbol: bound by an input's shape */
+  /* the function at hand */
+  nn_v fn, ctx, in, out;
+  LLVMBasicBlockRef leave;     /* the only return, of what the phi got */
+  nn_v code;                   /* that phi */
+  nn_dims dims;
+  int step;                    /* for errors; -1: before the first */
+} nn_pemit;
+
+nn_status nn_emit_program(nn_emod *e, const nn_program *p, const nn_emit_options *options, const nn_linkage *linkage);
+nn_v nn_emit_weights_symbol(nn_pemit *s);  /* the embedded weights */
+void nn_emit_bind_function(nn_pemit *s);
+nn_v nn_emit_run(nn_pemit *s);
+nn_v nn_emit_workspace_size(nn_pemit *s);
+nn_v nn_emit_output_dims(nn_pemit *s);
+
+/* Functions of one exit (emit_bind.c). */
+void nn_begin_function(nn_pemit *s, const char *name, LLVMTypeRef type, bool is_global);
+void nn_end_function(nn_pemit *s);         /* returns 0 here, and ends the exit block */
+void nn_leave(nn_pemit *s, nn_v code);                    /* from here; the builder is then at a closed block */
+void nn_leave_if(nn_pemit *s, nn_v bad, nn_v code);       /* leaves with code where bad holds */
+void nn_fail_if(nn_pemit *s, nn_v bad, int code, nn_v node, nn_v what, nn_v found, nn_v expected);
+void nn_emit_input_symbols(nn_pemit *s, nn_v ctx);        /* calls bind, leaves if it failed, loads the symbols it bound */
+nn_v nn_emit_local(nn_pemit *s, LLVMTypeRef type, const char *name);
+nn_v nn_emit_tensor(nn_pemit *s, nn_v base, int i);       /* address of base[i] */
+nn_v nn_emit_text(nn_pemit *s, const char *text);
+nn_v nn_emit_io_name(nn_pemit *s, bool is_output, int i);
+void nn_emit_check_outputs(nn_pemit *s);                  /* types, ranks, dims pointers */
+void nn_emit_output_dims_now(nn_pemit *s, bool *done, bool all); /* writes those that are known and not done; all: -1 for the others */
+const nn_value *nn_program_output(const nn_program *p, int i);
 
 #endif

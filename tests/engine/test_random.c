@@ -1,0 +1,153 @@
+/* Engines must agree on random graphs: the interpreter without passes is the reference; with passes, and as
+   machine code, the results are the same but for rounding. */
+#include "codegen/codegen.h"
+#include "passes/passes.h"
+#include "tests/engine/random_graph.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_IO = 8, GRAPHS = 150 };
+
+typedef struct run_data {
+  nncc_rt_tensor in[MAX_IO], out[MAX_IO];
+  int nin, nout;
+  nn_dtype out_dtype[MAX_IO];
+} run_data;
+
+static int64_t dim_at(nn_dim d, int64_t n) {
+  int64_t symbols[64], value = 0;
+  for (int i = 0; i < 64; i++) symbols[i] = n;
+  cr_assert(nn_dim_eval(d, symbols, &value));
+  return value;
+}
+
+static nncc_rt_tensor new_tensor(nn_type t, int64_t n) {
+  nncc_rt_tensor r = {.dtype = nn_dtype_onnx(t.dtype), .rank = t.rank, .dims = calloc(NN_MAX_RANK, sizeof(int64_t))};
+  int64_t count = 1;
+  for (int i = 0; i < t.rank; i++) count *= r.dims[i] = dim_at(t.dims[i], n);
+  r.data = calloc(nn_dtype_bytes(t.dtype, (uint64_t)count) + 1, 1);
+  return r;
+}
+
+static int64_t count_of(const nncc_rt_tensor *t) {
+  int64_t count = 1;
+  for (int i = 0; i < t->rank; i++) count *= t->dims[i];
+  return count;
+}
+
+static run_data new_data(const nn_module *m, uint64_t seed, int64_t n) {
+  run_data d = {.nin = m->main->nparams};
+  random_source r = {seed ^ 0x5555};
+  for (int i = 0; i < d.nin; i++) {
+    nn_type t = m->main->params[i]->type;
+    d.in[i] = new_tensor(t, n);
+    for (int64_t k = 0; k < count_of(&d.in[i]); k++) nn_store_f64(t.dtype, d.in[i].data, (size_t)k, (random_below(&r, 257) - 128) / 64.0);
+  }
+  const nn_op *ret = nn_graph_return(m->main);
+  d.nout = ret->nin;
+  for (int i = 0; i < d.nout; i++) {
+    d.out[i] = new_tensor(ret->in[i]->type, n);
+    d.out_dtype[i] = ret->in[i]->type.dtype;
+  }
+  return d;
+}
+
+static void free_data(run_data *d) {
+  for (int i = 0; i < d->nin; i++) free(d->in[i].data), free(d->in[i].dims);
+  for (int i = 0; i < d->nout; i++) free(d->out[i].data), free(d->out[i].dims);
+}
+
+static void print_diags(const nn_module *m) {
+  for (int i = 0; i < m->diags.count; i++) nn_diag_print(stderr, &m->diags.items[i]);
+}
+
+static nn_program *program_of(nn_module *m, const nn_target *t, uint64_t seed) {
+  nn_program *p = nn_program_build(m, t);
+  if (!p || nn_plan_memory(p, t) != NN_OK) print_diags(m);
+  cr_assert(p, "seed %llu: no program", (unsigned long long)seed);
+  return p;
+}
+
+static void run_interpreter(const nn_program *p, run_data *d, uint64_t seed) {
+  nncc_rt_ctx ctx = {0};
+  int code = nn_program_eval(p, d->in, d->out, &ctx);
+  char text[256];
+  cr_assert_eq(code, 0, "seed %llu: %s", (unsigned long long)seed, nncc_rt_ctx_message(&ctx, text, sizeof text));
+}
+
+static void run_compiled(nn_program *p, const nn_target *t, run_data *d, uint64_t seed) {
+  nn_jit *jit = nn_jit_new(&p->module->diags);
+  nn_emit_options options = {.name = "model", .level = 2, .weights_in_object = true};
+  const nncc_rt_model *model = NULL;
+  cr_assert(jit && nn_jit_program(jit, t, p, &options, &model) == NN_OK, "seed %llu: no code", (unsigned long long)seed);
+  size_t bytes = model->workspace_size(d->in, 1);
+  nncc_rt_ctx ctx = {.workspace = aligned_alloc(64, (bytes + 127) / 64 * 64), .workspace_bytes = bytes, .weights = model->weights};
+  int code = model->run(&ctx, d->in, d->out);
+  char text[256];
+  cr_assert_eq(code, 0, "seed %llu: %s", (unsigned long long)seed, nncc_rt_ctx_message(&ctx, text, sizeof text));
+  free(ctx.workspace);
+  nn_jit_free(jit);
+}
+
+static void compare(const run_data *a, const run_data *b, uint64_t seed, const char *what) {
+  for (int i = 0; i < a->nout; i++) {
+    for (int d = 0; d < a->out[i].rank; d++) cr_assert_eq(a->out[i].dims[d], b->out[i].dims[d]);
+    for (int64_t k = 0; k < count_of(&a->out[i]); k++) {
+      double x = nn_load_f64(a->out_dtype[i], a->out[i].data, (size_t)k), y = nn_load_f64(b->out_dtype[i], b->out[i].data, (size_t)k);
+      bool same = x == y || (isnan(x) && isnan(y)) || fabs(x - y) <= 1e-4 * (1 + fabs(x));
+      cr_assert(same, "seed %llu, %s: output %d, element %lld: %.9g, expected %.9g", (unsigned long long)seed, what, i, (long long)k, y, x);
+    }
+  }
+}
+
+static nn_module *graph_with_passes(uint64_t seed, const random_options *o, const nn_target *t) {
+  nn_module *m = random_graph(seed, o);
+  nn_pass_options options = {.verify_each = true};
+  nn_env_init(&m->env, t, &m->diags);
+  nn_status status = nn_pipeline_infer(m, &options);
+  nn_env_free(&m->env);
+  if (status != NN_OK) print_diags(m);
+  cr_assert_eq(status, NN_OK, "seed %llu: passes", (unsigned long long)seed);
+  return m;
+}
+
+static void try_graph(uint64_t seed, const random_options *o, int64_t n, const nn_target *t, bool compiles) {
+  nn_module *plain = random_graph(seed, o), *fused = graph_with_passes(seed, o, t);
+  if (plain->diags.nerrors) print_diags(plain);
+  cr_assert_eq(plain->diags.nerrors, 0, "seed %llu: graph", (unsigned long long)seed);
+  run_data reference = new_data(plain, seed, n), other = new_data(plain, seed, n);
+  run_interpreter(program_of(plain, t, seed), &reference, seed);
+  nn_program *p = program_of(fused, t, seed);
+  run_interpreter(p, &other, seed);
+  compare(&reference, &other, seed, "passes");
+  if (compiles) {
+    for (int i = 0; i < other.nout; i++) memset(other.out[i].data, 0x7f, nn_dtype_bytes(other.out_dtype[i], (uint64_t)count_of(&other.out[i])));
+    run_compiled(p, t, &other, seed);
+    compare(&reference, &other, seed, "machine code");
+  }
+  free_data(&reference);
+  free_data(&other);
+  nn_module_free(plain);
+  nn_module_free(fused);
+}
+
+static void try_graphs(uint64_t first, int count, const random_options *o, bool compiles) {
+  static const int64_t sizes[] = {1, 2, 5, 8};
+  nn_diags diags = {.arena = nn_arena_new()};
+  nn_target t = {0};
+  cr_assert_eq(nn_target_init(&t, NULL, NULL, &diags), NN_OK);
+  const char *only = getenv("NNCC_SEED"); /* one graph again */
+  if (only) first = strtoull(only, NULL, 10), count = 1;
+  for (int i = 0; i < count; i++) try_graph(first + (uint64_t)i, o, sizes[i % 4], &t, compiles);
+  nn_target_free(&t);
+  nn_arena_free(diags.arena);
+}
+
+Test(random, small_graphs) { try_graphs(1000, GRAPHS, &(random_options){.nops = 6}, false); }
+Test(random, graphs) { try_graphs(2000, GRAPHS, &(random_options){.nops = 25}, false); }
+Test(random, symbolic_graphs) { try_graphs(3000, GRAPHS, &(random_options){.nops = 12, .symbolic = true}, false); }
+Test(random, compiled_graphs) { try_graphs(4000, GRAPHS / 6, &(random_options){.nops = 10}, true); }
+Test(random, compiled_symbolic_graphs) { try_graphs(5000, GRAPHS / 6, &(random_options){.nops = 8, .symbolic = true}, true); }

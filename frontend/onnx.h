@@ -109,8 +109,7 @@ nn_value *onnx_pad_space(onnx_node *n, nn_value *x, nn_value *fill, const onnx_c
 /* A pool op over x with the node's window attributes, not yet inferred (onnx_pool.c). */
 nn_status onnx_pool_begin(onnx_node *n, nn_opcode code, nn_value *x, int nsp, nn_op **op);
 
-/* Quantised values (onnx_quant.c): scale and zero broadcast to x; zero may be NULL (0), and the scale of
-   quantize too (1). Both compute in f32. */
+/* Quantised values (onnx_quant.c): scale and zero broadcast to x and may be NULL: 1 and 0. Both compute in f32. */
 nn_value *onnx_dequantize(onnx_node *n, nn_value *x, nn_value *scale, nn_value *zero);
 nn_value *onnx_quantize(onnx_node *n, nn_value *x, nn_value *scale, nn_value *zero, nn_dtype to);
 nn_value *onnx_cast_saturate(onnx_node *n, nn_value *x, nn_dtype to, bool saturate); /* onnx_cast.c */

@@ -74,6 +74,18 @@ nn_value *onnx_cast_saturate(onnx_node *n, nn_value *x, nn_dtype to, bool satura
   return nn_b_end(n->b, op);
 }
 
+/* What float types do with numbers that the target lacks: integers of less than 32 bits (and u32) take the
+   low bits of a wider one, as numpy and ONNX Runtime do, and f4e2m1, which has no NaN, gets -0. */
+static nn_value *prepare_float(onnx_node *n, nn_value *x, nn_dtype to) {
+  if (!x || !nn_dtype_is_float(x->type.dtype)) return x;
+  if (to == NN_F4E2M1) {
+    nn_value *is_nan = nn_b_unary(n->b, NN_OP_IS_NAN, x);
+    return nn_b_select(n->b, is_nan, nn_b_scalar(n->b, x->type.dtype, -0.0), x);
+  }
+  if (nn_dtype_is_int(to) && nn_dtype_bits(to) < 32) return nn_b_cast(n->b, x, NN_I32);
+  return to == NN_U32 ? nn_b_cast(n->b, x, NN_I64) : x;
+}
+
 static nn_status give_cast(onnx_node *n, nn_dtype to) {
   nn_value *x = n->in[0];
   if (x->type.dtype != to && (x->type.dtype == NN_STRING || to == NN_STRING))
@@ -84,7 +96,7 @@ static nn_status give_cast(onnx_node *n, nn_dtype to) {
     return onnx_fail(n, "attribute round_mode is '%s', expected up, down or nearest", mode);
   bool saturate = onnx_int(n, "saturate", 1) != 0;
   if (to == NN_F8E8M0 && x->type.dtype != to) return onnx_give(n, 0, cast_to_exponent(n, x, mode, saturate));
-  return onnx_give(n, 0, onnx_cast_saturate(n, x, to, saturate));
+  return onnx_give(n, 0, onnx_cast_saturate(n, prepare_float(n, x, to), to, saturate));
 }
 
 nn_status onnx_Cast(onnx_node *n) {

@@ -184,17 +184,48 @@ static nn_status give_quantised(onnx_node *n, nn_value *y, int scale) {
   return onnx_give(n, 0, onnx_quantize(n, y, onnx_as_scalar(n, n->in[scale]), zero, to));
 }
 
-static nn_status give_qlinear(onnx_node *n, nn_opcode code) {
-  nn_value *x, *y;
-  NN_TRY(onnx_need(n, 1, 8, 1));
-  NN_TRY(need_inputs(n, (int[]){0, 1, 3, 4, 6}, 5));
-  NN_TRY(read_quantised(n, 0, &x));
-  NN_TRY(read_quantised(n, 3, &y));
-  return give_quantised(n, binary(n, code, x, y), 6);
+/* The scale in input i, in f32. */
+static nn_value *scale_of(onnx_node *n, int i) {
+  return nn_b_cast(n->b, onnx_as_scalar(n, n->in[i]), NN_F32);
 }
 
-nn_status onnx_QLinearAdd(onnx_node *n) { return give_qlinear(n, NN_OP_ADD); }
-nn_status onnx_QLinearMul(onnx_node *n) { return give_qlinear(n, NN_OP_MUL); }
+/* Both operands without their zero points, still to be scaled. */
+static nn_status read_pair(onnx_node *n, nn_value **x, nn_value **y) {
+  NN_TRY(onnx_need(n, 1, 8, 1));
+  NN_TRY(need_inputs(n, (int[]){0, 1, 3, 4, 6}, 5));
+  for (int i = 0; i < 6; i += 3) {
+    NN_TRY(onnx_need_kind(n, i, ONNX_INT));
+    NN_TRY(check_params(n, i + 1));
+  }
+  NN_TRY(check_params(n, 6));
+  *x = onnx_dequantize(n, n->in[0], NULL, onnx_as_scalar(n, input(n, 2)));
+  *y = onnx_dequantize(n, n->in[3], NULL, onnx_as_scalar(n, input(n, 5)));
+  return NN_OK;
+}
+
+/* The type of the result: its zero point's, or the operands'. */
+static nn_dtype pair_result(onnx_node *n) { return input(n, 7) ? n->in[7]->type.dtype : n->in[0]->type.dtype; }
+
+/* x * (x_scale / scale) + y * (y_scale / scale) + zero, then rounded: in the order of ONNX Runtime, so that
+   halves, which are common, go the same way. */
+nn_status onnx_QLinearAdd(onnx_node *n) {
+  nn_value *x, *y;
+  NN_TRY(read_pair(n, &x, &y));
+  nn_value *scale = scale_of(n, 6);
+  x = binary(n, NN_OP_MUL, x, binary(n, NN_OP_DIV, scale_of(n, 1), scale));
+  y = binary(n, NN_OP_MUL, y, binary(n, NN_OP_DIV, scale_of(n, 4), scale));
+  nn_value *sum = binary(n, NN_OP_ADD, x, y);
+  if (input(n, 7)) sum = binary(n, NN_OP_ADD, sum, nn_b_cast(n->b, onnx_as_scalar(n, n->in[7]), NN_F32));
+  ONNX_GIVE(n, onnx_quantize(n, sum, NULL, NULL, pair_result(n)));
+}
+
+nn_status onnx_QLinearMul(onnx_node *n) {
+  nn_value *x, *y;
+  NN_TRY(read_pair(n, &x, &y));
+  nn_value *scale = binary(n, NN_OP_DIV, binary(n, NN_OP_MUL, scale_of(n, 1), scale_of(n, 4)), scale_of(n, 6));
+  nn_value *product = binary(n, NN_OP_MUL, binary(n, NN_OP_MUL, x, y), scale);
+  ONNX_GIVE(n, onnx_quantize(n, product, NULL, onnx_as_scalar(n, input(n, 7)), pair_result(n)));
+}
 
 /* Moves the channel axis: last to second, or back. */
 static nn_value *move_channels(onnx_node *n, nn_value *x, bool to_second) {

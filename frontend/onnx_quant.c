@@ -8,13 +8,13 @@
 
 /* (x - zero) * scale. 16 bits and less are exact in f32; i32 is subtracted as such. */
 nn_value *onnx_dequantize(onnx_node *n, nn_value *x, nn_value *scale, nn_value *zero) {
-  if (!x || !scale) return NULL;
+  if (!x) return NULL;
   nn_builder *b = n->b;
   bool is_wide = nn_dtype_is_int(x->type.dtype) && nn_dtype_bits(x->type.dtype) > 16;
   if (is_wide && zero) x = nn_b_binary(b, NN_OP_SUB, x, zero);
   nn_value *y = nn_b_cast(b, x, NN_F32);
   if (!is_wide && zero) y = nn_b_binary(b, NN_OP_SUB, y, nn_b_cast(b, zero, NN_F32));
-  return nn_b_binary(b, NN_OP_MUL, y, nn_b_cast(b, scale, NN_F32));
+  return scale ? nn_b_binary(b, NN_OP_MUL, y, nn_b_cast(b, scale, NN_F32)) : y;
 }
 
 /* saturate(round(ratio) + zero) for integers; floats are rounded by the cast. */

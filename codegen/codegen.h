@@ -203,6 +203,10 @@ typedef struct nn_conv {
 void nn_conv_gemm(nn_lower *L, const nn_conv *c);    /* products over register tiles; needs static_kernel */
 void nn_conv_direct(nn_lower *L, const nn_conv *c);  /* sums along rows of the output: depthwise, and anything else */
 
+/* rnn_activation.c: activation number i of a recurrent op (fallback: its name if the op has none); its clip. */
+nn_x *nn_rnn_activation(nn_lower *L, nn_op *op, int i, const char *fallback, nn_x *x);
+nn_x *nn_rnn_clip(nn_lower *L, nn_op *op, nn_x *x);
+
 /* window.c: rows of a sliding window's results in vectors: direct convolution and pools. For each image and
    channel, each vector of results: open, then tap for each element of the window, then close. */
 typedef struct nn_window nn_window;

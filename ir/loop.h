@@ -293,6 +293,8 @@ nn_x *nn_simplify_compare(nn_kernel *k, nn_xop op, nn_x *a, nn_x *b);
 nn_x *nn_simplify_bool(nn_kernel *k, nn_xop op, nn_x *a, nn_x *b);
 bool nn_known_in(nn_x *x, nn_x *limit);               /* 0 <= x < limit for certain */
 
+bool nn_loop_is_word(const char *word);               /* loop_print.c: a symbol of this name stands in quotes */
+
 /* loop_build.c */
 const char *nn_kernel_unique(nn_kernel *k, const char *name);
 bool nn_kernel_has_name(const nn_kernel *k, const char *name);

@@ -160,7 +160,7 @@ nn_status onnx_FusedMatMul(onnx_node *n) {
 
 /* ---- quantised -------------------------------------------------------------------------------- */
 
-/* Inputs i, i+1, i+2: value, scale, zero point? of the whole tensor. */
+/* Inputs scale and scale + 1, a zero point that may be missing: one for the whole tensor. */
 static nn_status check_params(onnx_node *n, int scale) {
   for (int i = scale; i < scale + 2; i++)
     if (input(n, i) && !nn_dim_is(nn_type_count(n->m, n->in[i]->type), 1))
@@ -169,25 +169,19 @@ static nn_status check_params(onnx_node *n, int scale) {
   return onnx_need_float(n, scale);
 }
 
-static nn_status read_quantised(onnx_node *n, int i, nn_value **x) {
-  NN_TRY(onnx_need_kind(n, i, ONNX_INT));
-  NN_TRY(check_params(n, i + 1));
-  *x = onnx_dequantize(n, n->in[i], onnx_as_scalar(n, n->in[i + 1]), onnx_as_scalar(n, input(n, i + 2)));
-  return *x ? NN_OK : NN_FAIL;
-}
-
-/* Inputs scale, scale+1 are those of the result. */
-static nn_status give_quantised(onnx_node *n, nn_value *y, int scale) {
-  NN_TRY(check_params(n, scale));
-  nn_dtype to = input(n, scale + 1) ? n->in[scale + 1]->type.dtype : n->in[0]->type.dtype;
-  nn_value *zero = onnx_as_scalar(n, input(n, scale + 1));
-  return onnx_give(n, 0, onnx_quantize(n, y, onnx_as_scalar(n, n->in[scale]), zero, to));
+/* y + zero, rounded and saturated. ONNX Runtime adds the zero point before it rounds, so halves go to the
+   even result. zero: an input that may be missing; the type is its, or input 0's. */
+static nn_status give_rounded(onnx_node *n, nn_value *y, int zero) {
+  nn_dtype to = n->in[0]->type.dtype;
+  if (input(n, zero)) {
+    to = n->in[zero]->type.dtype;
+    y = binary(n, NN_OP_ADD, y, nn_b_cast(n->b, onnx_as_scalar(n, n->in[zero]), NN_F32));
+  }
+  return onnx_give(n, 0, onnx_quantize(n, y, NULL, NULL, to));
 }
 
 /* The scale in input i, in f32. */
-static nn_value *scale_of(onnx_node *n, int i) {
-  return nn_b_cast(n->b, onnx_as_scalar(n, n->in[i]), NN_F32);
-}
+static nn_value *scale_of(onnx_node *n, int i) { return nn_b_cast(n->b, onnx_as_scalar(n, n->in[i]), NN_F32); }
 
 /* Both operands without their zero points, still to be scaled. */
 static nn_status read_pair(onnx_node *n, nn_value **x, nn_value **y) {
@@ -203,28 +197,22 @@ static nn_status read_pair(onnx_node *n, nn_value **x, nn_value **y) {
   return NN_OK;
 }
 
-/* The type of the result: its zero point's, or the operands'. */
-static nn_dtype pair_result(onnx_node *n) { return input(n, 7) ? n->in[7]->type.dtype : n->in[0]->type.dtype; }
-
-/* x * (x_scale / scale) + y * (y_scale / scale) + zero, then rounded: in the order of ONNX Runtime, so that
-   halves, which are common, go the same way. */
+/* x * (x_scale / scale) + y * (y_scale / scale): quotients of scales first, as ONNX Runtime does, so that
+   halves, which are common, are met by both. */
 nn_status onnx_QLinearAdd(onnx_node *n) {
   nn_value *x, *y;
   NN_TRY(read_pair(n, &x, &y));
   nn_value *scale = scale_of(n, 6);
   x = binary(n, NN_OP_MUL, x, binary(n, NN_OP_DIV, scale_of(n, 1), scale));
   y = binary(n, NN_OP_MUL, y, binary(n, NN_OP_DIV, scale_of(n, 4), scale));
-  nn_value *sum = binary(n, NN_OP_ADD, x, y);
-  if (input(n, 7)) sum = binary(n, NN_OP_ADD, sum, nn_b_cast(n->b, onnx_as_scalar(n, n->in[7]), NN_F32));
-  ONNX_GIVE(n, onnx_quantize(n, sum, NULL, NULL, pair_result(n)));
+  return give_rounded(n, binary(n, NN_OP_ADD, x, y), 7);
 }
 
 nn_status onnx_QLinearMul(onnx_node *n) {
   nn_value *x, *y;
   NN_TRY(read_pair(n, &x, &y));
   nn_value *scale = binary(n, NN_OP_DIV, binary(n, NN_OP_MUL, scale_of(n, 1), scale_of(n, 4)), scale_of(n, 6));
-  nn_value *product = binary(n, NN_OP_MUL, binary(n, NN_OP_MUL, x, y), scale);
-  ONNX_GIVE(n, onnx_quantize(n, product, NULL, onnx_as_scalar(n, input(n, 7)), pair_result(n)));
+  return give_rounded(n, binary(n, NN_OP_MUL, binary(n, NN_OP_MUL, x, y), scale), 7);
 }
 
 /* Moves the channel axis: last to second, or back. */
@@ -241,25 +229,30 @@ nn_status onnx_QLinearAveragePool(onnx_node *n) {
   NN_TRY(onnx_need(n, 1, 5, 1));
   NN_TRY(need_inputs(n, (int[]){0, 1, 3}, 3));
   NN_TRY(onnx_need_rank(n, 0, 3, 5));
-  nn_value *x;
+  NN_TRY(onnx_need_kind(n, 0, ONNX_INT));
   nn_op *op;
-  NN_TRY(read_quantised(n, 0, &x));
+  NN_TRY(check_params(n, 1));
+  NN_TRY(check_params(n, 3));
+  nn_value *x = onnx_dequantize(n, n->in[0], NULL, onnx_as_scalar(n, input(n, 2)));
   bool channels_last = onnx_int(n, "channels_last", 0) != 0;
   if (channels_last) x = move_channels(n, x, true);
   if (!x) return NN_FAIL;
   NN_TRY(onnx_pool_begin(n, NN_OP_AVG_POOL, x, x->type.rank - 2, &op));
   nn_set_int(op, "count_include_pad", onnx_int(n, "count_include_pad", 0) != 0);
-  nn_value *y = nn_b_end(n->b, op);
-  return give_quantised(n, channels_last ? move_channels(n, y, false) : y, 3);
+  nn_value *y = binary(n, NN_OP_MUL, nn_b_end(n->b, op), binary(n, NN_OP_DIV, scale_of(n, 1), scale_of(n, 3)));
+  return give_rounded(n, channels_last ? move_channels(n, y, false) : y, 4);
 }
 
 /* Attribute opset says whose Softmax it is: before 13 the dims from axis on are one. */
 nn_status onnx_QLinearSoftmax(onnx_node *n) {
   NN_TRY(onnx_need(n, 1, 5, 1));
   NN_TRY(need_inputs(n, (int[]){0, 1, 3}, 3));
-  nn_value *x, *flat;
   int axis;
-  NN_TRY(read_quantised(n, 0, &x));
+  NN_TRY(check_params(n, 1));
+  NN_TRY(check_params(n, 3));
+  NN_TRY(onnx_need_kind(n, 0, ONNX_INT));
+  nn_value *x = onnx_dequantize(n, n->in[0], scale_of(n, 1), onnx_as_scalar(n, input(n, 2))), *flat;
+  if (!x) return NN_FAIL;
   bool flattens = onnx_int(n, "opset", 13) < 13;
   NN_TRY(onnx_axis(n, onnx_int(n, "axis", flattens ? 1 : -1), x->type.rank, &axis));
   flat = flattens ? onnx_as_matrix(n, x, axis) : x;
@@ -267,5 +260,5 @@ nn_status onnx_QLinearSoftmax(onnx_node *n) {
   if (!op) return NN_FAIL;
   nn_set_int(op, "axis", axis);
   nn_value *y = nn_b_reshape(n->b, nn_b_end(n->b, op), x->type.rank, x->type.dims);
-  return give_quantised(n, y, 3);
+  return give_rounded(n, binary(n, NN_OP_DIV, y, scale_of(n, 3)), 4);
 }

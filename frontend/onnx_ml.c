@@ -117,12 +117,17 @@ static nn_status give_label(onnx_node *n, nn_value *scores, bool is_binary) {
   return onnx_give(n, 0, pick_label(n, labels, count, index));
 }
 
-/* A lone score s stands for two classes: 1 - s and s, or the logistic of -s and s. */
-static nn_value *both_scores(onnx_node *n, nn_value *s) {
+/* A lone score s stands for two classes: the logistic of -s and s, or 1 - s and s, to which no softmax is
+   applied (as in ONNX Runtime). */
+static nn_status spread_score(onnx_node *n, nn_value **s) {
   nn_builder *b = n->b;
-  bool logistic = !strcmp(onnx_str(n, "post_transform", "NONE"), "LOGISTIC");
-  nn_value *first = logistic ? nn_b_unary(b, NN_OP_NEG, s) : nn_b_binary(b, NN_OP_SUB, nn_b_scalar(b, NN_F32, 1), s);
-  return first ? nn_b_concat(b, (nn_value *[]){first, s}, 2, 1) : NULL;
+  const char *how = onnx_str(n, "post_transform", "NONE");
+  bool is_logistic = !strcmp(how, "LOGISTIC"), is_softmax = !strcmp(how, "SOFTMAX") || !strcmp(how, "SOFTMAX_ZERO");
+  nn_value *first =
+      is_logistic ? nn_b_unary(b, NN_OP_NEG, *s) : nn_b_binary(b, NN_OP_SUB, nn_b_scalar(b, NN_F32, 1), *s);
+  if (!first) return NN_FAIL;
+  *s = nn_b_concat(b, (nn_value *[]){first, *s}, 2, 1);
+  return is_softmax ? NN_OK : transform(n, s);
 }
 
 nn_status onnx_LinearClassifier(onnx_node *n) {
@@ -141,8 +146,7 @@ nn_status onnx_LinearClassifier(onnx_node *n) {
   NN_TRY(make_scores(n, x, targets, &scores));
   NN_TRY(give_label(n, scores, is_binary));
   if (!onnx_wants(n, 1)) return NN_OK;
-  if (is_binary) scores = both_scores(n, scores);
-  NN_TRY(transform(n, &scores));
+  NN_TRY(is_binary ? spread_score(n, &scores) : transform(n, &scores));
   return onnx_give(n, 1, scores);
 }
 

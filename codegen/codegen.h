@@ -281,8 +281,8 @@ nn_status nn_jit_kernel(nn_jit *jit, const nn_target *t, const nn_kernel *k, nn_
 nn_status nn_jit_program(nn_jit *jit, const nn_target *t, const nn_program *p, const nn_emit_options *options, const nncc_rt_model **model);
 
 typedef enum nn_output_kind { NN_OUT_OBJECT, NN_OUT_ASM, NN_OUT_LLVM, NN_OUT_ARCHIVE, NN_OUT_SHARED } nn_output_kind;
-/* Writes path (through a temporary file and rename). weights_path: NULL embeds them, else the side file. */
-nn_status nn_object_write(const nn_program *p, const nn_target *t, const nn_emit_options *options, nn_output_kind kind, const char *path, const char *weights_path);
+/* Writes path (through a temporary file and rename). weights_path: NULL embeds them, else the side file. Sets p->stack_bytes. */
+nn_status nn_object_write(nn_program *p, const nn_target *t, const nn_emit_options *options, nn_output_kind kind, const char *path, const char *weights_path);
 nn_status nn_header_write(const nn_program *p, const nn_target *t, const nn_emit_options *options, const char *path, const char *weights_path);
 int nn_target_worker_bytes(const nn_kernel *k); /* static worker scratch of one kernel */
 

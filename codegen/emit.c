@@ -1,6 +1,7 @@
 /* LLVM modules: set up from the prelude's text, finished by attributes, verification and a short list of
    optimisations. The emitter writes vector code itself, so no vectoriser runs; what pays is what cleans
    up after it: memory to registers, common subexpressions, loop invariants. */
+#include <stdlib.h>
 #include <string.h>
 
 #include <llvm-c/Transforms/PassBuilder.h>
@@ -15,12 +16,32 @@ static const char *const pipelines[] = {
   "globaldce,function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm),gvn,instcombine<no-verify-fixpoint>,simplifycfg)",
 };
 
+/* Every function carries "warn-stack-size"="0", so the code generator tells the size of each frame:
+   "stack frame size (N) exceeds limit (0) in function 'F'". There is no other way to it in the C API. */
+static bool take_stack_size(nn_emod *e, const char *text) {
+  const char *size_text = strstr(text, "stack frame size (");
+  if (!size_text) return false;
+  int64_t size = strtoll(size_text + strlen("stack frame size ("), NULL, 10);
+  const char *name = strstr(text, "in function '");
+  int64_t *largest = &e->stack_other;
+  if (name && strncmp(name + 13, "nnk_", 4) == 0) largest = strstr(name, "__task") ? &e->stack_task : &e->stack_kernel;
+  else if (name && strstr(name, "_run'")) largest = &e->stack_entry;
+  if (size > *largest) *largest = size;
+  return true;
+}
+
+enum { RETURN_BYTES = 64 }; /* of each call: return address and what it saves outside its frame */
+
+int64_t nn_emod_stack(const nn_emod *e) {
+  return e->stack_entry + e->stack_kernel + e->stack_task + 2 * e->stack_other + 6 * (int64_t)RETURN_BYTES;
+}
+
 static void take_diagnostic(LLVMDiagnosticInfoRef info, void *data) {
   nn_emod *e = data;
   LLVMDiagnosticSeverity severity = LLVMGetDiagInfoSeverity(info);
   if (severity != LLVMDSError && severity != LLVMDSWarning) return;
   char *text = LLVMGetDiagInfoDescription(info);
-  nn_report(e->diags, severity == LLVMDSError ? NN_ERROR : NN_WARNING, NULL, NULL, NULL, "code generator: %s", text);
+  if (severity == LLVMDSError || !take_stack_size(e, text)) nn_report(e->diags, severity == LLVMDSError ? NN_ERROR : NN_WARNING, NULL, NULL, NULL, "code generator: %s", text);
   if (severity == LLVMDSError) e->failed = true;
   LLVMDisposeMessage(text);
 }
@@ -118,6 +139,7 @@ static void set_attributes(nn_emod *e) {
     if (LLVMIsDeclaration(fn)) continue;
     LLVMAddAttributeAtIndex(fn, LLVMAttributeFunctionIndex, LLVMCreateEnumAttribute(e->c, nounwind, 0));
     add_attribute(e, fn, "target-cpu", e->target->cpu);
+    add_attribute(e, fn, "warn-stack-size", "0");
     if (e->target->features[0]) add_attribute(e, fn, "target-features", e->target->features);
     /* LLVM prefers 256 bits on some CPUs with 512: the schedules were made for the full width */
     if (e->target->vector_bytes == 64) add_attribute(e, fn, "prefer-vector-width", "512");

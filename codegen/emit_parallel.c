@@ -43,7 +43,7 @@ static void outline(nn_emit *s, const nn_stmt *st, nn_v lo, outlined *o) {
   nn_emod *e = s->e;
   LLVMBasicBlockRef here = LLVMGetInsertBlock(s->b);
   o->type = task_type(e);
-  o->fn = LLVMAddFunction(e->m, nn_sprintf(s->arena, "%s_%s", s->k->name, st->var->name), o->type);
+  o->fn = LLVMAddFunction(e->m, nn_sprintf(s->arena, "%s__task_%s", s->k->name, st->var->name), o->type);
   LLVMSetLinkage(o->fn, LLVMInternalLinkage);
   o->frame = (nn_frame){.outer = s->frame, .fn = o->fn, .cells = NN_NEW_ARRAY(s->arena, nn_v, s->ncells)};
   int serial = s->frame_serial, mark = nn_scope_open(s);

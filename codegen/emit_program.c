@@ -132,5 +132,6 @@ nn_status nn_emit_program(nn_emod *e, const nn_program *p, const nn_emit_options
   nn_v run = nn_emit_run(&s);
   nn_v workspace_size = nn_emit_workspace_size(&s), output_dims = nn_emit_output_dims(&s);
   make_model(&s, run, workspace_size, output_dims);
+  if (!linkage->absolute && nn_program_is_plain(p)) nn_emit_infer(&s);
   return e->failed ? NN_FAIL : NN_OK;
 }

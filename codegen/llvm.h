@@ -34,6 +34,7 @@ typedef struct nn_emod {
   LLVMTypeRef ctx_type, tensor_type, io_type, model_type;
   nn_v zeros;                  /* read in place of masked-off memory: NN_ZERO_BYTES zeros */
   bool failed;                 /* an error went to diags */
+  int64_t stack_entry, stack_kernel, stack_task, stack_other; /* largest frames, as the code generator reports them */
 } nn_emod;
 
 enum { NN_ZERO_BYTES = 1024 };
@@ -52,6 +53,7 @@ nn_v nn_emod_function(nn_emod *e, const char *name);  /* of the prelude */
 nn_v nn_emod_text(nn_emod *e, const char *text);      /* an internal constant string */
 nn_v nn_emit_field(nn_emod *e, LLVMTypeRef type, nn_v base, int field, LLVMTypeRef field_type); /* loads it */
 void nn_emit_set_field(nn_emod *e, LLVMTypeRef type, nn_v base, int field, nn_v value);
+int64_t nn_emod_stack(const nn_emod *e);              /* largest stack of an entry point, once code is made */
 char *nn_prelude_text(nn_arena *arena, const nn_target *t, const char *layout); /* emit_prelude.c */
 
 /* ---- emit_kernel.c: kernels ---------------------------------------------------------------------------- */
@@ -224,6 +226,8 @@ void nn_emit_bind_function(nn_pemit *s);
 nn_v nn_emit_run(nn_pemit *s);
 nn_v nn_emit_workspace_size(nn_pemit *s);
 nn_v nn_emit_output_dims(nn_pemit *s);
+void nn_emit_infer(nn_pemit *s);           /* emit_infer.c: NAME_infer over flat pointers, for plain models */
+bool nn_program_is_plain(const nn_program *p); /* every size is a constant */
 
 /* Functions of one exit (emit_bind.c). */
 void nn_begin_function(nn_pemit *s, const char *name, LLVMTypeRef type, bool is_global);
@@ -239,5 +243,20 @@ nn_v nn_emit_io_name(nn_pemit *s, bool is_output, int i);
 void nn_emit_check_outputs(nn_pemit *s);                  /* types, ranks, dims pointers */
 void nn_emit_output_dims_now(nn_pemit *s, bool *done, bool all); /* writes those that are known and not done; all: -1 for the others */
 const nn_value *nn_program_output(const nn_program *p, int i);
+
+/* ---- object_weights.c: weights in objects and beside them ------------------------------------------------------ */
+
+enum { NN_WEIGHTS_HEADER = 64 };
+uint64_t nn_weights_hash(const nn_program *p);
+/* Assembly that reserves SYMBOL_weights in an ELF object, or, with_bytes, holds them as numbers. */
+nn_status nn_weights_assembly(nn_emod *e, const nn_program *p, const char *symbol, bool with_bytes);
+bool nn_weights_fit_object(const nn_target *t);      /* ELF: the bytes are written into the finished object */
+nn_status nn_weights_patch(const nn_program *p, const char *path, nn_diags *diags);
+nn_status nn_weights_write_file(const nn_program *p, uint64_t hash, const char *path, nn_diags *diags);
+
+/* ---- object_link.c ---------------------------------------------------------------------------------------------- */
+
+nn_status nn_archive_write(const char *object, const char *path, const char *const *symbols, int nsymbols, nn_diags *diags);
+nn_status nn_shared_link(const char *object, const char *path, const nn_target *t, nn_diags *diags);
 
 #endif

@@ -228,6 +228,7 @@ typedef struct nn_program {
   nn_dim worker_bytes;           /* the largest kernel's need; multiple of 64 */
   int64_t weights_bytes;
   int64_t planned_peak, planned_sum; /* static models: for reports */
+  int64_t stack_bytes;           /* of run, an upper bound; nn_object_write */
 } nn_program;
 
 /* ---- loop_print.c, loop_parse.c, loop_verify.c, loop_eval.c ------------------------------------- */

@@ -1,0 +1,105 @@
+/* Writing compiled models. Everything goes to temporary files next to the outputs, which are renamed when
+   all is done: nobody sees half an object. */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "codegen/llvm.h"
+
+typedef struct writing {
+  nn_program *p;
+  const nn_target *target;
+  const nn_emit_options *options;
+  nn_output_kind kind;
+  const char *path, *weights_path;
+  nn_diags *diags;
+  nn_arena *arena;
+  const char *object, *temporary, *weights_temporary; /* object: what the code generator writes */
+} writing;
+
+static bool is_identifier(const char *name) {
+  if (!name || !*name || (*name >= '0' && *name <= '9')) return false;
+  return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == strlen(name);
+}
+
+static bool holds_numbers(const writing *w) { return w->kind == NN_OUT_ASM || w->kind == NN_OUT_LLVM || !nn_weights_fit_object(w->target); }
+
+static nn_status write_llvm_output(writing *w, nn_emod *e) {
+  char *message = NULL;
+  LLVMBool failed = w->kind == NN_OUT_LLVM
+                        ? LLVMPrintModuleToFile(e->m, w->object, &message)
+                        : LLVMTargetMachineEmitToFile(e->tm, e->m, w->object, w->kind == NN_OUT_ASM ? LLVMAssemblyFile : LLVMObjectFile, &message);
+  if (!failed) return e->failed ? NN_FAIL : NN_OK;
+  nn_report(w->diags, NN_ERROR, NULL, NULL, NULL, "cannot write '%s': %s", w->path, message);
+  LLVMDisposeMessage(message);
+  return NN_FAIL;
+}
+
+static nn_status emit(writing *w, nn_emod *e, uint64_t hash) {
+  bool embeds = !w->weights_path && w->p->weights_bytes > 0;
+  nn_linkage linkage = {.symbol = w->options->name, .embedded = !w->weights_path, .hash = hash};
+  NN_TRY(nn_emod_init(e, w->target, w->diags, w->options->level));
+  if (embeds) NN_TRY(nn_weights_assembly(e, w->p, linkage.symbol, holds_numbers(w)));
+  NN_TRY(nn_emit_program(e, w->p, w->options, &linkage));
+  NN_TRY(nn_emod_finish(e));
+  NN_TRY(write_llvm_output(w, e));
+  w->p->stack_bytes = nn_emod_stack(e);
+  return embeds && !holds_numbers(w) ? nn_weights_patch(w->p, w->object, w->diags) : NN_OK;
+}
+
+static nn_status wrap(writing *w) {
+  const char *name = w->options->name;
+  const char *symbols[] = {name, nn_sprintf(w->arena, "%s_run", name), nn_sprintf(w->arena, "%s_workspace_size", name),
+                           nn_sprintf(w->arena, "%s_output_dims", name), nn_sprintf(w->arena, "%s_infer", name)};
+  if (w->kind == NN_OUT_ARCHIVE) return nn_archive_write(w->object, w->temporary, symbols, nn_program_is_plain(w->p) ? 5 : 4, w->diags);
+  return nn_shared_link(w->object, w->temporary, w->target, w->diags);
+}
+
+static nn_status finish_file(writing *w, const char *from, const char *to) {
+  if (rename(from, to) == 0) return NN_OK;
+  return nn_report(w->diags, NN_ERROR, NULL, NULL, NULL, "cannot write '%s': %s", to, strerror(errno));
+}
+
+static nn_status write_all(writing *w) {
+  uint64_t hash = w->weights_path ? nn_weights_hash(w->p) : 0;
+  nn_emod e = {0};
+  nn_status status = emit(w, &e, hash);
+  nn_emod_free(&e);
+  NN_TRY(status);
+  if (w->object != w->temporary) NN_TRY(wrap(w));
+  if (w->weights_path) {
+    NN_TRY(nn_weights_write_file(w->p, hash, w->weights_temporary, w->diags));
+    NN_TRY(finish_file(w, w->weights_temporary, w->weights_path));
+  }
+  return finish_file(w, w->temporary, w->path);
+}
+
+/* In the same folder, so that it can be renamed; the process number keeps two compilers apart. */
+static const char *temporary_name(writing *w, const char *path, const char *suffix) {
+  return path ? nn_sprintf(w->arena, "%s.%ld.%s", path, (long)getpid(), suffix) : NULL;
+}
+
+static void remove_file(const char *path) {
+  if (path) remove(path);
+}
+
+nn_status nn_object_write(nn_program *p, const nn_target *t, const nn_emit_options *options, nn_output_kind kind, const char *path, const char *weights_path) {
+  nn_diags *diags = &p->module->diags;
+  if (!is_identifier(options->name))
+    return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "model name '%s': expected letters, digits and _, no digit first", options->name ? options->name : "");
+  if (p->weights_bytes == 0) weights_path = NULL;
+  writing w = {.p = p, .target = t, .options = options, .kind = kind, .path = path, .weights_path = weights_path, .diags = diags, .arena = nn_arena_new()};
+  if (!w.arena) return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "out of memory");
+  bool is_wrapped = kind == NN_OUT_ARCHIVE || kind == NN_OUT_SHARED;
+  w.temporary = temporary_name(&w, path, "tmp");
+  w.object = is_wrapped ? temporary_name(&w, path, "o") : w.temporary;
+  w.weights_temporary = temporary_name(&w, weights_path, "tmp");
+  nn_status status = write_all(&w);
+  if (status != NN_OK) {
+    remove_file(w.temporary);
+    remove_file(w.weights_temporary);
+  }
+  if (is_wrapped) remove_file(w.object);
+  nn_arena_free(w.arena);
+  return status;
+}

@@ -50,6 +50,10 @@ BINARY(bitor, NN_X_OR)
 BINARY(bitxor, NN_X_XOR)
 BINARY(eq, NN_X_EQ)
 BINARY(ne, NN_X_NE)
+BINARY(lt, NN_X_LT)
+BINARY(le, NN_X_LE)
+BINARY(min, NN_X_MIN)
+BINARY(max, NN_X_MAX)
 FUNCTION(exp, EXP)
 FUNCTION(log, LOG)
 FUNCTION(expm1, EXPM1)
@@ -136,29 +140,7 @@ nn_x *elem_bitcast(nn_lower *L, nn_op *op, nn_x *const *index) {
   return nn_x_bitcast(L->kernel, operand(L, op, 0, index), (nn_dtype)nn_attr_int(op, "to"));
 }
 
-/* ---- comparison and choice ------------------------------------------------------------------------------------ */
-
-nn_x *elem_min(nn_lower *L, nn_op *op, nn_x *const *index) {
-  nn_x *x = operand(L, op, 0, index), *y = operand(L, op, 1, index);
-  return nn_x_binary(L->kernel, x->dtype == NN_BOOL ? NN_X_AND : NN_X_MIN, x, y);
-}
-
-nn_x *elem_max(nn_lower *L, nn_op *op, nn_x *const *index) {
-  nn_x *x = operand(L, op, 0, index), *y = operand(L, op, 1, index);
-  return nn_x_binary(L->kernel, x->dtype == NN_BOOL ? NN_X_OR : NN_X_MAX, x, y);
-}
-
-nn_x *elem_lt(nn_lower *L, nn_op *op, nn_x *const *index) {
-  nn_x *x = operand(L, op, 0, index), *y = operand(L, op, 1, index);
-  if (x->dtype == NN_BOOL) return nn_x_binary(L->kernel, NN_X_AND, nn_x_unary(L->kernel, NN_X_NOT, x), y);
-  return nn_x_binary(L->kernel, NN_X_LT, x, y);
-}
-
-nn_x *elem_le(nn_lower *L, nn_op *op, nn_x *const *index) {
-  nn_x *x = operand(L, op, 0, index), *y = operand(L, op, 1, index);
-  if (x->dtype == NN_BOOL) return nn_x_binary(L->kernel, NN_X_OR, nn_x_unary(L->kernel, NN_X_NOT, x), y);
-  return nn_x_binary(L->kernel, NN_X_LE, x, y);
-}
+/* ---- choice ------------------------------------------------------------------------------------ */
 
 nn_x *elem_select(nn_lower *L, nn_op *op, nn_x *const *index) {
   nn_x *cond = operand(L, op, 0, index), *yes = operand(L, op, 1, index);

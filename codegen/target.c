@@ -214,19 +214,19 @@ static nn_status init_host(nn_target *t, arch a, nn_diags *diags) {
   return NN_OK;
 }
 
-static nn_status report_cpu(arch a, const char *cpu, nn_diags *diags) {
+static nn_status report_cpu(arch a, const char *triple, const char *cpu, nn_diags *diags) {
   char known[1600] = "known: ";
   for (int i = 0; i < NCPUS; i++) {
     if (cpus[i].arch != a) continue;
     size_t used = strlen(known);
     snprintf(known + used, sizeof known - used, "%s ", cpus[i].name);
   }
-  return nn_report(diags, NN_ERROR, NULL, NULL, known, "unknown CPU '%s' for %s", cpu, arches[a].prefix);
+  return nn_report(diags, NN_ERROR, NULL, NULL, known, "unknown CPU '%s' for %s", cpu, triple);
 }
 
 static nn_status init_named(nn_target *t, arch a, const char *cpu, nn_diags *diags) {
   const cpu_row *row = find_cpu(a, cpu ? cpu : arches[a].baseline);
-  if (!row) return report_cpu(a, cpu, diags);
+  if (!row) return report_cpu(a, t->triple, cpu, diags);
   t->cpu = copy_text(row->name);
   t->features = copy_text(arches[a].features);
   t->name = row->name;
@@ -240,7 +240,7 @@ static const char *triple_of_cpu(const char *cpu, const char *host) {
   arch a = find_arch(host, &is_alias);
   if (a != ARCH_COUNT && find_cpu(a, cpu)) return host;
   const cpu_row *row = find_cpu(ARCH_COUNT, cpu);
-  return row ? arches[row->arch].triple : host;
+  return row && row->arch < ARCH_COUNT ? arches[row->arch].triple : host;
 }
 
 static nn_status init_triple(nn_target *t, const char *triple, const char *cpu, bool is_native, nn_diags *diags) {

@@ -95,13 +95,15 @@ static void init_llvm(arch a) {
 
 /* The architecture of a triple or alias; ARCH_COUNT if it is none of ours. */
 static arch find_arch(const char *triple, bool *is_alias) {
+  arch found = ARCH_COUNT;
+  *is_alias = false;
   for (int a = 0; a < ARCH_COUNT; a++) {
-    *is_alias = strcmp(triple, arches[a].alias) == 0 || strcmp(triple, arches[a].prefix) == 0;
-    if (*is_alias) return (arch)a;
-    size_t n = strlen(arches[a].prefix);
-    if (strncmp(triple, arches[a].prefix, n) == 0) return (arch)a;
+    if (strncmp(triple, arches[a].prefix, strlen(arches[a].prefix)) == 0) found = (arch)a;
+    if (strcmp(triple, arches[a].alias) != 0 && strcmp(triple, arches[a].prefix) != 0) continue;
+    *is_alias = true;
+    return (arch)a;
   }
-  return ARCH_COUNT;
+  return found;
 }
 
 static const cpu_row *find_cpu(arch a, const char *name) {
@@ -225,7 +227,8 @@ static nn_status report_cpu(arch a, const char *triple, const char *cpu, nn_diag
 }
 
 static nn_status init_named(nn_target *t, arch a, const char *cpu, nn_diags *diags) {
-  const cpu_row *row = find_cpu(a, cpu ? cpu : arches[a].baseline);
+  if (!cpu) cpu = arches[a].baseline;
+  const cpu_row *row = find_cpu(a, cpu);
   if (!row) return report_cpu(a, t->triple, cpu, diags);
   t->cpu = copy_text(row->name);
   t->features = copy_text(arches[a].features);

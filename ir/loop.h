@@ -296,9 +296,25 @@ bool nn_known_in(nn_x *x, nn_x *limit);               /* 0 <= x < limit for cert
 
 bool nn_loop_is_word(const char *word);               /* loop_print.c: a symbol of this name stands in quotes */
 
+/* loop_parse_x.c */
+struct nn_lexer;
+typedef struct nn_loop_parser {
+  struct nn_lexer *lex;
+  nn_kernel *k;
+  nn_map *bufs, *vars;     /* name -> nn_buf, name -> nn_x */
+  int depth;               /* of nesting, blocks and expressions */
+  int noperators;          /* of the statement so far */
+} nn_loop_parser;
+nn_x *nn_loop_parse_x(nn_loop_parser *p);                     /* NULL after a report */
+nn_x *nn_loop_parse_typed(nn_loop_parser *p, nn_dtype t, const char *what);
+nn_status nn_loop_parse_name(nn_loop_parser *p, char **name); /* after the sigil */
+/* "[index]" or "[index if mask]"; mask may be NULL where none is allowed */
+nn_status nn_loop_parse_place(nn_loop_parser *p, nn_x **index, nn_x **mask);
+
 /* loop_build.c */
 const char *nn_kernel_unique(nn_kernel *k, const char *name);
 bool nn_kernel_has_name(const nn_kernel *k, const char *name);
+nn_x *nn_let_named(nn_kernel *k, const char *name, nn_x *value); /* always a statement */
 void nn_kernel_symbol(nn_kernel *k, int symbol);      /* adds it to the arguments */
 
 #endif

@@ -162,15 +162,19 @@ static nn_x *var_node(nn_kernel *k, nn_varinfo *info) {
   return info->node;
 }
 
-nn_x *nn_let(nn_kernel *k, nn_x *value) {
-  if (value->op == NN_X_CONST || value->op == NN_X_VAR || value->op == NN_X_SYMBOL) return value;
-  nn_varinfo *info = nn_var_new(k, nn_sprintf(k->module->arena, "t%d", k->builder->nlets++), value->dtype, false);
+nn_x *nn_let_named(nn_kernel *k, const char *name, nn_x *value) {
+  nn_varinfo *info = nn_var_new(k, name, value->dtype, false);
   info->value = value;
   nn_x_range(value, &info->v.min, &info->v.max);
   nn_stmt *s = append(k, NN_S_LET);
   s->var = &info->v;
   s->value = value;
   return var_node(k, info);
+}
+
+nn_x *nn_let(nn_kernel *k, nn_x *value) {
+  if (value->op == NN_X_CONST || value->op == NN_X_VAR || value->op == NN_X_SYMBOL) return value;
+  return nn_let_named(k, nn_sprintf(k->module->arena, "t%d", k->builder->nlets++), value);
 }
 
 nn_x *nn_loop_begin(nn_kernel *k, nn_loop_kind kind, const char *name, nn_x *lo, nn_x *hi) {

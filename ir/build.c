@@ -100,7 +100,7 @@ static bool may_evaluate(const nn_op *op) {
   for (int i = 0; i < op->nout; i++) {
     if (!is_small(op->out[i]->type, is_spread ? NN_MAX_ELEMS : MAX_FOLDED_RESULT)) return false;
   }
-  return op->nout > 0;
+  return op->nout > 0 && nn_attrs_are_numbers(op);
 }
 
 static bool fold_by_elems(nn_op *op, nn_value **results) {

@@ -384,6 +384,7 @@ void nn_set_strs(nn_op *op, const char *name, const char *const *values, int cou
 void nn_set_dims(nn_op *op, const char *name, const nn_dim *values, int count);
 void nn_set_graph(nn_op *op, const char *name, nn_graph *graph);
 bool nn_attrs_equal(const nn_op *a, const nn_op *b);
+bool nn_attrs_are_numbers(const nn_op *op); /* no size among the attributes has a symbol */
 nn_attr *nn_attrs_default(nn_arena *arena, nn_opcode code); /* one entry per attribute of the op, with its default */
 
 nn_status nn_op_check_row(nn_op *op); /* arity, required operands and attributes, as ops.def says */

@@ -199,6 +199,13 @@ static bool attr_equal(const nn_attr *a, const nn_attr *b) {
   return false;
 }
 
+bool nn_attrs_are_numbers(const nn_op *op) {
+  for (int i = 0; i < nn_op_infos[op->code].nattrs; i++)
+    for (int k = 0; op->attrs[i].kind == NN_ATTR_DIMS && k < op->attrs[i].count; k++)
+      if (!nn_dim_is_const(op->attrs[i].dims[k], NULL)) return false;
+  return true;
+}
+
 bool nn_attrs_equal(const nn_op *a, const nn_op *b) {
   if (a->code != b->code) return false;
   for (int i = 0; i < nn_op_infos[a->code].nattrs; i++) {

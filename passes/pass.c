@@ -38,7 +38,7 @@ static nn_status check_round_trip(nn_module *m, const char *pass) {
   nn_arena *scratch = nn_arena_new();
   if (!scratch) return NN_OK;
   char *first = nn_text_string(scratch, m);
-  nn_module *copy = nn_text_parse("round-trip", first, strlen(first));
+  nn_module *copy = nn_text_parse(m->diags.file ? m->diags.file : "round-trip", first, strlen(first));
   nn_status status = NN_OK;
   if (copy->diags.nerrors) {
     status = nn_report(&m->diags, NN_ERROR, NULL, NULL, NULL, "after pass %s: the text form does not parse: %s", pass,

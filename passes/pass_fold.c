@@ -12,13 +12,14 @@ enum { SMALL_COUNT = 4096, SPREAD_COUNT = 1 << 28 };
 static bool is_spread(const nn_value *v) {
   if (v->kind != NN_RESULT) return false;
   const nn_op *def = v->def;
+  if (!nn_attrs_are_numbers(def)) return false;
   return def->code == NN_OP_IOTA || (def->code == NN_OP_BROADCAST && def->in[0]->kind == NN_CONST);
 }
 
 static bool is_constant(const nn_op *op) {
   for (int i = 0; i < op->nin; i++)
     if (op->in[i] && op->in[i]->kind != NN_CONST && !is_spread(op->in[i])) return false;
-  return true;
+  return nn_attrs_are_numbers(op);
 }
 
 /* Elements of a value as stored; -1 if symbolic or too large. */

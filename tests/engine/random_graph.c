@@ -279,11 +279,11 @@ static void make_inputs(generator *g, const random_options *o) {
   for (int i = 0; i < count; i++) {
     int rank = 1 + below(g, 4);
     bool repeats = i > 0 && chance(g, 40);
-    int64_t count = 1;
+    int64_t elements = 1;
     for (int d = 0; d < rank; d++) {
       int64_t size = sizes[below(g, sizeof sizes / sizeof *sizes)];
-      if (count * size > MAX_INPUT) size = 2;
-      count *= size;
+      if (elements * size > MAX_INPUT) size = 2;
+      elements *= size;
       dims[d] = number(g, size);
     }
     if (o->symbolic) dims[0] = nn_dim_symbol(g->m, "N");

@@ -63,6 +63,7 @@ int onnx_hint(onnx_node *n, int i, const nn_dim **dims);
 /* A dimension that is only known while running, against the declared one (NULL: not declared): where both are
    there, a check is emitted and the declared one is what to go on with. Otherwise found itself. NULL + report. */
 nn_dim onnx_settle(onnx_node *n, nn_dim found, nn_dim hint, const char *what);
+nn_status onnx_check_open_axis(onnx_node *n, nn_dim axis, int rank);          /* -rank..rank-1, of an axis known only while running */
 bool onnx_is_open(onnx_node *n, nn_dim d);                                    /* it mentions a data-dependent symbol */
 /* The declared dims of output i, rank entries, NULL where unknown (all, if another rank is declared). */
 const nn_dim *onnx_hints(onnx_node *n, int i, int rank);

@@ -345,11 +345,13 @@ static void import_node(onnx_import *I, onnx_scope *scope, const Onnx__NodeProto
   I->builder.loc_op = outer.loc_op;
 }
 
-/* False, once reported, when functions that call functions have grown beyond all measure. */
-static bool may_import(onnx_import *I, size_t count) {
-  bool was_full = I->nimported > ONNX_MAX_INLINED;
-  I->nimported += (int64_t)(count < ONNX_MAX_INLINED ? count : ONNX_MAX_INLINED) + 1;
-  if (I->nimported <= ONNX_MAX_INLINED) return true;
+/* False when functions that call functions have grown beyond all measure (reported once), or are full of errors. */
+static bool may_inline(onnx_import *I, const onnx_scope *scope, size_t count) {
+  if (!*scope->prefix) return true; /* the main graph */
+  bool was_full = I->ninlined > ONNX_MAX_INLINED;
+  I->ninlined += (int64_t)(count < ONNX_MAX_INLINED ? count : ONNX_MAX_INLINED) + 1;
+  if (I->m->diags.nerrors > ONNX_MAX_ERRORS) return false;
+  if (I->ninlined <= ONNX_MAX_INLINED) return true;
   if (!was_full)
     nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "unsupported: more than %d nodes, functions and branches inlined",
               ONNX_MAX_INLINED);
@@ -359,7 +361,7 @@ static bool may_import(onnx_import *I, size_t count) {
 void onnx_import_nodes(onnx_import *I, onnx_scope *scope, Onnx__NodeProto *const *nodes, size_t count) {
   sorter s = {.I = I, .scope = scope, .nodes = nodes, .count = count, .producers = nn_map_new(I->scratch), .is_sorted = true};
   size_t nplaced = count, *order = NN_NEW_ARRAY(I->scratch, size_t, count + 1);
-  if (!may_import(I, count)) nplaced = 0;
+  if (!may_inline(I, scope, count)) nplaced = 0;
   collect_producers(&s);
   visit_all(&s, check_order);
   for (size_t i = 0; i < count; i++) order[i] = i;

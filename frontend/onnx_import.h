@@ -12,7 +12,8 @@
 
 enum {
   ONNX_MAX_NESTING = 64,        /* of protobuf messages, and of function calls */
-  ONNX_MAX_INLINED = 1 << 22    /* nodes in all: functions that call functions can grow exponentially */
+  ONNX_MAX_INLINED = 1 << 18,   /* nodes of functions and branches: functions that call functions can grow exponentially */
+  ONNX_MAX_ERRORS = 1000        /* after so many, bodies are not looked into any more */
 };
 
 /* ---- skim.c ------------------------------------------------------------------------------------- */
@@ -102,7 +103,7 @@ struct onnx_import {
   const char *const *dim_pins;   /* "N=4" */
   const char *const *shape_pins; /* "x=1,3" */
   bool *dim_pin_used, *shape_pin_used;
-  int64_t nimported;       /* nodes so far, inlined ones included */
+  int64_t ninlined;        /* nodes of functions and branches so far */
   nn_builder builder;
 };
 

@@ -188,6 +188,11 @@ bool onnx_is_open(onnx_node *n, nn_dim d) {
   return is_open;
 }
 
+nn_status onnx_check_open_axis(onnx_node *n, nn_dim axis, int rank) {
+  NN_TRY(nn_b_check(n->b, "le", axis, nn_dim_const(n->m, rank - 1), "an axis"));
+  return nn_b_check(n->b, "le", nn_dim_const(n->m, -rank), axis, "the least axis there is, against an axis,");
+}
+
 nn_dim onnx_settle(onnx_node *n, nn_dim found, nn_dim hint, const char *what) {
   if (!hint || found == hint || !onnx_is_open(n, found)) return found;
   return nn_b_check(n->b, "eq", found, hint, what) == NN_OK ? hint : NULL;

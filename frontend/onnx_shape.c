@@ -116,13 +116,61 @@ nn_status onnx_Flatten(onnx_node *n) {
 
 /* ---- Squeeze, Unsqueeze -------------------------------------------------------------------------------- */
 
-/* axes: an attribute before version 13, then an input; NULL if not given. */
-static nn_status get_axes(onnx_node *n, const int64_t **axes, int *count) {
-  *axes = NULL;
-  *count = 0;
-  if (n->since < 13) *axes = onnx_ints(n, "axes", count);
-  else if (n->nin > 1 && n->in[1]) return onnx_const_ints(n, 1, axes, count);
+/* axes: an attribute before version 13, then an input. Known while compiling (given), or bound while running
+   (open, entries between -rank and rank - 1); neither if there are none. */
+typedef struct axis_list {
+  const int64_t *given;
+  const nn_dim *open;
+  int count;
+} axis_list;
+
+static nn_status get_axes(onnx_node *n, axis_list *axes) {
+  *axes = (axis_list){0};
+  if (n->since < 13) axes->given = onnx_ints(n, "axes", &axes->count);
+  else if (n->nin <= 1 || !n->in[1]) return NN_OK;
+  else if (onnx_is_const(n, 1)) return onnx_const_ints(n, 1, &axes->given, &axes->count);
+  else return onnx_dims(n, 1, -NN_MAX_RANK, false, &axes->open, &axes->count);
   return onnx_failed(n) ? NN_FAIL : NN_OK;
+}
+
+/* 1 if axis d of rank is among the axes that are known only while running, else 0. */
+static nn_dim is_among(nn_module *m, const axis_list *axes, int d, int rank) {
+  nn_dim count = nn_dim_const(m, 0);
+  for (int i = 0; i < axes->count; i++) {
+    nn_dim axis = nn_dim_mod(m, axes->open[i], nn_dim_const(m, rank));
+    count = nn_dim_add(m, count, nn_dim_is_eq(m, axis, nn_dim_const(m, d)));
+  }
+  return nn_dim_min(m, count, nn_dim_const(m, 1));
+}
+
+/* x with dimensions of 1 taken out (or put in) where only the run tells, so only the declared shape gives
+   dimensions to compile for: that they are what the axes ask for is checked, dimension by dimension of the
+   longer shape. place counts dimensions of the shorter shape passed so far. */
+static nn_value *reshape_by_open_axes(onnx_node *n, const axis_list *axes, int rank) {
+  nn_module *m = n->m;
+  nn_type x = n->in[0]->type;
+  const nn_dim *result = onnx_hints(n, 0, rank);
+  bool grows = rank > x.rank;
+  const nn_dim *lesser = grows ? x.dims : result, *longer = grows ? result : x.dims;
+  int nlesser = grows ? x.rank : rank, nlonger = grows ? rank : x.rank;
+  nn_dim place = nn_dim_const(m, 0), one = nn_dim_const(m, 1);
+  for (int d = 0; d < rank; d++)
+    if (!result[d]) {
+      onnx_unsupported(n, "axes are known only while running, and the shape of the result is not declared");
+      return NULL;
+    }
+  for (int i = 0; i < axes->count; i++)
+    if (onnx_check_open_axis(n, axes->open[i], nlonger) != NN_OK) return NULL;
+  for (int d = 0; d < nlonger; d++) {
+    nn_dim is_one = is_among(m, axes, d, nlonger), expected = is_one;
+    for (int k = 0; k < nlesser; k++) {
+      nn_dim is_here = nn_dim_mul(m, nn_dim_is_eq(m, place, nn_dim_const(m, k)), nn_dim_sub(m, one, is_one));
+      expected = nn_dim_add(m, expected, nn_dim_mul(m, is_here, lesser[k]));
+    }
+    if (nn_b_check(n->b, "eq", expected, longer[d], "dimension by the axes given") != NN_OK) return NULL;
+    place = nn_dim_add(m, place, nn_dim_sub(m, one, is_one));
+  }
+  return nn_b_reshape(n->b, n->in[0], rank, result);
 }
 
 /* Without axes every dimension of 1 goes. A symbol may turn out to be 1; the rank must not depend on that,
@@ -147,15 +195,17 @@ static nn_status find_ones(onnx_node *n, nn_type x, int64_t *axes, int *count) {
 nn_status onnx_Squeeze(onnx_node *n) {
   NN_TRY(onnx_need(n, 1, n->since < 13 ? 1 : 2, 1));
   nn_type x = n->in[0]->type;
-  const int64_t *given;
+  axis_list list;
   int64_t axes[NN_MAX_RANK];
   nn_dim dims[NN_MAX_RANK];
-  int count, rank = 0;
-  NN_TRY(get_axes(n, &given, &count));
-  if (given) NN_TRY(onnx_axes(n, given, count, x.rank, axes));
-  else NN_TRY(find_ones(n, x, axes, &count));
+  int rank = 0;
+  NN_TRY(get_axes(n, &list));
+  if (list.count > x.rank) return onnx_fail(n, "axes has %d entries, the tensor has rank %d", list.count, x.rank);
+  if (list.open) ONNX_GIVE(n, reshape_by_open_axes(n, &list, x.rank - list.count));
+  if (list.given) NN_TRY(onnx_axes(n, list.given, list.count, x.rank, axes));
+  else NN_TRY(find_ones(n, x, axes, &list.count));
   for (int d = 0, k = 0; d < x.rank; d++) {
-    if (k < count && axes[k] == d) {
+    if (k < list.count && axes[k] == d) {
       k++;
       NN_TRY(nn_b_check(n->b, "eq", x.dims[d], nn_dim_const(n->m, 1), nn_sprintf(n->m->arena, "dimension %d, which is squeezed,", d)));
     } else {
@@ -168,17 +218,17 @@ nn_status onnx_Squeeze(onnx_node *n) {
 nn_status onnx_Unsqueeze(onnx_node *n) {
   NN_TRY(onnx_need(n, n->since < 13 ? 1 : 2, n->since < 13 ? 1 : 2, 1));
   nn_type x = n->in[0]->type;
-  const int64_t *given;
+  axis_list list;
   int64_t axes[NN_MAX_RANK];
   nn_dim dims[NN_MAX_RANK];
-  int count;
-  NN_TRY(get_axes(n, &given, &count));
-  if (!given) return onnx_fail(n, "attribute 'axes' is missing");
-  int rank = x.rank + count;
+  NN_TRY(get_axes(n, &list));
+  if (!list.given && !list.open) return onnx_fail(n, "attribute 'axes' is missing");
+  int rank = x.rank + list.count;
   if (rank > NN_MAX_RANK) return onnx_fail(n, "the result has rank %d, at most %d is possible", rank, NN_MAX_RANK);
-  NN_TRY(onnx_axes(n, given, count, rank, axes));
+  if (list.open) ONNX_GIVE(n, reshape_by_open_axes(n, &list, rank));
+  NN_TRY(onnx_axes(n, list.given, list.count, rank, axes));
   for (int d = 0, k = 0; d < rank; d++) {
-    bool is_new = k < count && axes[k] == d;
+    bool is_new = k < list.count && axes[k] == d;
     dims[d] = is_new ? nn_dim_const(n->m, 1) : x.dims[d - k];
     k += is_new;
   }

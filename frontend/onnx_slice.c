@@ -92,7 +92,10 @@ static nn_status check_axes(onnx_node *n, const cuts *c, int rank) {
     if (nn_dim_is(c->steps[i], 0)) return onnx_fail(n, "steps has a 0");
     if (!nn_dim_is_const(c->steps[i], NULL))
       NN_TRY(nn_b_check(n->b, "le", nn_dim_const(n->m, 1), nn_dim_mul(n->m, c->steps[i], c->steps[i]), "1, against a step squared,"));
-    if (!nn_dim_is_const(c->axes[i], &value)) continue;
+    if (!nn_dim_is_const(c->axes[i], &value)) {
+      NN_TRY(onnx_check_open_axis(n, c->axes[i], rank));
+      continue;
+    }
     NN_TRY(onnx_axis(n, value, rank, &axis));
     if (is_taken[axis]) return onnx_fail(n, "axes names axis %d twice", axis);
     is_taken[axis] = true;

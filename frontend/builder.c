@@ -45,8 +45,9 @@ nn_model_builder *nn_builder_of(nncc_model *model, const char *op) {
     s->b.loc_op = op;
     return s;
   }
-  nn_report(&model->module->diags, NN_ERROR, NULL, op, NULL, "%s", s ? "the model has been compiled: nothing can be added or set any more"
-                                                                     : "the model was loaded: only one of nncc_model_new can be built on");
+  nn_report(&model->module->diags, NN_ERROR, NULL, op, NULL, "%s",
+            s ? "the model has been compiled: nothing can be added or set any more"
+              : "the model was loaded: only one of nncc_model_new can be built on");
   return NULL;
 }
 
@@ -76,7 +77,8 @@ static void fill_he_uniform(nn_tensor *t, int64_t count, uint64_t seed, const ch
   }
 }
 
-nn_value *nn_builder_weight(nncc_model *model, const char *layer, const char *part, int rank, const int64_t *dims, int64_t fan_in, double fill) {
+nn_value *nn_builder_weight(nncc_model *model, const char *layer, const char *part, int rank, const int64_t *dims,
+                            int64_t fan_in, double fill) {
   nn_module *m = model->module;
   nn_model_builder *s = model->builder;
   const char *name = nn_sprintf(m->arena, "%s/%s", layer, part);
@@ -140,7 +142,8 @@ nncc_status nncc_weight_set(nncc_model *model, const char *name, const void *dat
 /* ---- inputs, constants, outputs ------------------------------------------------------------------------ */
 
 static nn_status check_tensor(nncc_model *model, int32_t dtype, int rank, const int64_t *dims, nn_dtype *out) {
-  if (!nn_dtype_from_onnx(dtype, out) || *out == NN_STRING) return nn_builder_fail(model, "element type %d is not one of NNCC_RT_F32 ..", dtype);
+  if (!nn_dtype_from_onnx(dtype, out) || *out == NN_STRING)
+    return nn_builder_fail(model, "element type %d is not one of NNCC_RT_F32 ..", dtype);
   if (rank < 0 || rank > NN_MAX_RANK) return nn_builder_fail(model, "rank %d, expected 0 to %d", rank, NN_MAX_RANK);
   if (rank && !dims) return nn_builder_fail(model, "dims is NULL");
   return NN_OK;
@@ -167,7 +170,8 @@ nncc_tensor *nncc_input(nncc_model *model, const char *name, int32_t dtype, int 
   return nn_handle_of(nn_graph_param(m->main, nn_strdup(m->arena, name), nn_type_make(m, t, rank, list)));
 }
 
-nncc_tensor *nncc_constant(nncc_model *model, const char *name, int32_t dtype, int rank, const int64_t *dims, const void *data) {
+nncc_tensor *nncc_constant(nncc_model *model, const char *name, int32_t dtype, int rank, const int64_t *dims,
+                           const void *data) {
   nn_model_builder *s = nn_builder_of(model, "constant");
   nn_dtype t;
   if (!s || check_tensor(model, dtype, rank, dims, &t) != NN_OK) return NULL;
@@ -212,7 +216,8 @@ static nn_status check_operands(nncc_model *model, nn_opcode code, nncc_tensor *
   const nn_op_info *info = &nn_op_infos[code];
   if (info->flags & NN_STRUCTURE) return nn_builder_fail(model, "op '%s' is not for models", info->text);
   if (nin < info->nin_min || (info->nin_max >= 0 && nin > info->nin_max))
-    return nn_builder_fail(model, "op '%s' with %d operands, expected %d to %d", info->text, nin, info->nin_min, info->nin_max);
+    return nn_builder_fail(model, "op '%s' with %d operands, expected %d to %d", info->text, nin, info->nin_min,
+                           info->nin_max);
   return nin == 0 || in ? NN_OK : nn_builder_fail(model, "op '%s' without operands", info->text);
 }
 

@@ -4,13 +4,13 @@
 #include "ir/model.h"
 
 typedef struct nn_model_builder {
-  nn_builder b;            /* folds nothing: weights may still be set */
-  nn_map *layer_names;     /* taken */
-  nn_map *input_names;     /* of graph inputs */
+  nn_builder b;        /* folds nothing: weights may still be set */
+  nn_map *layer_names; /* taken */
+  nn_map *input_names; /* of graph inputs */
   nn_value **outputs;
   const char **output_names;
   int noutputs, outputs_cap, names_cap;
-  uint64_t seed;           /* of weights that are made from here on */
+  uint64_t seed; /* of weights that are made from here on */
 } nn_model_builder;
 
 /* builder.c */
@@ -20,7 +20,8 @@ nn_model_builder *nn_builder_of(nncc_model *model, const char *op);
 /* Ops that follow come from this layer. A NULL name is made from op. NULL: the name is taken (reported). */
 const char *nn_builder_layer(nncc_model *model, const char *name, const char *op);
 /* LAYER/part, f32. fan_in > 0: He-uniform; 0: every element is `fill`. NULL after a report. */
-nn_value *nn_builder_weight(nncc_model *model, const char *layer, const char *part, int rank, const int64_t *dims, int64_t fan_in, double fill);
+nn_value *nn_builder_weight(nncc_model *model, const char *layer, const char *part, int rank, const int64_t *dims,
+                            int64_t fan_in, double fill);
 nn_status nn_builder_fail(nncc_model *model, const char *format, ...) NN_PRINTF(2, 3);
 
 static inline nn_value *nn_value_of(nncc_tensor *t) { return (nn_value *)t; }

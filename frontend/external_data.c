@@ -24,8 +24,10 @@ static const onnx_file *map_descriptor(nn_module *m, int fd, const char *path, c
   struct stat st;
   onnx_file *file = NULL;
   void *bytes = NULL;
-  if (fstat(fd, &st) != 0) *reason = nn_strdup(m->arena, strerror(errno));
-  else if (!S_ISREG(st.st_mode)) *reason = "is not a regular file";
+  if (fstat(fd, &st) != 0)
+    *reason = nn_strdup(m->arena, strerror(errno));
+  else if (!S_ISREG(st.st_mode))
+    *reason = "is not a regular file";
   else if (st.st_size > 0 && (bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0)) == MAP_FAILED)
     *reason = nn_strdup(m->arena, strerror(errno));
   else {
@@ -46,8 +48,10 @@ const onnx_file *onnx_file_map(nn_module *m, const char *path) {
     return NULL;
   }
   const onnx_file *file = map_descriptor(m, fd, path, &reason);
-  if (!file) nn_report(&m->diags, NN_ERROR, NULL, NULL, NULL, "cannot read the file: %s", reason);
-  else if (file->size_bytes == 0) nn_report(&m->diags, NN_ERROR, NULL, NULL, NULL, "the file is empty");
+  if (!file)
+    nn_report(&m->diags, NN_ERROR, NULL, NULL, NULL, "cannot read the file: %s", reason);
+  else if (file->size_bytes == 0)
+    nn_report(&m->diags, NN_ERROR, NULL, NULL, NULL, "the file is empty");
   return file && file->size_bytes ? file : NULL;
 }
 

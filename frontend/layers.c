@@ -53,7 +53,8 @@ static bool static_dim(nncc_model *model, const nn_value *x, int d, const char *
 
 static bool check_rank(nncc_model *model, const nn_value *x, int min, int max, const char *expected) {
   if (x->type.rank >= min && x->type.rank <= max && nn_dtype_is_float(x->type.dtype)) return true;
-  nn_builder_fail(model, "the operand is %s, expected %s of floats", nn_type_text(model->module->arena, x->type), expected);
+  nn_builder_fail(model, "the operand is %s, expected %s of floats", nn_type_text(model->module->arena, x->type),
+                  expected);
   return false;
 }
 
@@ -73,7 +74,8 @@ static nn_value *as_channel(nn_builder *b, nn_value *v, const nn_value *x) {
   return nn_b_reshape(b, v, x->type.rank - 1, dims);
 }
 
-static void window_pads(nn_module *m, const nn_value *x, int64_t kernel, int64_t stride, nncc_padding padding, nn_dim *pads) {
+static void window_pads(nn_module *m, const nn_value *x, int64_t kernel, int64_t stride, nncc_padding padding,
+                        nn_dim *pads) {
   for (int d = 0; d < 2; d++) {
     pads[d] = pads[2 + d] = nn_dim_const(m, 0);
     if (padding == NNCC_SAME) onnx_same_pads(m, x->type.dims[2 + d], kernel, stride, 1, true, &pads[d], &pads[2 + d]);
@@ -111,13 +113,14 @@ nncc_tensor *nncc_conv2d(nncc_model *model, nncc_tensor *tensor, const char *nam
 }
 
 /* weight [in, units], bias [units]. */
-nncc_tensor *nncc_dense(nncc_model *model, nncc_tensor *tensor, const char *name, int units, nncc_activation activation) {
+nncc_tensor *nncc_dense(nncc_model *model, nncc_tensor *tensor, const char *name, int units,
+                        nncc_activation activation) {
   nn_model_builder *s = nn_builder_of(model, "dense");
   nn_value *x = nn_value_of(tensor);
   int64_t features;
   if (!s || !x || !(name = nn_builder_layer(model, name, "dense"))) return NULL;
-  if (!check_rank(model, x, 2, NN_MAX_RANK, "[N,F]") || !static_dim(model, x, x->type.rank - 1, "features", &features) ||
-      !check_at_least_one(model, units, "units"))
+  if (!check_rank(model, x, 2, NN_MAX_RANK, "[N,F]") ||
+      !static_dim(model, x, x->type.rank - 1, "features", &features) || !check_at_least_one(model, units, "units"))
     return NULL;
   int64_t dims[2] = {features, units};
   nn_value *w = nn_builder_weight(model, name, "weight", 2, dims, features, 0);
@@ -125,11 +128,15 @@ nncc_tensor *nncc_dense(nncc_model *model, nncc_tensor *tensor, const char *name
   return nn_handle_of(activate(model, nn_b_binary(&s->b, NN_OP_ADD, nn_b_matmul(&s->b, x, w), bias), activation));
 }
 
-/* weight (gamma), bias (beta), mean, variance: [channels], axis 1. (x - mean) / sqrt(variance + epsilon) * weight + bias */
+/* weight (gamma), bias (beta), mean, variance: [channels], axis 1. (x - mean) / sqrt(variance + epsilon) * weight +
+ * bias */
 nncc_tensor *nncc_batch_norm(nncc_model *model, nncc_tensor *tensor, const char *name, double epsilon) {
   nn_model_builder *s = nn_builder_of(model, "batch_norm");
   nn_value *x = nn_value_of(tensor), *v[4];
-  static const struct { const char *part; double fill; } parts[4] = {{"weight", 1}, {"bias", 0}, {"mean", 0}, {"variance", 1}};
+  static const struct {
+    const char *part;
+    double fill;
+  } parts[4] = {{"weight", 1}, {"bias", 0}, {"mean", 0}, {"variance", 1}};
   int64_t channels;
   if (!s || !x || !(name = nn_builder_layer(model, name, "batch_norm"))) return NULL;
   if (!check_rank(model, x, 2, NN_MAX_RANK, "[N,C,..]") || !static_dim(model, x, 1, "channels", &channels)) return NULL;
@@ -147,7 +154,9 @@ nncc_tensor *nncc_layer_norm(nncc_model *model, nncc_tensor *tensor, const char 
   nn_value *x = nn_value_of(tensor);
   int64_t features;
   if (!s || !x || !(name = nn_builder_layer(model, name, "layer_norm"))) return NULL;
-  if (!check_rank(model, x, 1, NN_MAX_RANK, "rank 1 or more") || !static_dim(model, x, x->type.rank - 1, "features", &features)) return NULL;
+  if (!check_rank(model, x, 1, NN_MAX_RANK, "rank 1 or more") ||
+      !static_dim(model, x, x->type.rank - 1, "features", &features))
+    return NULL;
   nn_value *weight = nn_builder_weight(model, name, "weight", 1, &features, 0, 1);
   nn_value *bias = nn_builder_weight(model, name, "bias", 1, &features, 0, 0);
   nn_op *op = nn_b_begin(&s->b, NN_OP_NORMALIZE, &x, 1, -1);
@@ -188,12 +197,15 @@ nncc_tensor *nncc_global_avg_pool(nncc_model *model, nncc_tensor *tensor) {
   nn_model_builder *s = nn_builder_of(model, "global_avg_pool");
   nn_value *x = nn_value_of(tensor);
   int64_t axes[NN_MAX_RANK];
-  if (!s || !x || !nn_builder_layer(model, NULL, "global_avg_pool") || !check_rank(model, x, 3, NN_MAX_RANK, "[N,C,..]")) return NULL;
+  if (!s || !x || !nn_builder_layer(model, NULL, "global_avg_pool") ||
+      !check_rank(model, x, 3, NN_MAX_RANK, "[N,C,..]"))
+    return NULL;
   int naxes = x->type.rank - 2;
   for (int i = 0; i < naxes; i++) axes[i] = 2 + i;
   nn_dim count = nn_dim_product(model->module, x->type.dims + 2, naxes);
   nn_value *number = nn_b_cast(&s->b, nn_b_reshape(&s->b, nn_b_dims(&s->b, &count, 1), 0, NULL), x->type.dtype);
-  return nn_handle_of(nn_b_binary(&s->b, NN_OP_DIV, nn_b_reduce(&s->b, NN_OP_REDUCE_SUM, x, axes, naxes, false), number));
+  return nn_handle_of(
+      nn_b_binary(&s->b, NN_OP_DIV, nn_b_reduce(&s->b, NN_OP_REDUCE_SUM, x, axes, naxes, false), number));
 }
 
 /* ---- shapes and arithmetic ----------------------------------------------------------------------------- */
@@ -263,10 +275,13 @@ nncc_tensor *nncc_reshape(nncc_model *model, nncc_tensor *tensor, int rank, cons
       return NULL;
     }
     list[d] = nn_dim_const(m, dims[d]);
-    if (dims[d] == -1) inferred = d;
-    else rest = nn_dim_mul(m, rest, list[d]);
+    if (dims[d] == -1)
+      inferred = d;
+    else
+      rest = nn_dim_mul(m, rest, list[d]);
   }
-  if (inferred >= 0 && !nn_dim_divides(m, count, rest, &list[inferred])) list[inferred] = nn_dim_floordiv(m, count, rest);
+  if (inferred >= 0 && !nn_dim_divides(m, count, rest, &list[inferred]))
+    list[inferred] = nn_dim_floordiv(m, count, rest);
   return nn_handle_of(nn_b_reshape(&s->b, x, rank, list));
 }
 

@@ -31,13 +31,14 @@ nncc_status nncc_model_load(const char *path, const nncc_load_options *options, 
   return finish_load(nn_onnx_load(path, o.dims, o.shapes, &env), &env, model);
 }
 
-nncc_status nncc_model_load_memory(const char *name, const void *bytes, size_t size_bytes, const nncc_load_options *options,
-                                   nncc_model **model) {
+nncc_status nncc_model_load_memory(const char *name, const void *bytes, size_t size_bytes,
+                                   const nncc_load_options *options, nncc_model **model) {
   nn_pass_env env;
   nncc_load_options o = options ? *options : (nncc_load_options){0};
   if (!model) return NNCC_ERROR;
   nn_host_env_init(&env);
-  return finish_load(nn_onnx_load_memory(name ? name : "model", bytes, size_bytes, o.dims, o.shapes, &env), &env, model);
+  return finish_load(nn_onnx_load_memory(name ? name : "model", bytes, size_bytes, o.dims, o.shapes, &env), &env,
+                     model);
 }
 
 /* ---- IR text ------------------------------------------------------------------------------------------- */
@@ -62,8 +63,10 @@ static char *read_file(nn_arena *arena, const char *path, size_t *length, const 
     text = more;
     cap *= 4;
   }
-  if (ferror(file)) *reason = strerror(errno);
-  else if (*length >= MAX_TEXT_BYTES) *reason = "it is larger than 1 GiB";
+  if (ferror(file))
+    *reason = strerror(errno);
+  else if (*length >= MAX_TEXT_BYTES)
+    *reason = "it is larger than 1 GiB";
   fclose(file);
   return *reason ? NULL : text;
 }

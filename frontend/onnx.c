@@ -12,7 +12,10 @@ enum { NEWEST_OPSET = 28 }; /* of the default domain: the operators' definitions
 
 /* Sets up all of the import that does not depend on the bytes. */
 static void init_import(onnx_import *I, nn_module *m, const char *const *dims, const char *const *shapes) {
-  static const struct { const char *key; onnx_entry entry; } rows[] = {
+  static const struct {
+    const char *key;
+    onnx_entry entry;
+  } rows[] = {
 #define ONNX_OP(domain, name) {domain ":" #name, {onnx_##name}},
 #include "frontend/onnx_ops.def"
 #undef ONNX_OP
@@ -43,9 +46,10 @@ static nn_status check_opsets(onnx_import *I) {
     const Onnx__OperatorSetIdProto *o = I->model->opset_import[i];
     bool is_default = *onnx_canonical_domain(o->domain) == '\0';
     if (o->version < 1 || (is_default && o->version > NEWEST_OPSET))
-      nn_report(d, NN_ERROR, NULL, NULL, o->version < 1 ? NULL : "convert the model to an older opset (onnx.version_converter)",
-                "opset %lld of domain '%s' is unknown, expected 1 to %d", (long long)o->version, onnx_canonical_domain(o->domain),
-                NEWEST_OPSET);
+      nn_report(d, NN_ERROR, NULL, NULL,
+                o->version < 1 ? NULL : "convert the model to an older opset (onnx.version_converter)",
+                "opset %lld of domain '%s' is unknown, expected 1 to %d", (long long)o->version,
+                onnx_canonical_domain(o->domain), NEWEST_OPSET);
   }
   return d->nerrors ? NN_FAIL : NN_OK;
 }
@@ -60,7 +64,8 @@ static void import_inputs(onnx_import *I, onnx_scope *scope, const Onnx__GraphPr
       continue;
     }
     if (nn_map_get(seen, info->name)) {
-      nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "the name '%s' is defined twice, again by a graph input", info->name);
+      nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "the name '%s' is defined twice, again by a graph input",
+                info->name);
       continue;
     }
     nn_map_put(seen, info->name, I);
@@ -81,8 +86,11 @@ static void import_outputs(onnx_import *I, onnx_scope *scope, const Onnx__GraphP
   for (size_t i = 0; i < g->n_output; i++) {
     const char *name = g->output[i]->name ? g->output[i]->name : "";
     onnx_slot *slot = onnx_scope_find(scope, name);
-    if (!slot) nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "graph output '%s' is given by no node, input or initializer", name);
-    if (nn_map_get(seen, name)) nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "graph output '%s' is listed twice", name);
+    if (!slot)
+      nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "graph output '%s' is given by no node, input or initializer",
+                name);
+    if (nn_map_get(seen, name))
+      nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "graph output '%s' is listed twice", name);
     nn_map_put(seen, name, I);
     is_complete &= slot && slot->state == ONNX_SLOT_VALUE;
     results[i] = slot ? slot->value : NULL;
@@ -116,7 +124,8 @@ static void import_model(onnx_import *I) {
 
 /* Skims and unpacks; NULL + diag. */
 static ProtobufCMessage *read_message(onnx_import *I, onnx_root root, const uint8_t *bytes, size_t size_bytes) {
-  const ProtobufCMessageDescriptor *type = root == ONNX_ROOT_MODEL ? &onnx__model_proto__descriptor : &onnx__tensor_proto__descriptor;
+  const ProtobufCMessageDescriptor *type =
+      root == ONNX_ROOT_MODEL ? &onnx__model_proto__descriptor : &onnx__tensor_proto__descriptor;
   I->base = bytes;
   if (onnx_skim_bytes(I->scratch, &I->m->diags, root, bytes, size_bytes, &I->skim) != NN_OK) return NULL;
   return onnx_unpack(I->scratch, &I->m->diags, type, I->skim.bytes, I->skim.size_bytes);
@@ -134,7 +143,8 @@ static const char *folder_of(nn_arena *arena, const char *path) {
 }
 
 /* The module and the import around it; false when memory is out. */
-static bool begin(onnx_import *I, const char *name, const char *const *dims, const char *const *shapes, const nn_pass_env *env) {
+static bool begin(onnx_import *I, const char *name, const char *const *dims, const char *const *shapes,
+                  const nn_pass_env *env) {
   nn_module *m = nn_module_new(name);
   if (!m) return false;
   if (env) m->env = *env;
@@ -158,8 +168,10 @@ nn_module *nn_onnx_load_memory(const char *name, const void *bytes, size_t size_
                                const char *const *shapes, const nn_pass_env *env) {
   onnx_import I = {0};
   if (!begin(&I, name, dims, shapes, env)) return I.m;
-  if (!bytes || !size_bytes) nn_report(&I.m->diags, NN_ERROR, NULL, NULL, NULL, "the model is empty");
-  else load_bytes(&I, bytes, size_bytes);
+  if (!bytes || !size_bytes)
+    nn_report(&I.m->diags, NN_ERROR, NULL, NULL, NULL, "the model is empty");
+  else
+    load_bytes(&I, bytes, size_bytes);
   nn_arena_free(I.scratch);
   return I.m;
 }

@@ -10,8 +10,18 @@ typedef Onnx__AttributeProto attr_proto;
 
 enum {
 #define KIND(name) IS_##name = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__##name
-  KIND(UNDEFINED), KIND(FLOAT), KIND(INT), KIND(STRING), KIND(TENSOR), KIND(GRAPH), KIND(SPARSE_TENSOR),
-  KIND(FLOATS), KIND(INTS), KIND(STRINGS), KIND(TENSORS), KIND(GRAPHS)
+  KIND(UNDEFINED),
+  KIND(FLOAT),
+  KIND(INT),
+  KIND(STRING),
+  KIND(TENSOR),
+  KIND(GRAPH),
+  KIND(SPARSE_TENSOR),
+  KIND(FLOATS),
+  KIND(INTS),
+  KIND(STRINGS),
+  KIND(TENSORS),
+  KIND(GRAPHS)
 #undef KIND
 };
 
@@ -65,7 +75,8 @@ static const attr_proto *get(onnx_node *n, const char *name, int kind) {
   onnx_site *site = (onnx_site *)n;
   const attr_proto *a = onnx_find_attr(site, name, NULL);
   if (!a || kind_of(a) == kind) return a;
-  if (!site->quiet_attrs) onnx_fail(n, "attribute '%s' is %s, expected %s", name, kind_text(kind_of(a)), kind_text(kind));
+  if (!site->quiet_attrs)
+    onnx_fail(n, "attribute '%s' is %s, expected %s", name, kind_text(kind_of(a)), kind_text(kind));
   site->quiet_attrs = site->failed = true;
   return NULL;
 }
@@ -99,7 +110,8 @@ const char *onnx_str(onnx_node *n, const char *name, const char *fallback) {
 const int64_t *onnx_ints(onnx_node *n, const char *name, int *count) {
   const attr_proto *a = get(n, name, IS_INTS);
   *count = a ? (int)a->n_ints : 0;
-  return a ? nn_memdup(n->m->arena, a->ints ? a->ints : (int64_t[1]){0}, (a->n_ints + !a->n_ints) * sizeof *a->ints) : NULL;
+  return a ? nn_memdup(n->m->arena, a->ints ? a->ints : (int64_t[1]){0}, (a->n_ints + !a->n_ints) * sizeof *a->ints)
+           : NULL;
 }
 
 const double *onnx_floats(onnx_node *n, const char *name, int *count) {

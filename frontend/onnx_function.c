@@ -20,8 +20,8 @@ void onnx_collect_functions(onnx_import *I) {
     Onnx__FunctionProto *f = I->model->functions[i];
     const char *key = function_key(I->scratch, f->domain, f->name, overload_of(I->scratch, &f->base, 13));
     if (nn_map_get(I->functions, key))
-      nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "function '%s' of domain '%s' is defined twice", f->name ? f->name : "",
-                onnx_canonical_domain(f->domain));
+      nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "function '%s' of domain '%s' is defined twice",
+                f->name ? f->name : "", onnx_canonical_domain(f->domain));
     else
       nn_map_put(I->functions, key, f);
   }
@@ -49,8 +49,8 @@ static nn_status bind_attributes(onnx_site *site, const Onnx__FunctionProto *f, 
   size_t size_bytes;
   const uint8_t *bytes;
   for (int k = 0; (bytes = onnx_unknown_field(&f->base, 11, k, &size_bytes)); k++) {
-    Onnx__AttributeProto *a =
-        (Onnx__AttributeProto *)onnx_unpack(I->scratch, &I->m->diags, &onnx__attribute_proto__descriptor, bytes, size_bytes);
+    Onnx__AttributeProto *a = (Onnx__AttributeProto *)onnx_unpack(
+        I->scratch, &I->m->diags, &onnx__attribute_proto__descriptor, bytes, size_bytes);
     if (!a) return NN_FAIL;
     if (a->name) nn_map_put(body->attrs, a->name, a);
   }
@@ -71,7 +71,8 @@ static nn_status take_outputs(onnx_site *site, onnx_scope *scope, char *const *n
     onnx_slot *slot = onnx_scope_find(scope, names[i]);
     if (!slot) return onnx_fail(n, "'%s' has an output '%s' that nothing inside gives", n->op, names[i]);
     if (slot->state == ONNX_SLOT_POISONED) site->is_poisoned = true;
-    if (slot->state == ONNX_SLOT_ABSENT) return onnx_fail(n, "output '%s' is an input of '%s' that was not given", names[i], n->op);
+    if (slot->state == ONNX_SLOT_ABSENT)
+      return onnx_fail(n, "output '%s' is an input of '%s' that was not given", names[i], n->op);
     n->out[i] = slot->value;
   }
   return site->is_poisoned ? NN_FAIL : NN_OK;
@@ -82,7 +83,8 @@ nn_status onnx_inline_function(onnx_site *site, const Onnx__FunctionProto *f) {
   onnx_import *I = n->import;
   onnx_frame frame;
   NN_TRY(check_recursion(site, f, &frame));
-  if ((size_t)n->nin > f->n_input) return onnx_fail(n, "has %d inputs, function '%s' takes %zu", n->nin, n->op, f->n_input);
+  if ((size_t)n->nin > f->n_input)
+    return onnx_fail(n, "has %d inputs, function '%s' takes %zu", n->nin, n->op, f->n_input);
   onnx_scope body = {.opsets = f->opset_import, .nopsets = f->n_opset_import, .frame = &frame};
   body.prefix = nn_sprintf(I->m->arena, "%s/", n->name);
   onnx_scope_init(I, &body, NULL);
@@ -105,6 +107,6 @@ nn_status onnx_inline_graph(onnx_site *site, const Onnx__GraphProto *g) {
   onnx_declare(I, &body, g);
   onnx_import_initializers(I, &body, g);
   onnx_import_nodes(I, &body, g->node, g->n_node);
-  for (size_t i = 0; i < g->n_output; i++) names[i] = g->output[i]->name ? g->output[i]->name : (char *)(uintptr_t)"";
+  for (size_t i = 0; i < g->n_output; i++) names[i] = g->output[i]->name ? g->output[i]->name : (char *)(uintptr_t) "";
   return take_outputs(site, &body, names, g->n_output);
 }

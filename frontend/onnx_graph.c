@@ -40,7 +40,8 @@ int64_t onnx_scope_opset(const onnx_import *I, const onnx_scope *scope, const ch
   for (size_t i = 0; i < scope->nopsets; i++)
     if (strcmp(onnx_canonical_domain(scope->opsets[i]->domain), domain) == 0) return scope->opsets[i]->version;
   for (size_t i = 0; i < I->model->n_opset_import; i++)
-    if (strcmp(onnx_canonical_domain(I->model->opset_import[i]->domain), domain) == 0) return I->model->opset_import[i]->version;
+    if (strcmp(onnx_canonical_domain(I->model->opset_import[i]->domain), domain) == 0)
+      return I->model->opset_import[i]->version;
   return 0;
 }
 
@@ -119,11 +120,11 @@ typedef struct sorter {
   onnx_scope *scope;
   Onnx__NodeProto *const *nodes;
   size_t count;
-  nn_map *producers;   /* value name -> index + 1 of the node that gives it */
-  size_t *nwaiting;    /* per node: inputs whose producer is not yet placed */
-  size_t *first_edge;  /* per node, and one more: where its edges start */
-  size_t *edges;       /* users of each node */
-  size_t user;         /* the node whose uses are visited */
+  nn_map *producers;  /* value name -> index + 1 of the node that gives it */
+  size_t *nwaiting;   /* per node: inputs whose producer is not yet placed */
+  size_t *first_edge; /* per node, and one more: where its edges start */
+  size_t *edges;      /* users of each node */
+  size_t user;        /* the node whose uses are visited */
   bool is_sorted;
 } sorter;
 
@@ -215,7 +216,8 @@ static void report_cycle(sorter *s) {
   const char *text = "";
   size_t start = at, length = 0;
   do {
-    if (length++ < 8) text = nn_sprintf(s->I->scratch, "%s'%s' needs ", text, node_name(s->I, s->scope, s->nodes[at], at));
+    if (length++ < 8)
+      text = nn_sprintf(s->I->scratch, "%s'%s' needs ", text, node_name(s->I, s->scope, s->nodes[at], at));
     visit_uses(&c.s, s->nodes[at], note_waiting);
     at = c.waits_for;
   } while (at != start);
@@ -234,13 +236,21 @@ static void poison_outputs(onnx_import *I, onnx_scope *scope, const Onnx__NodePr
 
 /* Why some operators of ONNX are not there. */
 static const char *why_unsupported(const char *op) {
-  static const struct { const char *op, *why; } reasons[] = {
-      {"Loop", "loops over sub-graphs are not imported"},     {"Scan", "loops over sub-graphs are not imported"},
-      {"SequenceMap", "sequences of tensors are not imported"}, {"SequenceConstruct", "sequences of tensors are not imported"},
-      {"SequenceEmpty", "sequences of tensors are not imported"}, {"SplitToSequence", "sequences of tensors are not imported"},
-      {"SequenceAt", "sequences of tensors are not imported"}, {"ConcatFromSequence", "sequences of tensors are not imported"},
-      {"Optional", "optional values are not imported"},       {"OptionalGetElement", "optional values are not imported"},
-      {"StringNormalizer", "strings are not imported"},       {"TfIdfVectorizer", "strings are not imported"},
+  static const struct {
+    const char *op, *why;
+  } reasons[] = {
+      {"Loop", "loops over sub-graphs are not imported"},
+      {"Scan", "loops over sub-graphs are not imported"},
+      {"SequenceMap", "sequences of tensors are not imported"},
+      {"SequenceConstruct", "sequences of tensors are not imported"},
+      {"SequenceEmpty", "sequences of tensors are not imported"},
+      {"SplitToSequence", "sequences of tensors are not imported"},
+      {"SequenceAt", "sequences of tensors are not imported"},
+      {"ConcatFromSequence", "sequences of tensors are not imported"},
+      {"Optional", "optional values are not imported"},
+      {"OptionalGetElement", "optional values are not imported"},
+      {"StringNormalizer", "strings are not imported"},
+      {"TfIdfVectorizer", "strings are not imported"},
   };
   for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
     if (strcmp(reasons[i].op, op) == 0) return reasons[i].why;
@@ -258,8 +268,8 @@ static bool find_importer(onnx_site *site, onnx_fn **run, const Onnx__FunctionPr
   if (n->since <= 0)
     onnx_fail(n, "the model imports no version of domain '%s' (in opset_import)", n->domain);
   else
-    nn_report(&n->m->diags, NN_ERROR, n->name, n->op, why_unsupported(n->op), "unsupported operator '%s' (domain '%s', opset %d)",
-              n->op, n->domain, n->since);
+    nn_report(&n->m->diags, NN_ERROR, n->name, n->op, why_unsupported(n->op),
+              "unsupported operator '%s' (domain '%s', opset %d)", n->op, n->domain, n->since);
   return false;
 }
 
@@ -296,11 +306,16 @@ static void init_site(onnx_site *site, onnx_import *I, onnx_scope *scope, const 
   const char *domain = onnx_canonical_domain(node->domain);
   int64_t since = onnx_scope_opset(I, scope, domain);
   *site = (onnx_site){.proto = node, .scope = scope};
-  site->n = (onnx_node){
-      .import = I, .m = I->m, .b = &I->builder, .name = node_name(I, scope, node, index),
-      .op = nn_strdup(I->m->arena, node->op_type ? node->op_type : ""), .domain = nn_strdup(I->m->arena, domain),
-      .since = since > 0 && since < INT32_MAX ? (int)since : 0, .nin = count_names(node->input, node->n_input),
-      .nout = count_names(node->output, node->n_output), .proto = node};
+  site->n = (onnx_node){.import = I,
+                        .m = I->m,
+                        .b = &I->builder,
+                        .name = node_name(I, scope, node, index),
+                        .op = nn_strdup(I->m->arena, node->op_type ? node->op_type : ""),
+                        .domain = nn_strdup(I->m->arena, domain),
+                        .since = since > 0 && since < INT32_MAX ? (int)since : 0,
+                        .nin = count_names(node->input, node->n_input),
+                        .nout = count_names(node->output, node->n_output),
+                        .proto = node};
   site->n.out = NN_NEW_ARRAY(I->m->arena, nn_value *, node->n_output + 1);
   I->builder.loc = site->n.name;
   I->builder.loc_op = site->n.op;
@@ -338,8 +353,10 @@ static void import_node(onnx_import *I, onnx_scope *scope, const Onnx__NodeProto
   const Onnx__FunctionProto *function;
   nn_builder outer = I->builder; /* of the call, when this node is inside a function */
   init_site(&site, I, scope, node, index);
-  if (find_importer(&site, &run, &function) && resolve_inputs(&site) == READY) run_importer(&site, run, function);
-  else site.failed = true;
+  if (find_importer(&site, &run, &function) && resolve_inputs(&site) == READY)
+    run_importer(&site, run, function);
+  else
+    site.failed = true;
   define_outputs(&site);
   I->builder.loc = outer.loc;
   I->builder.loc_op = outer.loc_op;
@@ -353,13 +370,14 @@ static bool may_inline(onnx_import *I, const onnx_scope *scope, size_t count) {
   if (I->m->diags.nerrors > ONNX_MAX_ERRORS) return false;
   if (I->ninlined <= ONNX_MAX_INLINED) return true;
   if (!was_full)
-    nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "unsupported: more than %d nodes, functions and branches inlined",
-              ONNX_MAX_INLINED);
+    nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL,
+              "unsupported: more than %d nodes, functions and branches inlined", ONNX_MAX_INLINED);
   return false;
 }
 
 void onnx_import_nodes(onnx_import *I, onnx_scope *scope, Onnx__NodeProto *const *nodes, size_t count) {
-  sorter s = {.I = I, .scope = scope, .nodes = nodes, .count = count, .producers = nn_map_new(I->scratch), .is_sorted = true};
+  sorter s = {
+      .I = I, .scope = scope, .nodes = nodes, .count = count, .producers = nn_map_new(I->scratch), .is_sorted = true};
   size_t nplaced = count, *order = NN_NEW_ARRAY(I->scratch, size_t, count + 1);
   if (!may_inline(I, scope, count)) nplaced = 0;
   collect_producers(&s);

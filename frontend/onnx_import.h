@@ -11,9 +11,10 @@
 #include "onnx.pb-c.h"
 
 enum {
-  ONNX_MAX_NESTING = 64,        /* of protobuf messages, and of function calls */
-  ONNX_MAX_INLINED = 1 << 18,   /* nodes of functions and branches: functions that call functions can grow exponentially */
-  ONNX_MAX_ERRORS = 1000        /* after so many, bodies are not looked into any more */
+  ONNX_MAX_NESTING = 64, /* of protobuf messages, and of function calls */
+  ONNX_MAX_INLINED =
+      1 << 18,           /* nodes of functions and branches: functions that call functions can grow exponentially */
+  ONNX_MAX_ERRORS = 1000 /* after so many, bodies are not looked into any more */
 };
 
 /* ---- skim.c ------------------------------------------------------------------------------------- */
@@ -77,9 +78,9 @@ typedef struct onnx_frame {
 /* Where names are looked up: the main graph, a function body, or a branch (whose parent it captures from). */
 typedef struct onnx_scope {
   struct onnx_scope *parent;
-  nn_map *slots;      /* value name -> onnx_slot */
-  nn_map *declared;   /* value name -> Onnx__ValueInfoProto */
-  nn_map *attrs;      /* in a function body: attribute name -> Onnx__AttributeProto; NULL in a model's graph */
+  nn_map *slots;    /* value name -> onnx_slot */
+  nn_map *declared; /* value name -> Onnx__ValueInfoProto */
+  nn_map *attrs;    /* in a function body: attribute name -> Onnx__AttributeProto; NULL in a model's graph */
   Onnx__OperatorSetIdProto *const *opsets;
   size_t nopsets;
   const char *prefix; /* of node and value names: "" in the main graph, "Call/" in what is inlined */
@@ -89,29 +90,31 @@ typedef struct onnx_scope {
 struct onnx_import {
   nn_module *m;
   nn_arena *scratch;
-  const onnx_file *file;   /* the mapped model, NULL when it came from memory */
-  const char *folder;      /* of the model file: external data stays inside; NULL: external data is refused */
-  nn_map *external;        /* location -> onnx_file, so that a file is mapped once */
+  const onnx_file *file; /* the mapped model, NULL when it came from memory */
+  const char *folder;    /* of the model file: external data stays inside; NULL: external data is refused */
+  nn_map *external;      /* location -> onnx_file, so that a file is mapped once */
   onnx_skim skim;
-  const uint8_t *base;     /* the skimmed bytes: offsets of blobs are from here */
+  const uint8_t *base; /* the skimmed bytes: offsets of blobs are from here */
   const Onnx__ModelProto *model;
-  nn_map *importers;       /* "domain:Op" -> onnx_entry */
-  nn_map *functions;       /* "domain:Op:overload" -> Onnx__FunctionProto */
-  nn_map *value_names;     /* names taken by results and params */
-  nn_map *dim_params;      /* dim_param -> nn_dim: of the graph's inputs, so bound before anything runs */
-  nn_map *symbol_names;    /* names taken by symbols */
+  nn_map *importers;             /* "domain:Op" -> onnx_entry */
+  nn_map *functions;             /* "domain:Op:overload" -> Onnx__FunctionProto */
+  nn_map *value_names;           /* names taken by results and params */
+  nn_map *dim_params;            /* dim_param -> nn_dim: of the graph's inputs, so bound before anything runs */
+  nn_map *symbol_names;          /* names taken by symbols */
   const char *const *dim_pins;   /* "N=4" */
   const char *const *shape_pins; /* "x=1,3" */
   bool *dim_pin_used, *shape_pin_used;
-  int64_t ninlined;        /* nodes of functions and branches so far */
+  int64_t ninlined; /* nodes of functions and branches so far */
   nn_builder builder;
 };
 
-typedef struct onnx_entry { onnx_fn *run; } onnx_entry;
+typedef struct onnx_entry {
+  onnx_fn *run;
+} onnx_entry;
 
 /* One node on its way through its importer: onnx_node with what importers do not see. */
 typedef struct onnx_site {
-  onnx_node n;  /* first: an onnx_node * is an onnx_site * */
+  onnx_node n; /* first: an onnx_node * is an onnx_site * */
   const Onnx__NodeProto *proto;
   onnx_scope *scope;
   bool failed;
@@ -121,14 +124,15 @@ typedef struct onnx_site {
 
 /* ---- onnx_graph.c -------------------------------------------------------------------------------- */
 
-onnx_slot *onnx_scope_find(const onnx_scope *scope, const char *name);   /* parents too; NULL if undefined */
+onnx_slot *onnx_scope_find(const onnx_scope *scope, const char *name); /* parents too; NULL if undefined */
 void onnx_scope_put(onnx_import *I, onnx_scope *scope, const char *name, onnx_slot_state state, nn_value *v);
-bool onnx_scope_defines(const onnx_scope *scope, const char *name);      /* parents not looked at */
+bool onnx_scope_defines(const onnx_scope *scope, const char *name); /* parents not looked at */
 void onnx_scope_init(onnx_import *I, onnx_scope *scope, onnx_scope *parent);
 int64_t onnx_scope_opset(const onnx_import *I, const onnx_scope *scope, const char *domain); /* 0: not imported */
-const char *onnx_unique_name(onnx_import *I, const char *prefix, const char *name); /* for results and params; module arena */
-const char *onnx_unique_const_name(nn_module *m, const char *name);      /* name, or name_2 .. */
-const char *onnx_canonical_domain(const char *domain);                   /* "" for ai.onnx and NULL */
+const char *onnx_unique_name(onnx_import *I, const char *prefix,
+                             const char *name);                     /* for results and params; module arena */
+const char *onnx_unique_const_name(nn_module *m, const char *name); /* name, or name_2 .. */
+const char *onnx_canonical_domain(const char *domain);              /* "" for ai.onnx and NULL */
 /* Nodes in any order; failures are reported and poison what depends on them. */
 void onnx_import_nodes(onnx_import *I, onnx_scope *scope, Onnx__NodeProto *const *nodes, size_t count);
 /* value_info, initializers. what: "graph" or "branch", for messages. */

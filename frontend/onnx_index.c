@@ -52,7 +52,9 @@ static nn_status give_scatter(onnx_node *n, nn_opcode code) {
 
 nn_status onnx_ScatterElements(onnx_node *n) { return give_scatter(n, NN_OP_SCATTER_ELEMENTS); }
 nn_status onnx_ScatterND(onnx_node *n) { return give_scatter(n, NN_OP_SCATTER_ND); }
-nn_status onnx_Scatter(onnx_node *n) { return give_scatter(n, NN_OP_SCATTER_ELEMENTS); } /* its name before version 11 */
+nn_status onnx_Scatter(onnx_node *n) {
+  return give_scatter(n, NN_OP_SCATTER_ELEMENTS);
+} /* its name before version 11 */
 
 /* ---- NonZero, Compress: results whose size depends on data ------------------------------------------------- */
 

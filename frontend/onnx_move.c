@@ -28,7 +28,8 @@ static nn_status get_repeats(onnx_node *n, int rank, nn_dim *repeats) {
   for (int d = 0; d < rank; d++) repeats[d] = nn_dim_const(n->m, 1);
   if (n->since == 1) {
     NN_TRY(onnx_const_ints(n, 2, &axis, &naxes));
-    if (count != 1 || naxes != 1) return onnx_fail(n, "tiles has %d entries and axis %d, expected one each", count, naxes);
+    if (count != 1 || naxes != 1)
+      return onnx_fail(n, "tiles has %d entries and axis %d, expected one each", count, naxes);
     NN_TRY(onnx_axis(n, axis[0], rank, &at));
     repeats[at] = given[0];
     return NN_OK;

@@ -44,9 +44,12 @@ static const char *input_name(onnx_node *n, int i) { return ((onnx_site *)n)->pr
 
 nn_status onnx_need(onnx_node *n, int nin_min, int nin_max, int nout_max) {
   if (nin_max >= 0 && n->nin > nin_max) return onnx_fail(n, "has %d inputs, expected at most %d", n->nin, nin_max);
-  if (nout_max >= 0 && n->nout > nout_max) return onnx_fail(n, "has %d outputs, expected at most %d", n->nout, nout_max);
+  if (nout_max >= 0 && n->nout > nout_max)
+    return onnx_fail(n, "has %d outputs, expected at most %d", n->nout, nout_max);
   for (int i = 0; i < nin_min; i++)
-    if (i >= n->nin || !n->in[i]) return onnx_fail(n, "input %d is missing, expected %s%d inputs", i, nin_min == nin_max ? "" : "at least ", nin_min);
+    if (i >= n->nin || !n->in[i])
+      return onnx_fail(n, "input %d is missing, expected %s%d inputs", i, nin_min == nin_max ? "" : "at least ",
+                       nin_min);
   return NN_OK;
 }
 
@@ -142,7 +145,8 @@ nn_status onnx_const_floats(onnx_node *n, int i, const double **values, int *cou
   NN_TRY(need_const(n, i, &number));
   double *list = NN_NEW_ARRAY(n->m->arena, double, number + 1);
   for (int64_t k = 0; k < number; k++)
-    list[k] = v->kind == NN_CONST ? nn_load_f64(v->type.dtype, v->tensor->data, (size_t)k) : (double)nn_dim_value(v->elems[k]);
+    list[k] = v->kind == NN_CONST ? nn_load_f64(v->type.dtype, v->tensor->data, (size_t)k)
+                                  : (double)nn_dim_value(v->elems[k]);
   *values = list;
   *count = (int)number;
   return NN_OK;
@@ -205,7 +209,8 @@ const nn_dim *onnx_hints(onnx_node *n, int i, int rank) {
 
 nn_value *onnx_named_const(onnx_node *n, int i, nn_tensor *t) {
   if (!t) return NULL;
-  const char *name = nn_sprintf(n->m->arena, "%s%s", ((onnx_site *)n)->scope->prefix, ((onnx_site *)n)->proto->output[i]);
+  const char *name =
+      nn_sprintf(n->m->arena, "%s%s", ((onnx_site *)n)->scope->prefix, ((onnx_site *)n)->proto->output[i]);
   return nn_module_const(n->m, onnx_unique_const_name(n->m, name), t);
 }
 
@@ -218,7 +223,8 @@ static nn_status get_spatial(onnx_node *n, const char *name, int nsp, int64_t *o
   if (given && count != nsp) return onnx_fail(n, "%s has %d entries, expected %d", name, count, nsp);
   for (int i = 0; i < nsp; i++) {
     out[i] = given ? given[i] : 1;
-    if (out[i] < 1 || out[i] > INT32_MAX) return onnx_fail(n, "%s has an entry of %lld, expected at least 1", name, (long long)out[i]);
+    if (out[i] < 1 || out[i] > INT32_MAX)
+      return onnx_fail(n, "%s has an entry of %lld, expected at least 1", name, (long long)out[i]);
   }
   return NN_OK;
 }
@@ -234,8 +240,10 @@ static nn_status get_kernel(onnx_node *n, int nsp, const nn_dim *kernel_from, in
       continue;
     }
     if (is_given && size != kernel[i])
-      return onnx_fail(n, "kernel_shape says %lld for spatial dimension %d, the weight has %lld", (long long)kernel[i], i, (long long)size);
-    if (size < 1 || size > INT32_MAX) return onnx_fail(n, "the weight has %lld as spatial dimension %d", (long long)size, i);
+      return onnx_fail(n, "kernel_shape says %lld for spatial dimension %d, the weight has %lld", (long long)kernel[i],
+                       i, (long long)size);
+    if (size < 1 || size > INT32_MAX)
+      return onnx_fail(n, "the weight has %lld as spatial dimension %d", (long long)size, i);
     kernel[i] = size;
   }
   return NN_OK;
@@ -247,14 +255,16 @@ static nn_status get_pads(onnx_node *n, int nsp, nn_dim *pads) {
   if (given && count != 2 * nsp) return onnx_fail(n, "pads has %d entries, expected %d", count, 2 * nsp);
   for (int i = 0; i < 2 * nsp; i++) {
     int64_t pad = given ? given[i] : 0;
-    if (pad < 0 || pad > INT32_MAX) return onnx_fail(n, "pads has an entry of %lld, expected 0 or more", (long long)pad);
+    if (pad < 0 || pad > INT32_MAX)
+      return onnx_fail(n, "pads has an entry of %lld, expected 0 or more", (long long)pad);
     pads[i] = nn_dim_const(n->m, pad);
   }
   return NN_OK;
 }
 
 /* SAME: as many results as the stride's share of the input; the padding for that, its odd one at one end. */
-void onnx_same_pads(nn_module *m, nn_dim size, int64_t kernel, int64_t stride, int64_t dilation, bool upper, nn_dim *before, nn_dim *after) {
+void onnx_same_pads(nn_module *m, nn_dim size, int64_t kernel, int64_t stride, int64_t dilation, bool upper,
+                    nn_dim *before, nn_dim *after) {
   nn_dim one = nn_dim_const(m, 1), step = nn_dim_const(m, stride);
   nn_dim last = nn_dim_sub(m, nn_dim_ceildiv(m, size, step), one); /* index of the last result */
   nn_dim reach = nn_dim_add(m, nn_dim_mul(m, last, step), nn_dim_const(m, (kernel - 1) * dilation + 1));
@@ -267,17 +277,20 @@ void onnx_same_pads(nn_module *m, nn_dim size, int64_t kernel, int64_t stride, i
 nn_status onnx_window(onnx_node *n, nn_type x, int nsp, const nn_dim *kernel_from, int64_t *kernel, int64_t *strides,
                       int64_t *dilations, nn_dim *pads) {
   const char *mode = onnx_str(n, "auto_pad", "NOTSET");
-  if (nsp < 1 || x.rank != nsp + 2) return onnx_fail(n, "the input has rank %d, expected batch, channels and spatial dimensions", x.rank);
+  if (nsp < 1 || x.rank != nsp + 2)
+    return onnx_fail(n, "the input has rank %d, expected batch, channels and spatial dimensions", x.rank);
   NN_TRY(get_kernel(n, nsp, kernel_from, kernel));
   NN_TRY(get_spatial(n, "strides", nsp, strides));
   NN_TRY(get_spatial(n, "dilations", nsp, dilations));
-  bool upper = strcmp(mode, "SAME_UPPER") == 0, lower = strcmp(mode, "SAME_LOWER") == 0, valid = strcmp(mode, "VALID") == 0;
+  bool upper = strcmp(mode, "SAME_UPPER") == 0, lower = strcmp(mode, "SAME_LOWER") == 0,
+       valid = strcmp(mode, "VALID") == 0;
   if (!upper && !lower && !valid && *mode && strcmp(mode, "NOTSET") != 0)
     return onnx_fail(n, "auto_pad is '%s', expected NOTSET, VALID, SAME_UPPER or SAME_LOWER", mode);
   if (!upper && !lower && !valid) return onnx_failed(n) ? NN_FAIL : get_pads(n, nsp, pads);
   for (int i = 0; i < nsp; i++) {
     pads[i] = pads[nsp + i] = nn_dim_const(n->m, 0);
-    if (!valid) onnx_same_pads(n->m, x.dims[2 + i], kernel[i], strides[i], dilations[i], upper, &pads[i], &pads[nsp + i]);
+    if (!valid)
+      onnx_same_pads(n->m, x.dims[2 + i], kernel[i], strides[i], dilations[i], upper, &pads[i], &pads[nsp + i]);
   }
   return onnx_failed(n) ? NN_FAIL : NN_OK;
 }

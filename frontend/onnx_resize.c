@@ -14,8 +14,8 @@ typedef struct resize {
   bool has_scales;       /* known while compiling */
   nn_value *scale_input; /* f32[rank], when known only while running */
   double roi[2 * NN_MAX_RANK];
-  bool has_roi;          /* known while compiling */
-  nn_value *roi_input;   /* [2 * rank] */
+  bool has_roi;        /* known while compiling */
+  nn_value *roi_input; /* [2 * rank] */
   nn_dim dims[NN_MAX_RANK];
 } resize;
 
@@ -88,7 +88,8 @@ static nn_status scale_dim(onnx_node *n, nn_dim size, double scale, nn_dim *out)
   int64_t number;
   if (nn_dim_is_const(size, &number)) {
     float scaled = floorf((float)scale * (float)number);
-    if (!(scaled >= 0 && scaled < 0x1p40f)) return onnx_fail(n, "a dimension of %lld scaled by %g", (long long)number, scale);
+    if (!(scaled >= 0 && scaled < 0x1p40f))
+      return onnx_fail(n, "a dimension of %lld scaled by %g", (long long)number, scale);
     *out = nn_dim_const(m, (int64_t)scaled);
     return NN_OK;
   }
@@ -98,7 +99,8 @@ static nn_status scale_dim(onnx_node *n, nn_dim size, double scale, nn_dim *out)
     *out = nn_dim_floordiv(m, nn_dim_mul(m, size, nn_dim_const(m, (int64_t)p)), nn_dim_const(m, q));
     return NN_OK;
   }
-  return onnx_unsupported(n, "dimension %s scaled by %.9g, which is no simple fraction", nn_dim_text(m->arena, size), scale);
+  return onnx_unsupported(n, "dimension %s scaled by %.9g, which is no simple fraction", nn_dim_text(m->arena, size),
+                          scale);
 }
 
 static nn_status use_known_scales(onnx_node *n, nn_type x, const double *values, int count, resize *r) {
@@ -129,7 +131,8 @@ static nn_status use_running_scales(onnx_node *n, nn_type x, nn_value *scales, r
   nn_value *spread_scales = spread(n, nn_b_cast(b, scales, NN_F32), r, x.rank, 1, rest);
   nn_value *factor = spread_scales;
   if (r->roi_input) {
-    nn_value *start = nn_b_slice(b, r->roi_input, 0, zero, rank, unit), *end = nn_b_slice(b, r->roi_input, 0, rank, rank, unit);
+    nn_value *start = nn_b_slice(b, r->roi_input, 0, zero, rank, unit),
+             *end = nn_b_slice(b, r->roi_input, 0, rank, rank, unit);
     factor = nn_b_binary(b, NN_OP_MUL, factor, nn_b_cast(b, nn_b_binary(b, NN_OP_SUB, end, start), NN_F32));
   }
   nn_value *sizes = nn_b_cast(b, nn_b_dims(b, x.dims, x.rank), NN_F32);
@@ -146,7 +149,8 @@ static nn_status use_scales(onnx_node *n, nn_type x, int place, resize *r) {
   NN_TRY(onnx_need_float(n, place));
   NN_TRY(onnx_need_size(n, place, nn_dim_const(n->m, r->naxes)));
   if (!onnx_is_const(n, place)) {
-    if (r->has_roi) return onnx_unsupported(n, "scales that are known only while running, with a roi that is known before");
+    if (r->has_roi)
+      return onnx_unsupported(n, "scales that are known only while running, with a roi that is known before");
     return use_running_scales(n, x, n->in[place], r);
   }
   if (r->roi_input) return use_running_scales(n, x, n->in[place], r);
@@ -221,7 +225,8 @@ static nn_status resize_by(onnx_node *n, places p, resize *r) {
   nn_type x = n->in[0]->type;
   NN_TRY(get_axes(n, x.rank, r));
   NN_TRY(get_roi(n, p.roi, x.rank, r));
-  if (has_input(n, p.scales) && has_input(n, p.sizes)) return onnx_fail(n, "both scales and sizes are given, expected one of them");
+  if (has_input(n, p.scales) && has_input(n, p.sizes))
+    return onnx_fail(n, "both scales and sizes are given, expected one of them");
   if (has_input(n, p.scales)) return use_scales(n, x, p.scales, r);
   if (has_input(n, p.sizes)) return use_sizes(n, x, p.sizes, r);
   if (x.rank == 0) return NN_OK;

@@ -52,7 +52,9 @@ static nn_status get_target(onnx_node *n, target *t) {
     for (int i = 0; i < t->rank; i++) raw[i] = nn_dim_const(n->m, shape[i]);
     t->raw = raw;
   }
-  return t->rank <= NN_MAX_RANK ? NN_OK : onnx_fail(n, "the new shape has rank %d, at most %d is possible", t->rank, NN_MAX_RANK);
+  return t->rank <= NN_MAX_RANK
+             ? NN_OK
+             : onnx_fail(n, "the new shape has rank %d, at most %d is possible", t->rank, NN_MAX_RANK);
 }
 
 /* True for a symbol whose value decides, while running, what the entry means. */
@@ -74,7 +76,9 @@ static nn_status decide_entry(onnx_node *n, target *t, int i, bool zero_copies, 
     t->dims[i] = x.dims[i];
   } else if (is_undecided(n, raw)) {
     nn_dim copied = zero_copies && i < x.rank ? nn_dim_select(m, nn_dim_is_eq(m, raw, zero), x.dims[i], raw) : raw;
-    if (!hint) return onnx_unsupported(n, "entry %d of the new shape is known only while running, and so is whether it is -1", i);
+    if (!hint)
+      return onnx_unsupported(n, "entry %d of the new shape is known only while running, and so is whether it is -1",
+                              i);
     nn_dim found = nn_dim_select(m, nn_dim_is_lt(m, raw, zero), hint, copied);
     t->dims[i] = onnx_settle(n, found, hint, "dimension of the new shape");
     return t->dims[i] ? NN_OK : NN_FAIL;
@@ -108,7 +112,8 @@ nn_status onnx_Flatten(onnx_node *n) {
   NN_TRY(onnx_need(n, 1, 1, 1));
   nn_type x = n->in[0]->type;
   int64_t axis = onnx_int(n, "axis", 1);
-  if (axis < -x.rank || axis > x.rank) return onnx_fail(n, "axis is %lld, expected %d to %d", (long long)axis, -x.rank, x.rank);
+  if (axis < -x.rank || axis > x.rank)
+    return onnx_fail(n, "axis is %lld, expected %d to %d", (long long)axis, -x.rank, x.rank);
   int at = (int)(axis < 0 ? axis + x.rank : axis);
   nn_dim dims[2] = {nn_dim_product(n->m, x.dims, at), nn_dim_product(n->m, x.dims + at, x.rank - at)};
   ONNX_GIVE(n, nn_b_reshape(n->b, n->in[0], 2, dims));
@@ -126,10 +131,14 @@ typedef struct axis_list {
 
 static nn_status get_axes(onnx_node *n, axis_list *axes) {
   *axes = (axis_list){0};
-  if (n->since < 13) axes->given = onnx_ints(n, "axes", &axes->count);
-  else if (n->nin <= 1 || !n->in[1]) return NN_OK;
-  else if (onnx_is_const(n, 1)) return onnx_const_ints(n, 1, &axes->given, &axes->count);
-  else return onnx_dims(n, 1, -NN_MAX_RANK, false, &axes->open, &axes->count);
+  if (n->since < 13)
+    axes->given = onnx_ints(n, "axes", &axes->count);
+  else if (n->nin <= 1 || !n->in[1])
+    return NN_OK;
+  else if (onnx_is_const(n, 1))
+    return onnx_const_ints(n, 1, &axes->given, &axes->count);
+  else
+    return onnx_dims(n, 1, -NN_MAX_RANK, false, &axes->open, &axes->count);
   return onnx_failed(n) ? NN_FAIL : NN_OK;
 }
 
@@ -187,8 +196,11 @@ static nn_status find_ones(onnx_node *n, nn_type x, int64_t *axes, int *count) {
   if (!open) return NN_OK;
   const char *text = nn_type_text(n->m->arena, x);
   if (declared >= 0 && declared != x.rank - *count)
-    return onnx_unsupported(n, "without axes it drops the dimensions of %s that are 1, which is known only while running", text);
-  if (declared < 0) onnx_warn(n, "without axes it drops the dimensions of %s that are 1: %s stays, also when it is 1", text, nn_dim_text(n->m->arena, open));
+    return onnx_unsupported(
+        n, "without axes it drops the dimensions of %s that are 1, which is known only while running", text);
+  if (declared < 0)
+    onnx_warn(n, "without axes it drops the dimensions of %s that are 1: %s stays, also when it is 1", text,
+              nn_dim_text(n->m->arena, open));
   return NN_OK;
 }
 
@@ -202,12 +214,15 @@ nn_status onnx_Squeeze(onnx_node *n) {
   NN_TRY(get_axes(n, &list));
   if (list.count > x.rank) return onnx_fail(n, "axes has %d entries, the tensor has rank %d", list.count, x.rank);
   if (list.open) ONNX_GIVE(n, reshape_by_open_axes(n, &list, x.rank - list.count));
-  if (list.given) NN_TRY(onnx_axes(n, list.given, list.count, x.rank, axes));
-  else NN_TRY(find_ones(n, x, axes, &list.count));
+  if (list.given)
+    NN_TRY(onnx_axes(n, list.given, list.count, x.rank, axes));
+  else
+    NN_TRY(find_ones(n, x, axes, &list.count));
   for (int d = 0, k = 0; d < x.rank; d++) {
     if (k < list.count && axes[k] == d) {
       k++;
-      NN_TRY(nn_b_check(n->b, "eq", x.dims[d], nn_dim_const(n->m, 1), nn_sprintf(n->m->arena, "dimension %d, which is squeezed,", d)));
+      NN_TRY(nn_b_check(n->b, "eq", x.dims[d], nn_dim_const(n->m, 1),
+                        nn_sprintf(n->m->arena, "dimension %d, which is squeezed,", d)));
     } else {
       dims[rank++] = x.dims[d];
     }
@@ -307,8 +322,9 @@ static nn_tensor *constant_of_numbers(onnx_node *n) {
 nn_status onnx_Constant(onnx_node *n) {
   NN_TRY(onnx_need(n, 0, 0, 1));
   if (onnx_has(n, "value_string") || onnx_has(n, "value_strings")) return onnx_unsupported(n, "a constant of strings");
-  nn_tensor *t = onnx_has(n, "value") ? onnx_tensor(n, "value") : onnx_has(n, "sparse_value") ? onnx_tensor(n, "sparse_value")
-                                                                                                : constant_of_numbers(n);
+  nn_tensor *t = onnx_has(n, "value")          ? onnx_tensor(n, "value")
+                 : onnx_has(n, "sparse_value") ? onnx_tensor(n, "sparse_value")
+                                               : constant_of_numbers(n);
   if (!t && !onnx_failed(n)) return onnx_fail(n, "none of the attributes value, sparse_value, value_int .. is there");
   ONNX_GIVE(n, onnx_wants(n, 0) ? onnx_named_const(n, 0, t) : nn_b_const(n->b, t));
 }
@@ -325,7 +341,8 @@ static nn_status count_ints(onnx_node *n, nn_dim *count) {
   NN_TRY(onnx_dims(n, 2, LEAST, false, &delta, &k));
   if (nn_dim_is(delta[0], 0)) return onnx_fail(n, "delta is 0");
   nn_dim raw = nn_dim_ceildiv(m, nn_dim_sub(m, limit[0], start[0]), delta[0]);
-  *count = onnx_settle(n, nn_dim_max(m, raw, nn_dim_const(m, 0)), onnx_hints(n, 0, 1)[0], "number of elements of the range");
+  *count =
+      onnx_settle(n, nn_dim_max(m, raw, nn_dim_const(m, 0)), onnx_hints(n, 0, 1)[0], "number of elements of the range");
   return *count ? NN_OK : NN_FAIL;
 }
 
@@ -360,7 +377,8 @@ nn_status onnx_Range(onnx_node *n) {
   for (int i = 0; i < 3; i++) {
     NN_TRY(onnx_need_kind(n, i, ONNX_NUMBER));
     NN_TRY(onnx_need_rank(n, i, 0, 1));
-    if (!nn_dim_is(nn_type_count(n->m, n->in[i]->type), 1)) return onnx_fail(n, "input %d has more than one element", i);
+    if (!nn_dim_is(nn_type_count(n->m, n->in[i]->type), 1))
+      return onnx_fail(n, "input %d has more than one element", i);
   }
   NN_TRY(nn_dtype_is_float(t) ? count_floats(n, &count) : count_ints(n, &count));
   nn_value *steps = nn_b_binary(n->b, NN_OP_MUL, nn_b_iota(n->b, t, 1, &count, 0), onnx_as_scalar(n, n->in[2]));
@@ -372,7 +390,8 @@ nn_status onnx_EyeLike(onnx_node *n) {
   NN_TRY(onnx_need_rank(n, 0, 2, 2));
   nn_type x = n->in[0]->type;
   nn_dtype t = x.dtype;
-  if (onnx_has(n, "dtype") && !nn_dtype_from_onnx((int)onnx_int(n, "dtype", 0), &t)) return onnx_fail(n, "attribute 'dtype' is no element type");
+  if (onnx_has(n, "dtype") && !nn_dtype_from_onnx((int)onnx_int(n, "dtype", 0), &t))
+    return onnx_fail(n, "attribute 'dtype' is no element type");
   nn_value *row = nn_b_iota(n->b, NN_I64, 2, x.dims, 0), *column = nn_b_iota(n->b, NN_I64, 2, x.dims, 1);
   nn_value *diagonal = nn_b_scalar_op(n->b, NN_OP_ADD, row, (double)onnx_int(n, "k", 0));
   ONNX_GIVE(n, nn_b_cast(n->b, nn_b_binary(n->b, NN_OP_EQ, diagonal, column), t));

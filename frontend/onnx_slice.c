@@ -28,7 +28,8 @@ static const nn_dim *default_axes(onnx_node *n, int count) {
 
 static nn_status cuts_of_attributes(onnx_node *n, cuts *c) {
   int nends, naxes;
-  const int64_t *starts = onnx_ints(n, "starts", &c->count), *ends = onnx_ints(n, "ends", &nends), *axes = onnx_ints(n, "axes", &naxes);
+  const int64_t *starts = onnx_ints(n, "starts", &c->count), *ends = onnx_ints(n, "ends", &nends),
+                *axes = onnx_ints(n, "axes", &naxes);
   if (!starts || !ends || nends != c->count || (axes && naxes != c->count))
     return onnx_fail(n, "starts has %d entries, ends %d, axes %d: expected as many", c->count, nends, naxes);
   c->starts = const_dims(n, starts, c->count);
@@ -48,7 +49,8 @@ static nn_status cuts_of_inputs(onnx_node *n, cuts *c) {
   if (n->nin > 3 && n->in[3]) NN_TRY(onnx_dims(n, 3, -NN_MAX_RANK, false, &c->axes, &naxes));
   if (n->nin > 4 && n->in[4]) NN_TRY(onnx_dims(n, 4, INT64_MIN, false, &c->steps, &nsteps));
   if (nends == c->count && naxes == c->count && nsteps == c->count) return NN_OK;
-  return onnx_fail(n, "starts has %d entries, ends %d, axes %d, steps %d: expected as many", c->count, nends, naxes, nsteps);
+  return onnx_fail(n, "starts has %d entries, ends %d, axes %d, steps %d: expected as many", c->count, nends, naxes,
+                   nsteps);
 }
 
 /* An index as written to low..high: negative ones count from the end. Nothing here may overflow, since "to
@@ -69,7 +71,8 @@ static nn_dim clamp_index(nn_module *m, nn_dim raw, nn_dim size, nn_dim low, nn_
 }
 
 /* start and count of one axis. Backward, the last index is size-1 and "before the first" is -1. */
-static void cut_axis(nn_module *m, nn_dim size, nn_dim raw_start, nn_dim raw_end, nn_dim step, nn_dim *start, nn_dim *count) {
+static void cut_axis(nn_module *m, nn_dim size, nn_dim raw_start, nn_dim raw_end, nn_dim step, nn_dim *start,
+                     nn_dim *count) {
   nn_dim zero = nn_dim_const(m, 0), last = nn_dim_sub(m, size, nn_dim_const(m, 1));
   nn_dim is_back = nn_dim_is_lt(m, step, zero);
   nn_dim end;
@@ -91,7 +94,8 @@ static nn_status check_axes(onnx_node *n, const cuts *c, int rank) {
     int axis;
     if (nn_dim_is(c->steps[i], 0)) return onnx_fail(n, "steps has a 0");
     if (!nn_dim_is_const(c->steps[i], NULL))
-      NN_TRY(nn_b_check(n->b, "le", nn_dim_const(n->m, 1), nn_dim_mul(n->m, c->steps[i], c->steps[i]), "1, against a step squared,"));
+      NN_TRY(nn_b_check(n->b, "le", nn_dim_const(n->m, 1), nn_dim_mul(n->m, c->steps[i], c->steps[i]),
+                        "1, against a step squared,"));
     if (!nn_dim_is_const(c->axes[i], &value)) {
       NN_TRY(onnx_check_open_axis(n, c->axes[i], rank));
       continue;
@@ -190,7 +194,8 @@ nn_status onnx_Split(onnx_node *n) {
   for (int i = 0; i < count; i++) {
     nn_dim start = end;
     end = nn_dim_add(m, end, sizes[i]);
-    if (onnx_wants(n, i)) NN_TRY(onnx_give(n, i, nn_b_slice(n->b, n->in[0], axis, start, sizes[i], nn_dim_const(m, 1))));
+    if (onnx_wants(n, i))
+      NN_TRY(onnx_give(n, i, nn_b_slice(n->b, n->in[0], axis, start, sizes[i], nn_dim_const(m, 1))));
   }
   return nn_b_check(n->b, "eq", end, x.dims[axis], "the sum of the sizes of the parts");
 }
@@ -221,7 +226,8 @@ static nn_value *make_pad(onnx_node *n, nn_value *value, const nn_dim *before, c
 static nn_status get_pads(onnx_node *n, const nn_dim **pads, int *count) {
   if (n->since >= 11) return onnx_dims(n, 1, LEAST, false, pads, count);
   const int64_t *values = onnx_ints(n, n->since == 1 ? "paddings" : "pads", count);
-  if (!values) return onnx_failed(n) ? NN_FAIL : onnx_fail(n, "attribute '%s' is missing", n->since == 1 ? "paddings" : "pads");
+  if (!values)
+    return onnx_failed(n) ? NN_FAIL : onnx_fail(n, "attribute '%s' is missing", n->since == 1 ? "paddings" : "pads");
   *pads = const_dims(n, values, *count);
   return NN_OK;
 }
@@ -293,7 +299,8 @@ nn_status onnx_CenterCropPad(onnx_node *n) {
   int count, naxes;
   const int64_t *given = onnx_ints(n, "axes", &naxes);
   NN_TRY(onnx_dims(n, 1, 0, false, &wanted, &count));
-  if (count != (given ? naxes : x.rank)) return onnx_fail(n, "shape has %d entries, expected %d", count, given ? naxes : x.rank);
+  if (count != (given ? naxes : x.rank))
+    return onnx_fail(n, "shape has %d entries, expected %d", count, given ? naxes : x.rank);
   for (int d = 0; d < x.rank; d++) before[d] = after[d] = nn_dim_const(m, 0);
   for (int i = 0; i < count; i++) {
     int d = i;

@@ -21,7 +21,7 @@ typedef struct place {
   const char *role, *node, *op;
 } place;
 
-#define FAIL(p, hint, format, ...) \
+#define FAIL(p, hint, format, ...)                                                                                     \
   nn_report(&(p)->I->m->diags, NN_ERROR, (p)->node, (p)->op, (hint), "%s: " format, (p)->role, __VA_ARGS__)
 
 /* Rank, dims and their product. */
@@ -129,7 +129,8 @@ nn_tensor *onnx_decode_tensor(onnx_import *I, const Onnx__TensorProto *t, const 
   place p = {I, role, node, op};
   nn_dtype dtype;
   uint64_t count;
-  if (check_dtype(&p, t->data_type, &dtype) != NN_OK || check_dims(&p, t->n_dims, t->dims, &count) != NN_OK) return NULL;
+  if (check_dtype(&p, t->data_type, &dtype) != NN_OK || check_dims(&p, t->n_dims, t->dims, &count) != NN_OK)
+    return NULL;
   size_t need_bytes = nn_dtype_bytes(dtype, count);
   if (need_bytes == SIZE_MAX || t->segment) {
     FAIL(&p, NULL, "%s", t->segment ? "is stored in segments, which nobody defines" : "its size overflows");
@@ -145,7 +146,8 @@ nn_tensor *onnx_decode_tensor(onnx_import *I, const Onnx__TensorProto *t, const 
 /* ---- sparse: values[n], indices [n] (flat) or [n, rank] ------------------------------------------------ */
 
 /* The flat place of entry i; false when it is outside of the tensor. */
-static bool find_place(const nn_tensor *indices, size_t rank, const int64_t *dims, uint64_t count, size_t i, uint64_t *flat) {
+static bool find_place(const nn_tensor *indices, size_t rank, const int64_t *dims, uint64_t count, size_t i,
+                       uint64_t *flat) {
   if (indices->rank == 1) {
     int64_t v = nn_load_i64(NN_I64, indices->data, i);
     *flat = (uint64_t)v;
@@ -160,14 +162,16 @@ static bool find_place(const nn_tensor *indices, size_t rank, const int64_t *dim
   return true;
 }
 
-static nn_status check_sparse(const place *p, const Onnx__SparseTensorProto *t, const nn_tensor *values, const nn_tensor *indices) {
+static nn_status check_sparse(const place *p, const Onnx__SparseTensorProto *t, const nn_tensor *values,
+                              const nn_tensor *indices) {
   if (values->rank != 1 || indices->dtype != NN_I64 || indices->rank < 1 || indices->rank > 2 ||
       indices->dims[0] != values->dims[0] || (indices->rank == 2 && (size_t)indices->dims[1] != t->n_dims))
     return FAIL(p, NULL, "%s", "a sparse tensor needs values[n] and i64 indices [n] or [n, rank]");
   return NN_OK;
 }
 
-static nn_tensor *scatter(const place *p, const Onnx__SparseTensorProto *t, const nn_tensor *values, const nn_tensor *indices) {
+static nn_tensor *scatter(const place *p, const Onnx__SparseTensorProto *t, const nn_tensor *values,
+                          const nn_tensor *indices) {
   uint64_t count, flat;
   if (check_sparse(p, t, values, indices) != NN_OK || check_dims(p, t->n_dims, t->dims, &count) != NN_OK) return NULL;
   size_t size_bytes = nn_dtype_bytes(values->dtype, count);

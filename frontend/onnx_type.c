@@ -50,9 +50,11 @@ static bool parse_number(const char **text, int64_t *value) {
 
 static nn_status parse_shape(onnx_import *I, const char *name, const char *text, int *rank, int64_t *dims) {
   for (*rank = 0; *text;) {
-    if (*rank == NN_MAX_RANK) return fail(I, NULL, "the shape given for input '%s' has more than %d dimensions", name, NN_MAX_RANK);
+    if (*rank == NN_MAX_RANK)
+      return fail(I, NULL, "the shape given for input '%s' has more than %d dimensions", name, NN_MAX_RANK);
     if (!parse_number(&text, &dims[(*rank)++]))
-      return fail(I, "write numbers, as in x=1,3,224,224", "the shape given for input '%s' is malformed at '%s'", name, text);
+      return fail(I, "write numbers, as in x=1,3,224,224", "the shape given for input '%s' is malformed at '%s'", name,
+                  text);
     if (*text == ',') text++;
   }
   return NN_OK;
@@ -60,8 +62,10 @@ static nn_status parse_shape(onnx_import *I, const char *name, const char *text,
 
 static void check_list(onnx_import *I, const char *const *pins, const bool *used, const char *what, const char *known) {
   for (int i = 0; pins && pins[i]; i++)
-    if (!strchr(pins[i], '=')) fail(I, NULL, "'%s' pins no %s: expected NAME=VALUE", pins[i], what);
-    else if (!used[i]) fail(I, known, "'%s' pins a %s that the model does not have", pins[i], what);
+    if (!strchr(pins[i], '='))
+      fail(I, NULL, "'%s' pins no %s: expected NAME=VALUE", pins[i], what);
+    else if (!used[i])
+      fail(I, known, "'%s' pins a %s that the model does not have", pins[i], what);
 }
 
 /* "it has: a, b" for the hint. */
@@ -109,8 +113,10 @@ static nn_dim find_symbol(onnx_import *I, const char *param) {
   int64_t value;
   if (pin) {
     const char *rest = pin;
-    if (parse_number(&rest, &value) && !*rest) d = nn_dim_const(I->m, value);
-    else fail(I, "write a number, as in N=4", "dimension '%s' is pinned to '%s'", param, pin);
+    if (parse_number(&rest, &value) && !*rest)
+      d = nn_dim_const(I->m, value);
+    else
+      fail(I, "write a number, as in N=4", "dimension '%s' is pinned to '%s'", param, pin);
   }
   if (!d) d = nn_dim_symbol(I->m, name_symbol(I, param));
   nn_map_put(I->dim_params, param, (void *)(uintptr_t)d);
@@ -200,19 +206,22 @@ static nn_status import_dtype(onnx_import *I, const char *name, const Onnx__Type
   if (t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE)
     return fail(I, NULL, "unsupported: input '%s' is %s, expected a tensor", name, case_text(t));
   if (!nn_dtype_from_onnx(t->tensor_type->elem_type, dtype))
-    return fail(I, NULL, "input '%s' has element type %d, which is not one of ONNX's that nncc knows", name, t->tensor_type->elem_type);
+    return fail(I, NULL, "input '%s' has element type %d, which is not one of ONNX's that nncc knows", name,
+                t->tensor_type->elem_type);
   if (*dtype == NN_STRING) return fail(I, NULL, "unsupported: input '%s' is a tensor of strings", name);
   return NN_OK;
 }
 
-static nn_status import_shape(onnx_import *I, const char *name, const Onnx__TensorShapeProto *shape, nn_dim *dims, int *rank) {
+static nn_status import_shape(onnx_import *I, const char *name, const Onnx__TensorShapeProto *shape, nn_dim *dims,
+                              int *rank) {
   int64_t pinned[NN_MAX_RANK];
   const char *pin = find_pin(I->shape_pins, I->shape_pin_used, name);
   if (pin) {
     NN_TRY(parse_shape(I, name, pin, rank, pinned));
     for (int i = 0; i < *rank; i++) dims[i] = nn_dim_const(I->m, pinned[i]);
     if (shape && shape->n_dim != (size_t)*rank)
-      return fail(I, NULL, "the shape given for input '%s' has %d dimensions, the model expects %zu", name, *rank, shape->n_dim);
+      return fail(I, NULL, "the shape given for input '%s' has %d dimensions, the model expects %zu", name, *rank,
+                  shape->n_dim);
     for (int i = 0; i < *rank; i++) {
       const dim_proto *d = shape ? shape->dim[i] : NULL;
       bool is_fixed = d && d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value > 0;
@@ -220,14 +229,15 @@ static nn_status import_shape(onnx_import *I, const char *name, const Onnx__Tens
         return fail(I, NULL, "the shape given for input '%s' has %lld as dimension %d, the model has %lld", name,
                     (long long)pinned[i], i, (long long)d->dim_value);
       /* a symbol of a pinned shape is pinned wherever it stands */
-      if (d && d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM && d->dim_param && is_identifier(d->dim_param) &&
-          !nn_map_get(I->dim_params, d->dim_param))
+      if (d && d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM && d->dim_param &&
+          is_identifier(d->dim_param) && !nn_map_get(I->dim_params, d->dim_param))
         nn_map_put(I->dim_params, d->dim_param, (void *)(uintptr_t)dims[i]);
     }
     return NN_OK;
   }
   if (!shape) return fail(I, "give it: --shape NAME=1,3,224,224", "input '%s' has no shape, not even a rank", name);
-  if (shape->n_dim > NN_MAX_RANK) return fail(I, NULL, "input '%s' has rank %zu, at most %d is possible", name, shape->n_dim, NN_MAX_RANK);
+  if (shape->n_dim > NN_MAX_RANK)
+    return fail(I, NULL, "input '%s' has rank %zu, at most %d is possible", name, shape->n_dim, NN_MAX_RANK);
   *rank = (int)shape->n_dim;
   for (int i = 0; i < *rank; i++) dims[i] = import_dim(I, shape->dim[i], name, i);
   return NN_OK;
@@ -248,7 +258,8 @@ void onnx_pin_value(onnx_import *I, nn_value *input) {
   const nn_dim *dims;
   int64_t count, value;
   int k;
-  if (nn_dtype_is_int(input->type.dtype) && input->type.rank <= 1 && nn_type_static_count(input->type, &count) && count == 1)
+  if (nn_dtype_is_int(input->type.dtype) && input->type.rank <= 1 && nn_type_static_count(input->type, &count) &&
+      count == 1)
     pin = find_pin(I->dim_pins, I->dim_pin_used, input->name);
   if (!pin) return;
   const char *rest = pin;
@@ -289,21 +300,22 @@ static bool contradict(nn_dim a, nn_dim b) {
   return a && b && nn_dim_is_const(a, &x) && nn_dim_is_const(b, &y) && x != y;
 }
 
-nn_status onnx_check_declared(onnx_import *I, const Onnx__ValueInfoProto *info, const nn_value *v, const char *node, const char *op) {
+nn_status onnx_check_declared(onnx_import *I, const Onnx__ValueInfoProto *info, const nn_value *v, const char *node,
+                              const char *op) {
   const Onnx__TypeProto__Tensor *t = tensor_type(info);
   const nn_dim *dims;
   nn_dtype dtype;
   nn_diags *d = &I->m->diags;
   if (!t || !v) return NN_OK;
   if (t->elem_type && nn_dtype_from_onnx(t->elem_type, &dtype) && dtype != v->type.dtype)
-    return nn_report(d, NN_ERROR, node, op, NULL, "output '%s' is declared as %s, but is %s", info->name, nn_dtype_name(dtype),
-                     nn_dtype_name(v->type.dtype));
+    return nn_report(d, NN_ERROR, node, op, NULL, "output '%s' is declared as %s, but is %s", info->name,
+                     nn_dtype_name(dtype), nn_dtype_name(v->type.dtype));
   int rank = onnx_declared_dims(I, info, &dims);
   if (rank < 0) return NN_OK;
   bool differs = rank != v->type.rank;
   for (int i = 0; i < rank && !differs; i++) differs = contradict(dims[i], v->type.dims[i]);
   if (differs)
-    nn_report(d, NN_WARNING, node, op, "the declaration is ignored", "output '%s' is declared as %s, but is %s", info->name,
-              rank == v->type.rank ? "another shape" : "another rank", nn_type_text(I->m->arena, v->type));
+    nn_report(d, NN_WARNING, node, op, "the declaration is ignored", "output '%s' is declared as %s, but is %s",
+              info->name, rank == v->type.rank ? "another shape" : "another rank", nn_type_text(I->m->arena, v->type));
   return NN_OK;
 }

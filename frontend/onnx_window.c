@@ -25,7 +25,8 @@ static nn_status give_window(onnx_node *n, double a0, double a1, double a2) {
   nn_dtype t;
   const nn_dim *size;
   int count;
-  if (!nn_dtype_from_onnx((int)onnx_int(n, "output_datatype", 1), &t)) return onnx_fail(n, "attribute 'output_datatype' is no element type");
+  if (!nn_dtype_from_onnx((int)onnx_int(n, "output_datatype", 1), &t))
+    return onnx_fail(n, "attribute 'output_datatype' is no element type");
   NN_TRY(onnx_dims(n, 0, 0, true, &size, &count));
   if (count != 1) return onnx_fail(n, "size has %d elements, expected 1", count);
   nn_value *x = turns(n, size[0]);

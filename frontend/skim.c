@@ -15,7 +15,17 @@
 /* What to do with a length-delimited field: the kind of message to recurse into, or one of the last three. */
 typedef enum rule {
   COPY = 0,
-  MODEL, GRAPH, NODE, ATTRIBUTE, TENSOR, SPARSE, FUNCTION, VALUE_INFO, TYPE, TYPE_INSIDE, TYPE_MAP,
+  MODEL,
+  GRAPH,
+  NODE,
+  ATTRIBUTE,
+  TENSOR,
+  SPARSE,
+  FUNCTION,
+  VALUE_INFO,
+  TYPE,
+  TYPE_INSIDE,
+  TYPE_MAP,
   NRULES,
   DROP = NRULES,
   BLOB
@@ -26,9 +36,18 @@ enum { MAX_FIELD = 32 };
 /* rules[message][field number], from onnx.proto; 11 and 12 of FUNCTION are newer than the installed schema. */
 static const uint8_t rules[NRULES][MAX_FIELD] = {
     [MODEL] = {[6] = DROP, [7] = GRAPH, [20] = DROP, [25] = FUNCTION},
-    [GRAPH] = {[1] = NODE, [5] = TENSOR, [10] = DROP, [11] = VALUE_INFO, [12] = VALUE_INFO, [13] = VALUE_INFO, [15] = SPARSE},
+    [GRAPH] =
+        {[1] = NODE, [5] = TENSOR, [10] = DROP, [11] = VALUE_INFO, [12] = VALUE_INFO, [13] = VALUE_INFO, [15] = SPARSE},
     [NODE] = {[5] = ATTRIBUTE, [6] = DROP},
-    [ATTRIBUTE] = {[5] = TENSOR, [6] = GRAPH, [10] = TENSOR, [11] = GRAPH, [13] = DROP, [14] = TYPE, [15] = TYPE, [22] = SPARSE, [23] = SPARSE},
+    [ATTRIBUTE] = {[5] = TENSOR,
+                   [6] = GRAPH,
+                   [10] = TENSOR,
+                   [11] = GRAPH,
+                   [13] = DROP,
+                   [14] = TYPE,
+                   [15] = TYPE,
+                   [22] = SPARSE,
+                   [23] = SPARSE},
     [TENSOR] = {[9] = BLOB, [12] = DROP},
     [SPARSE] = {[1] = TENSOR, [2] = TENSOR},
     [FUNCTION] = {[7] = NODE, [8] = DROP, [11] = ATTRIBUTE, [12] = VALUE_INFO},
@@ -44,9 +63,9 @@ enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 typedef struct walker {
   nn_diags *diags;
   const uint8_t *start;
-  uint8_t *out;      /* NULL while counting */
+  uint8_t *out; /* NULL while counting */
   size_t nout;
-  onnx_blob *blobs;  /* NULL while counting */
+  onnx_blob *blobs; /* NULL while counting */
   size_t nblobs;
 } walker;
 
@@ -95,11 +114,13 @@ static void put_blob(walker *w, const uint8_t *data, size_t size_bytes) {
 static nn_status walk(walker *w, rule message, const uint8_t *at, const uint8_t *end, int depth);
 
 /* A length-delimited field; tag .. at is its tag, which is copied if the field is kept. */
-static nn_status walk_bytes(walker *w, rule what, const uint8_t *tag, const uint8_t **at, const uint8_t *end, int depth) {
+static nn_status walk_bytes(walker *w, rule what, const uint8_t *tag, const uint8_t **at, const uint8_t *end,
+                            int depth) {
   const uint8_t *length_at = *at;
   uint64_t length;
   NN_TRY(read_varint(w, at, end, &length));
-  if (length > (uint64_t)(end - *at)) return fail_at(w, length_at, "a field is longer than what is left of its message");
+  if (length > (uint64_t)(end - *at))
+    return fail_at(w, length_at, "a field is longer than what is left of its message");
   const uint8_t *data = *at;
   *at += length;
   if (what == DROP) return NN_OK;
@@ -133,8 +154,7 @@ static nn_status walk_field(walker *w, rule message, const uint8_t **at, const u
   uint64_t field = tag >> 3;
   if (field == 0 || field >= 1u << 29) return fail_at(w, tag_at, "a field has an impossible number");
   switch (tag & 7) {
-  case WIRE_BYTES:
-    return walk_bytes(w, field < MAX_FIELD ? (rule)rules[message][field] : COPY, tag_at, at, end, depth);
+  case WIRE_BYTES: return walk_bytes(w, field < MAX_FIELD ? (rule)rules[message][field] : COPY, tag_at, at, end, depth);
   case WIRE_VARINT: NN_TRY(read_varint(w, at, end, &value)); break;
   case WIRE_FIXED64: NN_TRY(skip_fixed(w, at, end, 8)); break;
   case WIRE_FIXED32: NN_TRY(skip_fixed(w, at, end, 4)); break;

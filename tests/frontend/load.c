@@ -4,7 +4,10 @@
 #include <string.h>
 
 /* The bytes of the models that live, found by module: a model is loaded from memory that must stay. */
-static struct { nn_module *m; pb bytes; } loaded[16];
+static struct {
+  nn_module *m;
+  pb bytes;
+} loaded[16];
 
 static nn_module *keep(nn_module *m, pb bytes) {
   for (size_t i = 0; i < sizeof loaded / sizeof *loaded; i++) {
@@ -17,7 +20,9 @@ static nn_module *keep(nn_module *m, pb bytes) {
   return m;
 }
 
-nn_module *load_pb(pb model) { return keep(nn_onnx_load_memory("test", model.data, model.size, NULL, NULL, NULL), model); }
+nn_module *load_pb(pb model) {
+  return keep(nn_onnx_load_memory("test", model.data, model.size, NULL, NULL, NULL), model);
+}
 
 nn_module *load_pinned(const char *text, const char *const *dims, const char *const *shapes) {
   pb model = write_model(text);

@@ -73,8 +73,10 @@ pb write_info(const char *name, int type, const char *dims) {
     pb dim = {0};
     char *end;
     long long value = strtoll(part, &end, 10);
-    if (!*end) pb_int(&dim, 1, value);
-    else if (strcmp(part, "?") != 0) pb_str(&dim, 2, part);
+    if (!*end)
+      pb_int(&dim, 1, value);
+    else if (strcmp(part, "?") != 0)
+      pb_str(&dim, 2, part);
     pb_message(&shape, 1, dim);
   }
   if (dims) pb_message(&tensor, 2, shape);
@@ -90,8 +92,10 @@ pb write_tensor(const char *name, int type, const char *dims, const char *values
   for (const char *list = dims; next_part(&list, ',', part, sizeof part);) pb_int(&t, 1, strtoll(part, NULL, 10));
   pb_int(&t, 2, type);
   for (const char *list = values; next_part(&list, ' ', part, sizeof part);) {
-    if (type == 1) pb_float(&t, 4, strtof(part, NULL));
-    else pb_int(&t, type == 7 ? 7 : 5, strtoll(part, NULL, 10));
+    if (type == 1)
+      pb_float(&t, 4, strtof(part, NULL));
+    else
+      pb_int(&t, type == 7 ? 7 : 5, strtoll(part, NULL, 10));
   }
   if (name) pb_str(&t, 8, name);
   return t;

@@ -29,8 +29,9 @@ void pb_free(pb *p);
 pb write_info(const char *name, int type, const char *dims);
 pb write_tensor(const char *name, int type, const char *dims, const char *values);
 pb write_attr(const char *text);
-pb write_node(const char *op, const char *name, const char *in, const char *out, const char *attrs); /* attrs: space-separated */
-pb write_graph(const char *text);  /* lines as above, but for opset */
+pb write_node(const char *op, const char *name, const char *in, const char *out,
+              const char *attrs); /* attrs: space-separated */
+pb write_graph(const char *text); /* lines as above, but for opset */
 pb write_model_of(pb graph, int opset);
 pb write_model(const char *text);
 

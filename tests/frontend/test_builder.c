@@ -17,7 +17,8 @@ static void expect_type(nncc_model *model, nncc_tensor *t, const char *type) {
 }
 
 static void expect_error(nncc_model *model, const char *part) {
-  cr_expect(nncc_model_diagnostics(model) == 1 && strstr(errors_of(model), part), "expected: %s\nfound: %s", part, errors_of(model));
+  cr_expect(nncc_model_diagnostics(model) == 1 && strstr(errors_of(model), part), "expected: %s\nfound: %s", part,
+            errors_of(model));
   nncc_model_free(model);
 }
 
@@ -127,14 +128,14 @@ Test(builder, errors_pass_through) {
   expect_error(m, "node 'conv' (conv2d): the operand is f32[2,3,8], expected [N,C,H,W] of floats");
 }
 
-#define EXPECT_CALL_ERROR(name, call, part)                                    \
-  Test(builder, name) {                                                        \
-    const int64_t dims[] = {-1, 6};                                            \
-    nncc_model *m = nncc_model_new("m");                                       \
-    nncc_tensor *x = nncc_input(m, "x", NNCC_RT_F32, 2, dims);                 \
-    cr_expect(x != NULL);                                                      \
-    cr_expect(!(call));                                                        \
-    expect_error(m, part);                                                     \
+#define EXPECT_CALL_ERROR(name, call, part)                                                                            \
+  Test(builder, name) {                                                                                                \
+    const int64_t dims[] = {-1, 6};                                                                                    \
+    nncc_model *m = nncc_model_new("m");                                                                               \
+    nncc_tensor *x = nncc_input(m, "x", NNCC_RT_F32, 2, dims);                                                         \
+    cr_expect(x != NULL);                                                                                              \
+    cr_expect(!(call));                                                                                                \
+    expect_error(m, part);                                                                                             \
   }
 
 EXPECT_CALL_ERROR(unknown_op, nncc_op(m, "relux", &x, 1, NULL), "there is no op 'relux'")
@@ -147,7 +148,8 @@ EXPECT_CALL_ERROR(input_twice, nncc_input(m, "x", NNCC_RT_F32, 2, dims), "an inp
 EXPECT_CALL_ERROR(bad_dtype, nncc_input(m, "y", 99, 2, dims), "element type 99")
 EXPECT_CALL_ERROR(bad_rank, nncc_input(m, "y", NNCC_RT_F32, 40, dims), "rank 40, expected 0 to 12")
 EXPECT_CALL_ERROR(no_units, nncc_dense(m, x, "d", 0, NNCC_RELU), "units is 0, expected at least 1")
-EXPECT_CALL_ERROR(layer_twice, nncc_dense(m, nncc_dense(m, x, "d", 6, NNCC_RELU), "d", 6, NNCC_RELU), "the name 'd' is taken")
+EXPECT_CALL_ERROR(layer_twice, nncc_dense(m, nncc_dense(m, x, "d", 6, NNCC_RELU), "d", 6, NNCC_RELU),
+                  "the name 'd' is taken")
 EXPECT_CALL_ERROR(bad_activation, nncc_activate(m, x, (nncc_activation)99), "activation 99")
 EXPECT_CALL_ERROR(bad_rate, nncc_dropout(m, x, 1.5), "rate is 1.5")
 

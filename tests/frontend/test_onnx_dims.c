@@ -18,7 +18,8 @@ Test(onnx_dims, symbols_are_spelled_as_identifiers) {
 }
 
 Test(onnx_dims, an_expression_of_symbols) {
-  expect_type("in past 1 P,4\nin now 1 S,4\nin mask 1 P+S,4\nnode Concat c past,now all axis=i:0\nnode Add a all,mask y\nout y 1 ?,4",
+  expect_type("in past 1 P,4\nin now 1 S,4\nin mask 1 P+S,4\nnode Concat c past,now all axis=i:0\nnode Add a all,mask "
+              "y\nout y 1 ?,4",
               "f32[P + S,4]");
   expect_type("in x 1 P+Q\nnode Relu r x y\nout y 1 ?", "f32[P_Q]"); /* P and Q are bound nowhere */
 }

@@ -41,19 +41,23 @@ Test(onnx_errors, unsupported_operators_all_at_once) {
 }
 
 Test(onnx_errors, what_depends_on_a_fault_is_silent) {
-  expect_failure("in x 1 2\nnode Concat c x,x y axis=i:7\nnode Relu a y z\nnode Add b z,x w\nout w 1 2", "axis is 7, expected -1 to 0");
+  expect_failure("in x 1 2\nnode Concat c x,x y axis=i:7\nnode Relu a y z\nnode Add b z,x w\nout w 1 2",
+                 "axis is 7, expected -1 to 0");
 }
 
 Test(onnx_errors, undefined_names) {
-  expect_failure("in x 1 2\nnode Add a x,nowhere y\nnode Add b y,nowhere z\nout z 1 2", "input 'nowhere' is given by no node, input or initializer");
+  expect_failure("in x 1 2\nnode Add a x,nowhere y\nnode Add b y,nowhere z\nout z 1 2",
+                 "input 'nowhere' is given by no node, input or initializer");
   expect_failure("in x 1 2\nnode Relu a x y\nout z 1 2", "graph output 'z' is given by no node");
 }
 
 Test(onnx_errors, names_defined_twice) {
-  expect_failure("in x 1 2\nnode Relu a x y\nnode Relu b x y\nout y 1 2", "output 'y' is defined twice, before by node 'a'");
+  expect_failure("in x 1 2\nnode Relu a x y\nnode Relu b x y\nout y 1 2",
+                 "output 'y' is defined twice, before by node 'a'");
   expect_failure("in x 1 2\nnode Relu a x x\nout x 1 2", "output 'x' is defined twice");
   expect_failure("in x 1 2\nin x 1 2\nnode Relu a x y\nout y 1 2", "'x' is defined twice, again by a graph input");
-  expect_failure("init w 1 1 1\ninit w 1 1 1\nnode Relu a w y\nout y 1 1", "'w' is defined twice, again by an initializer");
+  expect_failure("init w 1 1 1\ninit w 1 1 1\nnode Relu a w y\nout y 1 1",
+                 "'w' is defined twice, again by an initializer");
 }
 
 Test(onnx_errors, a_cycle) {
@@ -70,8 +74,10 @@ Test(onnx_errors, a_node_that_reads_itself) {
 Test(onnx_errors, no_outputs) { expect_failure("in x 1 2\nnode Relu a x y", "the graph has no outputs"); }
 
 Test(onnx_errors, attribute_types) {
-  expect_failure("in x 1 2,2\nnode LeakyRelu a x y alpha=i:1\nout y 1 2,2", "attribute 'alpha' is an int, expected a float");
-  expect_failure("in x 1 2,2\nnode Transpose a x y perm=i:1\nout y 1 2,2", "attribute 'perm' is an int, expected a list of ints");
+  expect_failure("in x 1 2,2\nnode LeakyRelu a x y alpha=i:1\nout y 1 2,2",
+                 "attribute 'alpha' is an int, expected a float");
+  expect_failure("in x 1 2,2\nnode Transpose a x y perm=i:1\nout y 1 2,2",
+                 "attribute 'perm' is an int, expected a list of ints");
 }
 
 Test(onnx_errors, a_nul_in_a_string) {

@@ -19,7 +19,8 @@ Test(onnx_graph, values_and_ops_keep_their_names) {
 }
 
 Test(onnx_graph, outputs_keep_their_names) {
-  nn_module *m = load_text("in x 1 2\nnode Identity a x y\nnode Relu b x z\nnode Identity c z w\nout y 1 2\nout z 1 2\nout w 1 2");
+  nn_module *m =
+      load_text("in x 1 2\nnode Identity a x y\nnode Relu b x z\nnode Identity c z w\nout y 1 2\nout z 1 2\nout w 1 2");
   EXPECT_OK(m);
   nn_op *op = nn_graph_return(m->main);
   const nn_attr *names = nn_op_attr(op, "names");

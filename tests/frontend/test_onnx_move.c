@@ -9,7 +9,8 @@ Test(onnx_move, reshape) {
   expect_type("in x 1 2,3\nin s 7 2\nnode Reshape r x,s y\nout y 1 3,2", "f32[3,2]"); /* by the declared shape */
   expect_failure("in x 1 2,3\ninit s 7 2 -1 -1\nnode Reshape r x,s y\nout y 1 ?,?", "has -1 twice");
   expect_failure("in x 1 2,3\ninit s 7 2 4 2\nnode Reshape r x,s y\nout y 1 ?,?", "the number of elements");
-  expect_failure("in x 1 2,3\ninit s 7 3 2 3 0\nnode Reshape r x,s y\nout y 1 ?,?", "entry 2 of the new shape is 0 (copy), the input has rank 2");
+  expect_failure("in x 1 2,3\ninit s 7 3 2 3 0\nnode Reshape r x,s y\nout y 1 ?,?",
+                 "entry 2 of the new shape is 0 (copy), the input has rank 2");
   expect_failure("in x 1 2,3\nin s 7 2\nnode Reshape r x,s y\nout y 1 ?,?", "is known only while running");
 }
 
@@ -19,7 +20,8 @@ Test(onnx_move, flatten_squeeze_unsqueeze) {
   expect_type("in x 1 1,N,1\nnode Squeeze s x y\nout y 1 ?", "f32[N]");
   expect_type("in x 1 1,N,1\ninit a 7 1 -1\nnode Squeeze s x,a y\nout y 1 1,?", "f32[1,N]");
   expect_type("opset 11\nin x 1 1,3,1\nnode Squeeze s x y axes=is:0\nout y 1 3,1", "f32[3,1]");
-  expect_failure("in x 1 2,3\ninit a 7 1 0\nnode Squeeze s x,a y\nout y 1 3", "dimension 0, which is squeezed, is 2, expected 1");
+  expect_failure("in x 1 2,3\ninit a 7 1 0\nnode Squeeze s x,a y\nout y 1 3",
+                 "dimension 0, which is squeezed, is 2, expected 1");
   expect_type("in x 1 N,3\ninit a 7 2 -1 0\nnode Unsqueeze s x,a y\nout y 1 1,?,3,1", "f32[1,N,3,1]");
   expect_type("opset 11\nin x 1 3\nnode Unsqueeze s x y axes=is:0,2\nout y 1 1,3,1", "f32[1,3,1]");
   expect_failure("in x 1 3\ninit a 7 2 0 0\nnode Unsqueeze s x,a y\nout y 1 1,1,3", "axes names axis 0 twice");
@@ -33,21 +35,27 @@ Test(onnx_move, axes_known_only_while_running) {
 Test(onnx_move, expand_and_fill) {
   expect_type("in x 1 3,1\ninit s 7 3 2 1 6\nnode Expand e x,s y\nout y 1 2,3,6", "f32[2,3,6]");
   expect_type("in x 1 3,1\nin s 7 3\nnode Expand e x,s y\nout y 1 2,3,6", "f32[2,3,6]");
-  expect_failure("in x 1 3,2\ninit s 7 1 3\nnode Expand e x,s y\nout y 1 3,3", "dimension 1 of operand 0 is 2, expected 1 or 3");
+  expect_failure("in x 1 3,2\ninit s 7 1 3\nnode Expand e x,s y\nout y 1 3,3",
+                 "dimension 1 of operand 0 is 2, expected 1 or 3");
   expect_type("init s 7 2 2 3\nnode ConstantOfShape c s y\nout y 1 2,3", "f32[2,3]");
   expect_type("in s 7 2\nnode ConstantOfShape c s y\nout y 1 4,N", "f32[4,d0]");
   expect_failure("init s 7 1 -2\nnode ConstantOfShape c s y\nout y 1 ?", "size 0 is -2, expected at least 0");
 }
 
 Test(onnx_move, slice) {
-  expect_type("in x 1 10,N\ninit s 7 2 1 0\ninit e 7 2 -1 9223372036854775807\nnode Slice c x,s,e y\nout y 1 8,?", "f32[8,N]");
-  expect_type("in x 1 10\ninit s 7 1 -1\ninit e 7 1 -9223372036854775807\ninit a 7 1 0\ninit t 7 1 -2\nnode Slice c x,s,e,a,t y\nout y 1 5",
+  expect_type("in x 1 10,N\ninit s 7 2 1 0\ninit e 7 2 -1 9223372036854775807\nnode Slice c x,s,e y\nout y 1 8,?",
+              "f32[8,N]");
+  expect_type("in x 1 10\ninit s 7 1 -1\ninit e 7 1 -9223372036854775807\ninit a 7 1 0\ninit t 7 1 -2\nnode Slice c "
+              "x,s,e,a,t y\nout y 1 5",
               "f32[5]");
   expect_type("in x 1 10\ninit s 7 1 20\ninit e 7 1 30\nnode Slice c x,s,e y\nout y 1 ?", "f32[0]");
   expect_type("opset 9\nin x 1 4,5\nnode Slice c x y starts=is:0 ends=is:-1 axes=is:1\nout y 1 4,4", "f32[4,4]");
   expect_type("in x 1 4,5\nin s 7 1\nin e 7 1\ninit a 7 1 1\nnode Slice c x,s,e,a y\nout y 1 4,2", "f32[4,2]");
-  expect_failure("in x 1 4\ninit s 7 1 0\ninit e 7 1 2\ninit a 7 1 0\ninit t 7 1 0\nnode Slice c x,s,e,a,t y\nout y 1 ?", "steps has a 0");
-  expect_failure("in x 1 4\ninit s 7 2 0 0\ninit e 7 1 2\nnode Slice c x,s,e y\nout y 1 ?", "starts has 2 entries, ends 1");
+  expect_failure(
+      "in x 1 4\ninit s 7 1 0\ninit e 7 1 2\ninit a 7 1 0\ninit t 7 1 0\nnode Slice c x,s,e,a,t y\nout y 1 ?",
+      "steps has a 0");
+  expect_failure("in x 1 4\ninit s 7 2 0 0\ninit e 7 1 2\nnode Slice c x,s,e y\nout y 1 ?",
+                 "starts has 2 entries, ends 1");
 }
 
 Test(onnx_move, split) {
@@ -56,15 +64,18 @@ Test(onnx_move, split) {
   expect_type("opset 18\nin x 1 7\nnode Split s x a,b,c num_outputs=i:3\nout c 1 1", "f32[1]");
   expect_type("in x 1 0\ninit z 7 2 0 0\nnode Split s x,z a,b\nout b 1 ?", "f32[0]");
   expect_failure("in x 1 7\nnode Split s x a,b\nout a 1 3", "number of equal parts times their size is 6, expected 7");
-  expect_failure("in x 1 7\ninit z 7 2 2 4\nnode Split s x,z a,b\nout a 1 2", "sum of the sizes of the parts is 6, expected 7");
+  expect_failure("in x 1 7\ninit z 7 2 2 4\nnode Split s x,z a,b\nout a 1 2",
+                 "sum of the sizes of the parts is 6, expected 7");
 }
 
 Test(onnx_move, pad) {
   expect_type("in x 1 N,3\ninit p 7 4 0 1 0 2\nnode Pad q x,p y\nout y 1 ?,6", "f32[N,6]");
-  expect_type("opset 18\nin x 1 N,3\ninit p 7 2 -1 2\ninit v 1 - 1\ninit a 7 1 -1\nnode Pad q x,p,v,a y\nout y 1 ?,4", "f32[N,4]");
+  expect_type("opset 18\nin x 1 N,3\ninit p 7 2 -1 2\ninit v 1 - 1\ninit a 7 1 -1\nnode Pad q x,p,v,a y\nout y 1 ?,4",
+              "f32[N,4]");
   expect_type("opset 2\nin x 1 2,3\nnode Pad q x y pads=is:1,0,1,0\nout y 1 4,3", "f32[4,3]");
   expect_type("in x 1 2,3\nin p 7 4\nnode Pad q x,p y\nout y 1 4,5", "f32[4,5]");
-  expect_failure("in x 1 2,3\ninit p 7 4 0 0 0 0\nnode Pad q x,p y mode=s:mirror\nout y 1 2,3", "mode is 'mirror', expected constant");
+  expect_failure("in x 1 2,3\ninit p 7 4 0 0 0 0\nnode Pad q x,p y mode=s:mirror\nout y 1 2,3",
+                 "mode is 'mirror', expected constant");
   expect_failure("in x 1 2,3\ninit p 7 3 0 0 0\nnode Pad q x,p y\nout y 1 2,3", "pads has 3 entries, expected 4");
   expect_type("opset 18\nin x 1 5,4\ninit s 7 2 2 7\nnode CenterCropPad q x,s y\nout y 1 2,7", "f32[2,7]");
 }
@@ -72,7 +83,8 @@ Test(onnx_move, pad) {
 Test(onnx_move, rearrange) {
   expect_type("in x 1 N,8,2,3\nnode DepthToSpace d x y blocksize=i:2\nout y 1 ?,2,4,6", "f32[N,2,4,6]");
   expect_type("in x 1 N,2,4,6\nnode SpaceToDepth d x y blocksize=i:2\nout y 1 ?,8,2,3", "f32[N,8,2,3]");
-  expect_failure("in x 1 1,6,2,3\nnode DepthToSpace d x y blocksize=i:2\nout y 1 1,1,4,6", "channels in whole blocks is 4, expected 6");
+  expect_failure("in x 1 1,6,2,3\nnode DepthToSpace d x y blocksize=i:2\nout y 1 1,1,4,6",
+                 "channels in whole blocks is 4, expected 6");
   expect_type("in x 1 2,3\ninit r 7 2 2 1\nnode Tile t x,r y\nout y 1 4,3", "f32[4,3]");
   expect_type("in x 1 2,3\nin r 7 2\nnode Tile t x,r y\nout y 1 4,3", "f32[4,3]");
   expect_type("in x 1 2,3\nnode Transpose t x y\nout y 1 3,2", "f32[3,2]");
@@ -96,8 +108,10 @@ Test(onnx_move, generated) {
 
 Test(onnx_move, resize) {
   expect_type("in x 1 1,1,N,4\ninit s 1 4 1 1 2 0.5\nnode Resize r x,,s y\nout y 1 1,1,?,2", "f32[1,1,2*N,2]");
-  expect_type("in x 1 1,1,2,4\ninit s 7 4 1 1 7 8\nnode Resize r x,,,s y mode=s:linear\nout y 1 1,1,7,8", "f32[1,1,7,8]");
-  expect_type("opset 18\nin x 1 1,1,4,5\ninit s 7 2 8 9\nnode Resize r x,,,s y axes=is:2,3 keep_aspect_ratio_policy=s:not_larger\nout y 1 1,1,7,9",
+  expect_type("in x 1 1,1,2,4\ninit s 7 4 1 1 7 8\nnode Resize r x,,,s y mode=s:linear\nout y 1 1,1,7,8",
+              "f32[1,1,7,8]");
+  expect_type("opset 18\nin x 1 1,1,4,5\ninit s 7 2 8 9\nnode Resize r x,,,s y axes=is:2,3 "
+              "keep_aspect_ratio_policy=s:not_larger\nout y 1 1,1,7,9",
               "f32[1,1,7,9]");
   expect_type("opset 10\nin x 1 1,1,2,2\ninit s 1 4 1 1 2 2\nnode Resize r x,s y\nout y 1 1,1,4,4", "f32[1,1,4,4]");
   expect_type("opset 7\nin x 1 1,1,2,2\nnode Upsample r x y scales=fs:1,1,2,3\nout y 1 1,1,4,6", "f32[1,1,4,6]");
@@ -108,7 +122,8 @@ Test(onnx_move, resize) {
 
 Test(onnx_move, indexing) {
   expect_type("in x 1 5,N\nin i 6 2,2\nnode Gather g x,i y axis=i:1\nout y 1 5,2,2", "f32[5,2,2]");
-  expect_failure("in x 1 5,N\nin i 1 2\nnode Gather g x,i y\nout y 1 2,?", "input 1 is f32, expected indices of i32 or i64");
+  expect_failure("in x 1 5,N\nin i 1 2\nnode Gather g x,i y\nout y 1 2,?",
+                 "input 1 is f32, expected indices of i32 or i64");
   expect_type("in x 1 4,5\nnode NonZero z x y\nout y 7 2,?", "i64[2,d0]");
   expect_type("in x 1 4,5\nin c 9 3\nnode Compress z x,c y axis=i:0\nout y 1 2,5", "f32[2,5]");
   expect_type("in x 7 3\ninit d 7 - 5\ninit v 1 2 0 1\nnode OneHot o x,d,v y\nout y 1 3,5", "f32[3,5]");

@@ -42,23 +42,25 @@ static void expect_typed(int type, int64_t stored0, int64_t stored1, double valu
   EXPECT_OK(m);
   const nn_tensor *w = contents(m);
   cr_assert(w && nn_dtype_onnx(w->dtype) == type);
-  cr_expect_float_eq(nn_load_f64(w->dtype, w->data, 0), value0, 0, "type %d: %g", type, nn_load_f64(w->dtype, w->data, 0));
-  cr_expect_float_eq(nn_load_f64(w->dtype, w->data, 1), value1, 0, "type %d: %g", type, nn_load_f64(w->dtype, w->data, 1));
+  cr_expect_float_eq(nn_load_f64(w->dtype, w->data, 0), value0, 0, "type %d: %g", type,
+                     nn_load_f64(w->dtype, w->data, 0));
+  cr_expect_float_eq(nn_load_f64(w->dtype, w->data, 1), value1, 0, "type %d: %g", type,
+                     nn_load_f64(w->dtype, w->data, 1));
   free_module(m);
 }
 
 Test(onnx_tensor, types_in_int32_data) {
-  expect_typed(2, 200, 3, 200, 3);          /* u8 */
-  expect_typed(3, -5, 3, -5, 3);            /* i8 */
-  expect_typed(4, 65535, 3, 65535, 3);      /* u16 */
-  expect_typed(5, -300, 3, -300, 3);        /* i16 */
-  expect_typed(6, -70000, 3, -70000, 3);    /* i32 */
-  expect_typed(9, 1, 0, 1, 0);              /* bool */
+  expect_typed(2, 200, 3, 200, 3);       /* u8 */
+  expect_typed(3, -5, 3, -5, 3);         /* i8 */
+  expect_typed(4, 65535, 3, 65535, 3);   /* u16 */
+  expect_typed(5, -300, 3, -300, 3);     /* i16 */
+  expect_typed(6, -70000, 3, -70000, 3); /* i32 */
+  expect_typed(9, 1, 0, 1, 0);           /* bool */
   expect_typed(9, 7, 0, 1, 0);
-  expect_typed(10, 0x3c00, 0xc000, 1, -2);  /* f16 */
-  expect_typed(16, 0x3f80, 0xc000, 1, -2);  /* bf16 */
-  expect_typed(17, 0x38, 0xc0, 1, -2);      /* f8e4m3fn */
-  expect_typed(19, 0x3c, 0xc0, 1, -2);      /* f8e5m2 */
+  expect_typed(10, 0x3c00, 0xc000, 1, -2); /* f16 */
+  expect_typed(16, 0x3f80, 0xc000, 1, -2); /* bf16 */
+  expect_typed(17, 0x38, 0xc0, 1, -2);     /* f8e4m3fn */
+  expect_typed(19, 0x3c, 0xc0, 1, -2);     /* f8e5m2 */
 }
 
 Test(onnx_tensor, packed_4_and_2_bit_types) {
@@ -188,7 +190,8 @@ static nn_module *load_external(const char *folder, const char *location, const 
   return nn_onnx_load(path, NULL, NULL, NULL);
 }
 
-static void expect_external_fault(const char *folder, const char *location, const char *offset, const char *length, const char *part) {
+static void expect_external_fault(const char *folder, const char *location, const char *offset, const char *length,
+                                  const char *part) {
   nn_module *m = load_external(folder, location, offset, length);
   EXPECT_DIAG(m, part);
   nn_module_free(m);

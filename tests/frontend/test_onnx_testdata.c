@@ -7,7 +7,8 @@
 Test(onnx_testdata, every_model, .timeout = 300) {
   glob_t found;
   int nloaded = 0;
-  if (glob("/usr/share/libonnx-testdata/data/*/*/model.onnx", 0, NULL, &found) != 0) cr_skip("libonnx-testdata is not installed");
+  if (glob("/usr/share/libonnx-testdata/data/*/*/model.onnx", 0, NULL, &found) != 0)
+    cr_skip("libonnx-testdata is not installed");
   for (size_t i = 0; i < found.gl_pathc; i++) {
     nn_module *m = nn_onnx_load(found.gl_pathv[i], NULL, NULL, NULL);
     cr_assert(m != NULL);

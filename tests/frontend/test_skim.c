@@ -21,7 +21,9 @@ Test(skim, a_message_longer_than_the_file) { expect_bytes_fail("\x3a\x7f", 2, "l
 
 Test(skim, a_number_that_does_not_end) { expect_bytes_fail("\x08\xff\xff", 3, "runs past the end"); }
 
-Test(skim, a_number_of_eleven_bytes) { expect_bytes_fail("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12, "more than 10 bytes"); }
+Test(skim, a_number_of_eleven_bytes) {
+  expect_bytes_fail("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12, "more than 10 bytes");
+}
 
 Test(skim, a_group) { expect_bytes_fail("\x0b\x0c", 2, "impossible type"); }
 
@@ -75,7 +77,8 @@ Test(skim, deep_types) {
 /* Every file cut anywhere fails or is a model, and never crashes; so does every file with a byte changed. */
 Test(skim, truncated_anywhere) {
   pb model = write_model(valid);
-  for (size_t size = 0; size < model.size; size++) nn_module_free(nn_onnx_load_memory("test", model.data, size, NULL, NULL, NULL));
+  for (size_t size = 0; size < model.size; size++)
+    nn_module_free(nn_onnx_load_memory("test", model.data, size, NULL, NULL, NULL));
   pb_free(&model);
 }
 

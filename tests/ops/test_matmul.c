@@ -1,0 +1,93 @@
+/* matmul against three loops. */
+#include "tests/ops/op_case.h"
+
+/* p: trans_a, trans_b */
+static void expect_matmul(const op_case *c, const tensor *in, tensor *out) {
+  const tensor *x = &in[0], *y = &in[1];
+  int r = out->rank;
+  int64_t m = out->dims[r - 2], n = out->dims[r - 1], depth = x->dims[c->p[0] ? r - 2 : r - 1], batches = 1;
+  for (int d = 0; d < r - 2; d++) batches *= out->dims[d];
+  for (int64_t b = 0; b < batches; b++) {
+    int64_t xb = 0, yb = 0, rest = b, step = batches;
+    for (int d = 0; d < r - 2; d++) {
+      step /= out->dims[d];
+      int64_t i = rest / step;
+      rest %= step;
+      xb = xb * x->dims[d] + (x->dims[d] == 1 ? 0 : i);
+      yb = yb * y->dims[d] + (y->dims[d] == 1 ? 0 : i);
+    }
+    for (int64_t i = 0; i < m; i++)
+      for (int64_t j = 0; j < n; j++) {
+        double sum = 0;
+        for (int64_t k = 0; k < depth; k++) {
+          double a = x->v[xb * m * depth + (c->p[0] ? k * m + i : i * depth + k)];
+          sum += a * y->v[yb * depth * n + (c->p[1] ? j * depth + k : k * n + j)];
+        }
+        out->v[(b * m + i) * n + j] = sum;
+      }
+  }
+}
+
+static void try_sizes(int64_t m, int64_t k, int64_t n, int ta, int tb, const char *dtype, const char *result) {
+  op_case c = {.line = text("matmul %%0, %%1 {trans_a=%d, trans_b=%d}", ta, tb), .expect = expect_matmul, .p = {ta, tb}, .tolerance = 0};
+  c.in[0] = ta ? text("%s[%lld,%lld]", dtype, (long long)k, (long long)m) : text("%s[%lld,%lld]", dtype, (long long)m, (long long)k);
+  c.in[1] = tb ? text("%s[%lld,%lld]", dtype, (long long)n, (long long)k) : text("%s[%lld,%lld]", dtype, (long long)k, (long long)n);
+  c.out[0] = text("%s[%lld,%lld]", result, (long long)m, (long long)n);
+  op_case_run(&c);
+}
+
+Test(matmul, sizes) {
+  static const int64_t sizes[] = {1, 2, 3, 7, 8, 13, 16, 17, 31, 33, 50};
+  for (int i = 0; i < 40; i++) {
+    int64_t m = sizes[random_int(0, 10)], k = sizes[random_int(0, 10)], n = sizes[random_int(0, 10)];
+    try_sizes(m, k, n, (int)random_int(0, 1), (int)random_int(0, 1), "f32", "f32");
+  }
+}
+
+Test(matmul, empty) {
+  try_sizes(3, 0, 5, 0, 0, "f32", "f32");
+  try_sizes(0, 4, 5, 0, 0, "f32", "f32");
+  try_sizes(3, 4, 0, 0, 0, "f32", "f32");
+  try_sizes(20, 0, 40, 1, 1, "f32", "f32");
+}
+
+Test(matmul, types) {
+  try_sizes(13, 9, 18, 0, 0, "f64", "f64");
+  try_sizes(13, 9, 18, 0, 1, "i8", "i32");
+  try_sizes(13, 9, 18, 1, 0, "u8", "i32");
+  try_sizes(2, 40, 18, 0, 1, "i32", "i32");
+  try_sizes(5, 9, 18, 0, 0, "f16", "f16");
+  try_sizes(5, 9, 18, 0, 0, "bf16", "bf16");
+}
+
+Test(matmul, batches) {
+  static const struct { const char *x, *y, *r; } cases[] = {
+    {"f32[2,3,9,5]", "f32[1,1,5,17]", "f32[2,3,9,17]"}, {"f32[2,3,9,5]", "f32[2,3,5,17]", "f32[2,3,9,17]"},
+    {"f32[2,1,9,5]", "f32[1,3,5,17]", "f32[2,3,9,17]"}, {"f32[10,1,40]", "f32[10,40,33]", "f32[10,1,33]"},
+    {"f32[1,7,4]", "f32[3,4,1]", "f32[3,7,1]"}, {"f32[N,7,4]", "f32[N,4,6]", "f32[N,7,6]"},
+    {"f32[N,7,4]", "f32[1,4,6]", "f32[N,7,6]"}, {"f32[2,N,M]", "f32[2,M,K]", "f32[2,N,K]"},
+    {"f32[0,7,4]", "f32[1,4,6]", "f32[0,7,6]"}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    op_case c = {.in = {cases[i].x, cases[i].y}, .out = {cases[i].r}, .line = "matmul %0, %1", .n = 5, .expect = expect_matmul};
+    op_case_run(&c);
+  }
+}
+
+Test(matmul, symbolic) {
+  for (int64_t n = 0; n < 40; n += n < 14 ? 1 : 7) {
+    for (int t = 0; t < 4; t++) {
+      op_case c = {.in = {t & 1 ? "f32[24,N]" : "f32[N,24]", t & 2 ? "f32[35,24]" : "f32[24,35]"}, .out = {"f32[N,35]"}, .n = n,
+                   .line = text("matmul %%0, %%1 {trans_a=%d, trans_b=%d}", t & 1, t >> 1), .expect = expect_matmul, .p = {t & 1, t >> 1}};
+      op_case_run(&c);
+    }
+    op_case c = {.in = {"f32[7,N]", "f32[N,N]"}, .out = {"f32[7,N]"}, .n = n, .line = "matmul %0, %1", .expect = expect_matmul};
+    op_case_run(&c);
+  }
+}
+
+Test(matmul, large) {
+  try_sizes(70, 130, 150, 0, 0, "f32", "f32");
+  try_sizes(1, 300, 700, 0, 0, "f32", "f32");
+  try_sizes(1, 300, 700, 0, 1, "f32", "f32");
+  try_sizes(600, 40, 2, 0, 0, "f32", "f32");
+}

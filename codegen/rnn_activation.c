@@ -39,7 +39,7 @@ static nn_x *apply(nn_lower *L, activation_kind kind, double alpha, double beta,
     case RELU: return binary(L, NN_X_MAX, x, zero);
     case AFFINE: return scaled(L, x, alpha, beta);
     case LEAKY_RELU: return nn_x_select(k, is_negative, binary(L, NN_X_MUL, x, number(L, x, alpha)), x);
-    case THRESHOLDED_RELU: return nn_x_select(k, binary(L, NN_X_LT, number(L, x, alpha), x), x, zero);
+    case THRESHOLDED_RELU: return nn_x_select(k, binary(L, NN_X_LT, x, number(L, x, alpha)), zero, x); /* NaN stays */
     case SCALED_TANH: {
       nn_x *inner = nn_let(k, binary(L, NN_X_MUL, x, number(L, x, beta)));
       return binary(L, NN_X_MUL, nn_math(L, NN_OP_TANH, inner), number(L, x, alpha));

@@ -175,7 +175,7 @@ static void try_gather(const gather *g, const char *dtype, bool fuses) {
   case_close(&c);
 }
 
-static const char *const gathered[] = {"f32", "f16", "f64", "i8", "i64", "bool", "bf16", "i32"};
+static const char *const gathered[] = {"f32", "f16", "f64", "i8", "i64", "bool", "bf16", "i4"};
 
 Test(index, gather) {
   for (int n = 0; n < MANY; n++) {
@@ -275,34 +275,35 @@ static void try_scatter(const scatter *s, const char *dtype, bool fuses) {
   case_close(&c);
 }
 
-static const char *const scattered[] = {"f32", "f64", "i8", "i64", "i32", "bool"};
+static const char *const scattered[] = {"f32", "f64", "i64", "i32", "i8", "i4", "bool"};
+enum { REPLACED_ONLY = 4 }; /* from here on, sums would wrap */
 
 Test(index, scatter_elements) {
   for (int n = 0; n < MANY; n++) {
     scatter s = {.op = "scatter_elements", .data = random_shape(1 + below(4), false), .reduction = below(5)};
-    const char *dtype = scattered[below(6)];
-    if (strcmp(dtype, "bool") == 0 || strcmp(dtype, "i8") == 0) s.reduction = 0;
+    int dtype = below(7);
+    if (dtype >= REPLACED_ONLY) s.reduction = 0;
     s.axis = below(s.data.rank);
     snprintf(s.attrs, sizeof s.attrs, "axis=%d, reduction=\"%s\"", below(2) ? s.axis : s.axis - s.data.rank, reductions[s.reduction]);
     s.at = s.data;
     s.at.dims[s.axis] = below(6);
     s.updates = s.at;
-    try_scatter(&s, dtype, below(2));
+    try_scatter(&s, scattered[dtype], below(2));
   }
 }
 
 Test(index, scatter_nd) {
   for (int n = 0; n < MANY; n++) {
     scatter s = {.op = "scatter_nd", .data = random_shape(1 + below(4), false), .reduction = below(5)};
-    const char *dtype = scattered[below(6)];
-    if (strcmp(dtype, "bool") == 0 || strcmp(dtype, "i8") == 0) s.reduction = 0;
+    int dtype = below(7);
+    if (dtype >= REPLACED_ONLY) s.reduction = 0;
     s.depth = 1 + below(s.data.rank);
     snprintf(s.attrs, sizeof s.attrs, "reduction=\"%s\"", reductions[s.reduction]);
     for (int d = below(3); d > 0; d--) push(&s.at, below(5));
     s.updates = s.at;
     push(&s.at, s.depth);
     push_all(&s.updates, &s.data, s.depth, s.data.rank);
-    try_scatter(&s, dtype, below(2));
+    try_scatter(&s, scattered[dtype], below(2));
   }
 }
 
@@ -466,4 +467,35 @@ static void try_non_zero(shape data, const char *dtype, int outputs) {
 Test(index, non_zero) {
   static const char *const dtypes[] = {"f32", "bool", "i64", "u8", "f16"};
   for (int n = 0; n < MANY / 2; n++) try_non_zero(random_shape(below(5), true), dtypes[below(5)], below(3));
+}
+
+/* ---- more than one task ------------------------------------------------------------------------------------------- */
+
+Test(index, gathers_in_parallel) {
+  gather rows = {.op = "gather", .attrs = "axis=0", .data = {2, {300, 67}}, .at = {2, {90, 11}}, .out = {3, {90, 11, 67}}};
+  gather columns = {.op = "gather", .attrs = "axis=1", .axis = 1, .data = {2, {300, 67}}, .at = {1, {250}}, .out = {2, {300, 250}}};
+  gather each = {.op = "gather_elements", .attrs = "axis=0", .data = {2, {20, 1000}}, .at = {2, {50, 1000}}, .out = {2, {50, 1000}}};
+  gather slices = {.op = "gather_nd", .attrs = "batch_dims=1", .batch = 1, .depth = 1, .data = {3, {8, 20, 65}}, .at = {3, {8, 100, 1}}, .out = {3, {8, 100, 65}}};
+  const gather *all[] = {&rows, &columns, &each, &slices};
+  for (int i = 0; i < 4; i++)
+    for (int fuses = 0; fuses < 2; fuses++) try_gather(all[i], "f32", fuses), try_gather(all[i], "i4", fuses);
+}
+
+Test(index, scatters_in_parallel) {
+  shape cube = {3, {70, 40, 33}}, at = {3, {70, 21, 33}}, updates = {3, {2000, 40, 33}}, vectors = {2, {2000, 1}};
+  scatter each = {.op = "scatter_elements", .attrs = "axis=1, reduction=\"add\"", .axis = 1, .reduction = 1, .data = cube, .at = at, .updates = at};
+  scatter slices = {.op = "scatter_nd", .attrs = "reduction=\"max\"", .depth = 1, .reduction = 3, .data = cube, .at = vectors, .updates = updates};
+  try_scatter(&each, "f32", false);
+  try_scatter(&each, "f64", true);
+  try_scatter(&slices, "f32", true);
+}
+
+Test(index, searches_in_parallel) {
+  shape rows = {2, {400, 80}}, columns = {3, {20, 120, 30}}, long_rows = {2, {5, 3000}};
+  try_top(rows, 1, "7", 7, "f32", 2);
+  try_top(rows, 1, "80", 80, "f32", 2);
+  try_top(columns, 1, "64", 64, "i32", 0);
+  try_top(columns, 1, "65", 65, "f16", 1);
+  try_top(long_rows, 1, "2999", 2999, "f32", 2);
+  try_non_zero((shape){3, {30, 40, 50}}, "f32", 2);
 }

@@ -81,7 +81,7 @@ static nn_status align_legacy(onnx_node *n, nn_value **y) {
   if (t.rank > x.rank)
     return onnx_fail(n, "input 1 has rank %d, expected at most %d, the rank of input 0", t.rank, x.rank);
   if (!stretch || !onnx_has(n, "axis")) return NN_OK;
-  int axis;
+  int axis = 0;
   int64_t given = onnx_int(n, "axis", 0);
   if (t.rank == 0 || (given == x.rank - t.rank)) return NN_OK;
   NN_TRY(onnx_axis(n, given, x.rank, &axis));

@@ -20,7 +20,7 @@ static nn_value *gather(onnx_node *n, nn_opcode code, nn_value *x, nn_value *ind
 }
 
 static nn_status give_gather(onnx_node *n, nn_opcode code) {
-  int axis;
+  int axis = 0;
   NN_TRY(onnx_need(n, 2, 2, 1));
   NN_TRY(need_indices(n, 1));
   NN_TRY(onnx_axis(n, onnx_int(n, "axis", 0), n->in[0]->type.rank, &axis));

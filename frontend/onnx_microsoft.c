@@ -247,7 +247,7 @@ nn_status onnx_QLinearAveragePool(onnx_node *n) {
 nn_status onnx_QLinearSoftmax(onnx_node *n) {
   NN_TRY(onnx_need(n, 1, 5, 1));
   NN_TRY(need_inputs(n, (int[]){0, 1, 3}, 3));
-  int axis;
+  int axis = 0;
   NN_TRY(check_params(n, 1));
   NN_TRY(check_params(n, 3));
   NN_TRY(onnx_need_kind(n, 0, ONNX_INT));

@@ -68,7 +68,7 @@ static int compare_int64(const void *a, const void *b) {
 nn_status onnx_axes(onnx_node *n, const int64_t *axes, int count, int rank, int64_t *out) {
   if (count > rank) return onnx_fail(n, "axes has %d entries, the tensor has rank %d", count, rank);
   for (int i = 0; i < count; i++) {
-    int axis;
+    int axis = 0;
     NN_TRY(onnx_axis(n, axes[i], rank, &axis));
     out[i] = axis;
   }

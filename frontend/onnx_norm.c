@@ -34,7 +34,7 @@ static nn_status give_softmax(onnx_node *n, softmax_fn *make) {
   NN_TRY(onnx_need(n, 1, 1, 1));
   NN_TRY(onnx_need_float(n, 0));
   nn_value *x = n->in[0];
-  int axis;
+  int axis = 0;
   NN_TRY(onnx_axis(n, onnx_int(n, "axis", n->since < 13 ? 1 : -1), x->type.rank, &axis));
   if (n->since >= 13 || axis + 1 == x->type.rank) return onnx_give(n, 0, make(n, x, axis));
   nn_value *flat = onnx_as_matrix(n, x, axis);
@@ -82,7 +82,7 @@ static nn_status check_norm(onnx_node *n, int nin_min, int nin_max, int nout) {
 nn_status onnx_LayerNormalization(onnx_node *n) {
   NN_TRY(check_norm(n, 2, 3, 3));
   nn_value *x = n->in[0], *results[3];
-  int axis;
+  int axis = 0;
   nn_dtype stash;
   NN_TRY(onnx_axis(n, onnx_int(n, "axis", -1), x->type.rank, &axis));
   NN_TRY(read_stash_type(n, &stash));
@@ -134,7 +134,7 @@ static nn_status split_groups(onnx_node *n, nn_value *x, int64_t groups, nn_valu
 nn_status onnx_GroupNormalization(onnx_node *n) {
   NN_TRY(check_norm(n, 3, 3, 1));
   NN_TRY(onnx_need_rank(n, 0, 2, -1));
-  nn_value *x = n->in[0], *grouped, *results[3];
+  nn_value *x = n->in[0], *grouped = NULL, *results[3];
   nn_type t = x->type;
   int64_t groups = onnx_int(n, "num_groups", 0);
   bool by_group = n->since < 21;
@@ -173,7 +173,7 @@ nn_status onnx_MeanVarianceNormalization(onnx_node *n) {
 nn_status onnx_LpNormalization(onnx_node *n) {
   NN_TRY(check_norm(n, 1, 1, 1));
   nn_value *x = onnx_wide(n, n->in[0]);
-  int axis;
+  int axis = 0;
   int64_t p = onnx_int(n, "p", 2);
   NN_TRY(onnx_axis(n, onnx_int(n, "axis", -1), n->in[0]->type.rank, &axis));
   if (p != 1 && p != 2) return onnx_fail(n, "attribute p is %lld, expected 1 or 2", (long long)p);

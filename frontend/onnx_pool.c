@@ -30,7 +30,7 @@ nn_status onnx_pool_begin(onnx_node *n, nn_opcode code, nn_value *x, int nsp, nn
 }
 
 nn_status onnx_MaxPool(onnx_node *n) {
-  int nsp;
+  int nsp = 0;
   nn_op *op;
   nn_value *results[2];
   NN_TRY(check_pool(n, 2, ONNX_NUMBER, &nsp));
@@ -42,7 +42,7 @@ nn_status onnx_MaxPool(onnx_node *n) {
 }
 
 nn_status onnx_AveragePool(onnx_node *n) {
-  int nsp;
+  int nsp = 0;
   nn_op *op;
   NN_TRY(check_pool(n, 1, ONNX_FLOAT, &nsp));
   NN_TRY(onnx_pool_begin(n, NN_OP_AVG_POOL, n->in[0], nsp, &op));
@@ -70,7 +70,7 @@ static nn_value *take_root(onnx_node *n, nn_value *sum, double p) {
 }
 
 nn_status onnx_LpPool(onnx_node *n) {
-  int nsp;
+  int nsp = 0;
   nn_op *op;
   double p;
   NN_TRY(check_pool(n, 1, ONNX_FLOAT, &nsp));

@@ -67,7 +67,7 @@ static nn_status align_param(onnx_node *n, int i, nn_value **result) {
   nn_value *v = i < n->nin ? n->in[i] : NULL;
   nn_type x = n->in[0]->type;
   int64_t block = onnx_int(n, "block_size", 0);
-  int axis;
+  int axis = 0;
   *result = NULL;
   if (!v) return NN_OK;
   if (block == 0 && v->type.rank <= 1 && nn_dim_is(nn_type_count(n->m, v->type), 1)) {

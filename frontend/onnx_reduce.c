@@ -210,7 +210,7 @@ nn_status onnx_ReduceSumSquare(onnx_node *n) { return give_composed(n, reduce_sq
 static nn_status give_arg(onnx_node *n, nn_opcode code) {
   NN_TRY(onnx_need(n, 1, 1, 1));
   NN_TRY(onnx_need_kind(n, 0, ONNX_NUMBER));
-  int axis;
+  int axis = 0;
   NN_TRY(onnx_axis(n, onnx_int(n, "axis", 0), n->in[0]->type.rank, &axis));
   nn_op *op = nn_b_begin(n->b, code, n->in, 1, -1);
   if (!op) return NN_FAIL;

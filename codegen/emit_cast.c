@@ -29,12 +29,17 @@ static nn_v int_to_int(nn_emod *e, nn_dtype to, nn_dtype from, nn_v v) {
   return nn_emit_wrap(e, to, v);
 }
 
-static nn_v int_to_float(nn_emod *e, nn_dtype to, nn_dtype from, nn_v v) {
+/* Only an explicit CAST_SAT saturates. */
+static nn_v round_cast(nn_emod *e, nn_xop op, nn_dtype to, nn_v v) {
+  return op == NN_X_CAST_SAT ? nn_emit_round_to(e, to, v) : nn_emit_round_strict(e, to, v);
+}
+
+static nn_v int_to_float(nn_emod *e, nn_xop op, nn_dtype to, nn_dtype from, nn_v v) {
   bool is_signed = nn_is_signed(from);
   LLVMTypeRef type = nn_like(e, to == NN_F64 ? e->f64 : e->f32, v);
   if (needs_calls(e, from) && to != NN_F64) v = call_lanes(e, is_signed ? "nn_i64_to_f32" : "nn_u64_to_f32", e->f32, v);
   else v = is_signed ? LLVMBuildSIToFP(e->b, v, type, "") : LLVMBuildUIToFP(e->b, v, type, "");
-  return nn_emit_round_to(e, to, v);
+  return round_cast(e, op, to, v);
 }
 
 static nn_v saturating(nn_emod *e, bool is_signed, LLVMTypeRef to, nn_v v) {
@@ -67,16 +72,16 @@ static nn_v to_f32_odd(nn_emod *e, nn_v v) {
   return LLVMBuildBitCast(e->b, bits, LLVMTypeOf(single), "");
 }
 
-static nn_v float_to_float(nn_emod *e, nn_dtype to, nn_dtype from, nn_v v) {
+static nn_v float_to_float(nn_emod *e, nn_xop op, nn_dtype to, nn_dtype from, nn_v v) {
   if (to == NN_F64) return from == NN_F64 ? v : LLVMBuildFPExt(e->b, v, nn_like(e, e->f64, v), "");
   if (to == NN_F32) return from == NN_F64 ? LLVMBuildFPTrunc(e->b, v, nn_like(e, e->f32, v), "") : v;
-  return nn_emit_round_to(e, to, from == NN_F64 ? to_f32_odd(e, v) : v);
+  return round_cast(e, op, to, from == NN_F64 ? to_f32_odd(e, v) : v);
 }
 
-nn_v nn_emit_cast(nn_emod *e, nn_dtype to, nn_dtype from, nn_v v) {
+nn_v nn_emit_cast(nn_emod *e, nn_xop op, nn_dtype to, nn_dtype from, nn_v v) {
   if (to == from) return v;
   bool to_float = nn_dtype_is_float(to), from_float = nn_dtype_is_float(from);
-  if (to_float) return from_float ? float_to_float(e, to, from, v) : int_to_float(e, to, from, v);
+  if (to_float) return from_float ? float_to_float(e, op, to, from, v) : int_to_float(e, op, to, from, v);
   return from_float ? float_to_int(e, to, from, v) : int_to_int(e, to, from, v);
 }
 

@@ -200,7 +200,7 @@ static nn_v compute(nn_emit *s, const nn_x *x) {
     case NN_X_INDEX: return emit_index(s, x);
     case NN_X_SELECT: return emit_select(s, x);
     case NN_X_EQ: case NN_X_NE: case NN_X_LT: case NN_X_LE: return emit_compare(s, x);
-    case NN_X_CAST: case NN_X_CAST_SAT: return nn_emit_cast(s->e, x->dtype, x->a[0]->dtype, nn_emit_x(s, x->a[0]));
+    case NN_X_CAST: case NN_X_CAST_SAT: return nn_emit_cast(s->e, x->op, x->dtype, x->a[0]->dtype, nn_emit_x(s, x->a[0]));
     case NN_X_BITCAST: return nn_emit_bitcast(s->e, x->dtype, x->a[0]->dtype, nn_emit_x(s, x->a[0]));
     case NN_X_LANES_SUM: case NN_X_LANES_PROD: case NN_X_LANES_MAX: case NN_X_LANES_MIN: return nn_emit_lanes(s, x);
     default: return emit_arithmetic(s, x);

@@ -62,14 +62,19 @@ static nn_v add_sign(nn_emod *e, format f, nn_v bits, nn_v code) {
   return LLVMBuildSelect(e->b, LLVMBuildICmp(e->b, LLVMIntEQ, code, zero, ""), zero, both, "");
 }
 
-/* Code in an i32. Infinite inputs of a format without infinities saturate as other large values do. */
-static nn_v encode(nn_emod *e, nn_dtype t, nn_v v) {
+/* Code in an i32. What is too large, infinities too, saturates in a format without infinities, unless
+   is_strict: then it becomes an infinity in e5m2, NaN in the other 8-bit formats. */
+static nn_v encode(nn_emod *e, nn_dtype t, nn_v v, bool is_strict) {
   format f = format_of(t);
+  if (t == NN_F8E5M2 && is_strict) f.infinity = 0x7c;
   nn_v bits = to_bits(e, v), magnitude = LLVMBuildAnd(e->b, bits, c32(e, bits, 0x7fffffff), "");
   nn_v least_normal = c32(e, bits, (uint32_t)(127 + 1 - f.bias) << 23);
   nn_v is_subnormal = LLVMBuildICmp(e->b, LLVMIntULT, magnitude, least_normal, "");
   nn_v code = LLVMBuildSelect(e->b, is_subnormal, subnormal_code(e, f, magnitude), normal_code(e, f, magnitude), "");
+  nn_v unlimited = code;
   code = add_sign(e, f, bits, limit_code(e, f, code));
+  if (is_strict && nn_dtype_bits(t) == 8 && !f.infinity)
+    code = LLVMBuildSelect(e->b, LLVMBuildICmp(e->b, LLVMIntUGT, unlimited, c32(e, bits, f.largest), ""), c32(e, bits, f.nan), code, "");
   return LLVMBuildSelect(e->b, is_nan(e, v), c32(e, bits, f.nan), code, "");
 }
 
@@ -132,7 +137,7 @@ static nn_v round_bf16_bits(nn_emod *e, nn_v v) {
 
 static LLVMTypeRef half_type(nn_emod *e, nn_v like) { return nn_like(e, LLVMHalfTypeInContext(e->c), like); }
 
-nn_v nn_emit_round_to(nn_emod *e, nn_dtype t, nn_v v) {
+static nn_v round_to(nn_emod *e, nn_dtype t, nn_v v, bool is_strict) {
   switch (t) {
     case NN_BF16: {
       nn_v bits = round_bf16_bits(e, v);
@@ -140,11 +145,15 @@ nn_v nn_emit_round_to(nn_emod *e, nn_dtype t, nn_v v) {
     }
     case NN_F16:
       if (e->target->has_f16_convert) return LLVMBuildFPExt(e->b, LLVMBuildFPTrunc(e->b, v, half_type(e, v), ""), LLVMTypeOf(v), "");
-      return decode(e, t, encode(e, t, v));
+      return decode(e, t, encode(e, t, v, false));
     case NN_F8E8M0: return decode_e8m0(e, encode_e8m0(e, v));
-    default: return nn_is_small_float(t) ? decode(e, t, encode(e, t, v)) : v;
+    default: return nn_is_small_float(t) ? decode(e, t, encode(e, t, v, is_strict)) : v;
   }
 }
+
+nn_v nn_emit_round_to(nn_emod *e, nn_dtype t, nn_v v) { return round_to(e, t, v, false); }
+
+nn_v nn_emit_round_strict(nn_emod *e, nn_dtype t, nn_v v) { return round_to(e, t, v, true); }
 
 nn_v nn_emit_unpack(nn_emod *e, nn_dtype t, nn_v bits) {
   if (t == NN_F16 && e->target->has_f16_convert) {
@@ -164,7 +173,7 @@ nn_v nn_emit_pack(nn_emod *e, nn_dtype t, nn_v v) {
     return LLVMBuildTrunc(e->b, LLVMBuildLShr(e->b, bits, c32(e, bits, 16), ""), type, "");
   }
   if (t == NN_F8E8M0) return LLVMBuildTrunc(e->b, encode_e8m0(e, v), type, "");
-  nn_v code = encode(e, t, v);
+  nn_v code = encode(e, t, v, false);
   if (t == NN_F8E5M2) { /* an infinity that was read is written as one: only rounding saturates */
     nn_v bits = to_bits(e, v), magnitude = LLVMBuildAnd(e->b, bits, c32(e, bits, 0x7fffffff), "");
     nn_v infinite = LLVMBuildICmp(e->b, LLVMIntEQ, magnitude, c32(e, bits, 0x7f800000), "");

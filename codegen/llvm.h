@@ -177,13 +177,14 @@ nn_v nn_emit_lanes(nn_emit *s, const nn_x *x);
 
 /* emit_float.c */
 nn_v nn_emit_round_to(nn_emod *e, nn_dtype t, nn_v v);   /* an f32 value to the nearest of t, still f32 */
+nn_v nn_emit_round_strict(nn_emod *e, nn_dtype t, nn_v v); /* the same, but 8-bit floats do not saturate */
 nn_v nn_emit_unpack(nn_emod *e, nn_dtype t, nn_v bits);  /* storage bits (i16, i8) to f32 */
 nn_v nn_emit_pack(nn_emod *e, nn_dtype t, nn_v v);       /* f32 that t can represent to storage bits */
 nn_v nn_emit_float_op(nn_emod *e, nn_xop op, nn_dtype t, nn_v a, nn_v b, nn_v c);
 nn_v nn_emit_minmax(nn_emod *e, bool is_max, nn_v a, nn_v b, bool b_is_number);
 
 /* emit_cast.c */
-nn_v nn_emit_cast(nn_emod *e, nn_dtype to, nn_dtype from, nn_v v);
+nn_v nn_emit_cast(nn_emod *e, nn_xop op, nn_dtype to, nn_dtype from, nn_v v);
 nn_v nn_emit_bitcast(nn_emod *e, nn_dtype to, nn_dtype from, nn_v v);
 
 /* emit_int.c */

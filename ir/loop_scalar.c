@@ -1,8 +1,8 @@
 /* What each operation of the loop IR means, on one value. Constant folding and the interpreter both come
    here, so they cannot disagree; the emitter is tested against them.
 
-   Floats narrower than f32 are held as f32 numbers: the f32 operation, then one rounding. f64 to a narrow
-   type rounds once; an integer goes to a narrow float type through f32. */
+   Floats narrower than f32 are held as f32 numbers: the f32 operation, then one rounding, which saturates for
+   8 bits and fewer. f64 to a narrow type rounds once; an integer goes to a narrow float type through f32. */
 #include "ir/loop.h"
 
 #include <math.h>
@@ -159,21 +159,17 @@ static int64_t int_from_float(nn_dtype t, double v) {
   return v >= (double)max ? max : (int64_t)v;
 }
 
-static double largest_finite(nn_dtype t) {
-  switch (t) {
-    case NN_F8E4M3FN: return 448;
-    case NN_F8E4M3FNUZ: return 240;
-    case NN_F8E5M2: case NN_F8E5M2FNUZ: return 57344;
-    case NN_F8E8M0: return ldexp(1, 127);
-    default: return 6; /* f4e2m1 */
-  }
+/* nn_round_to saturates; a cast that shall not gives infinity in e5m2, NaN in the other 8-bit types, for what
+   rounds to more than the largest value. f4e2m1 has neither. */
+static double round_strict(nn_dtype t, double v) {
+  double limit = t == NN_F8E4M3FN ? 464 : t == NN_F8E4M3FNUZ ? 248 : 61440;
+  bool limit_rounds_down = t == NN_F8E4M3FN; /* a tie goes to the even code */
+  bool has_limit = t == NN_F8E4M3FN || t == NN_F8E4M3FNUZ || t == NN_F8E5M2 || t == NN_F8E5M2FNUZ;
+  if (!has_limit || isnan(v) || fabs(v) < limit || (fabs(v) == limit && limit_rounds_down)) return nn_round_to(t, v);
+  return t == NN_F8E5M2 ? copysign(INFINITY, v) : NAN;
 }
 
-static double round_cast(nn_xop op, nn_dtype t, double v) {
-  double rounded = nn_round_to(t, v);
-  if (op != NN_X_CAST_SAT || nn_dtype_bits(t) > 8 || isnan(v) || isfinite(rounded)) return rounded;
-  return copysign(largest_finite(t), v);
-}
+static double round_cast(nn_xop op, nn_dtype t, double v) { return op == NN_X_CAST_SAT ? nn_round_to(t, v) : round_strict(t, v); }
 
 static nn_scalar cast_to_float(nn_xop op, nn_dtype t, nn_dtype from, nn_scalar a) {
   nn_scalar r = {0};

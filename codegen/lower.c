@@ -300,13 +300,17 @@ static void store_result(nn_lower *L, int r, nn_x *const *index, nn_x *value) {
   nn_store(L->kernel, L->state->targets[r], flat, value, nn_guard(L));
 }
 
+/* All values before the first store: a result may lie in the place of an operand that another one reads. */
 void nn_write(nn_lower *L, nn_value *v, nn_x *const *index, nn_x *value) {
-  nn_lower_state *s = L->state;
+  const nn_group *g = &L->state->group;
+  nn_x **values = NN_NEW_ARRAY(arena_of(L), nn_x *, g->nresults + 1);
   assert(value->dtype == v->type.dtype);
   value = nn_bind(L, value);
   remember(L, v, index, v->type.rank, nn_guard(L), value);
-  for (int r = 0; r < s->group.nresults; r++)
-    if (depends_on(L, r, v)) store_result(L, r, index, nn_read(L, s->group.results[r], index));
+  for (int r = 0; r < g->nresults; r++)
+    if (depends_on(L, r, v)) values[r] = nn_read(L, g->results[r], index);
+  for (int r = 0; r < g->nresults; r++)
+    if (values[r]) store_result(L, r, index, values[r]);
 }
 
 bool nn_write_is_plain(nn_lower *L, nn_value *v, nn_buf **buf) {
@@ -345,7 +349,7 @@ static int group_lanes(const nn_lower *L, const nn_group *g) {
   return lanes;
 }
 
-/* All values first: a result may lie in the place of an operand that another result reads. */
+/* All values first, as in nn_write. */
 static void write_elements(nn_lower *L, nn_x *const *index, void *data) {
   (void)data;
   const nn_group *g = &L->state->group;

@@ -79,3 +79,18 @@ Test(plan, several_results_may_share_the_operands_place) {
   for (int k = 0; k < 40; k++) cr_assert(case_out(&c, 1, k) == -k && fabs(case_out(&c, 0, k) + exp(-k)) < 1e-6);
   case_close(&c);
 }
+
+Test(plan, results_of_a_nest_may_share_the_operands_place) { /* seed 4387: a residual was read after it had been overwritten */
+  run_case c = case_open("nncc 1\ngraph @main(%x: f32[6,4]) -> (f32[6,4], f32[6,4]) {\n  %0 = neg %x : f32[6,4]\n  %1 = abs %x : f32[6,4]\n"
+                         "  %r, %s = fused %0, %1 {body=@k} : f32[6,4], f32[6,4]\n  %2 = neg %r : f32[6,4]\n  %3 = neg %s : f32[6,4]\n  return %2, %3\n}\n"
+                         "graph @k(%a: f32[6,4], %b: f32[6,4]) -> (f32[6,4], f32[6,4]) {\n  %0 = cum_sum %a {axis=1} : f32[6,4]\n  %1 = neg %0 : f32[6,4]\n"
+                         "  %2 = add %1, %b : f32[6,4]\n  return %1, %2\n}\n", false, 1);
+  case_run(&c);
+  cr_assert_eq(c.code, 0);
+  for (int k = 0; k < 24; k++) {
+    int sum = 0;
+    for (int i = 0; i <= k % 4; i++) sum += k / 4 * 4 + i;
+    cr_assert(case_out(&c, 0, k) == -sum && case_out(&c, 1, k) == -(sum + k));
+  }
+  case_close(&c);
+}

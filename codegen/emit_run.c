@@ -206,6 +206,7 @@ static void count_taken(run *r) {
 
 static nn_v weight_address(run *r, const nn_place *place) {
   nn_emod *e = r->s->e;
+  if (r->p->weights_bytes == 0) return e->zeros; /* all weights are empty */
   if (!r->s->linkage->absolute) return offset_by(e, r->weights, nn_const_i64(e, place->offset));
   uintptr_t at = (uintptr_t)place->value->tensor->data;
   return LLVMConstIntToPtr(LLVMConstInt(e->size, (unsigned long long)at, false), e->ptr);

@@ -34,9 +34,7 @@ static bool check_lowering(nncc_model *model) {
   nn_target target;
   if (nn_target_init(&target, NULL, NULL, &m->diags) != NN_OK) return false;
   nn_pass_options options = {.print_to = stderr};
-  bool ok = nn_pipeline_infer(m, &options) == NN_OK;
-  nn_program *program = ok ? nn_program_build(m, &target) : NULL;
-  ok = program && nn_plan_memory(program, &target) == NN_OK;
+  bool ok = nn_compile(m, &target, 2, &options) != NULL;
   nn_target_free(&target);
   return ok;
 }

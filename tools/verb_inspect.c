@@ -47,8 +47,8 @@ static int print_plan(nncc_model *model) {
   nn_target target;
   nn_pass_options options = {.print_to = stderr};
   if (nn_target_init(&target, NULL, NULL, &m->diags) != NN_OK) return EXIT_MODEL;
-  nn_program *p = nn_pipeline_infer(m, &options) == NN_OK ? nn_program_build(m, &target) : NULL;
-  bool ok = p && nn_plan_memory(p, &target) == NN_OK;
+  nn_program *p = nn_compile(m, &target, 2, &options);
+  bool ok = p != NULL;
   if (ok) {
     printf("compiled: %d kernels in %d steps, weights %.2f MB, workspace %s bytes + %s per worker\n", p->nkernels, p->nsteps,
            (double)p->weights_bytes * 1e-6, nn_dim_text(m->arena, p->workspace_bytes), nn_dim_text(m->arena, p->worker_bytes));

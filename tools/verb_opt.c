@@ -21,9 +21,13 @@ static bool is_text(const char *path) {
 }
 
 static nn_status run_passes(nn_module *m, const char *list, const nn_pass_options *options) {
-  if (!list) return nn_pipeline_infer(m, options);
-  strings names = split(list);
-  return nn_passes_run(m, names.items, names.count, options);
+  nn_pass_env outer = m->env;
+  nn_host_env_init(&m->env);
+  strings names = list ? split(list) : (strings){0};
+  nn_status status = list ? nn_passes_run(m, names.items, names.count, options) : nn_pipeline_infer(m, options);
+  nn_host_env_free(&m->env);
+  m->env = outer;
+  return status;
 }
 
 /* The loop IR of every kernel, and the program that calls them. */

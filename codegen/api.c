@@ -8,7 +8,8 @@
 enum { DEFAULT_LEVEL = 2 };
 static const int64_t embed_limit = INT64_C(1) << 30; /* weights up to this size go into the object */
 
-/* ---- options -------------------------------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------------------------------
+ */
 
 static const nncc_compile_options defaults = {.level = -1};
 
@@ -30,7 +31,10 @@ static const char *name_of(nn_arena *arena, const nncc_compile_options *o, const
 }
 
 static bool kind_of(const char *out, nn_output_kind *kind) {
-  static const struct { const char *suffix; nn_output_kind kind; } rows[] = {
+  static const struct {
+    const char *suffix;
+    nn_output_kind kind;
+  } rows[] = {
       {".o", NN_OUT_OBJECT}, {".a", NN_OUT_ARCHIVE}, {".so", NN_OUT_SHARED}, {".s", NN_OUT_ASM}, {".ll", NN_OUT_LLVM}};
   size_t length = 0;
   const char *suffix = stem_of(out, &length) + length;
@@ -54,7 +58,8 @@ static bool is_embedded(const nncc_compile_options *o, const nn_program *p) {
   return o->weights == NNCC_WEIGHTS_EMBED;
 }
 
-/* ---- from a model to a program --------------------------------------------------------------------------------------- */
+/* ---- from a model to a program
+ * --------------------------------------------------------------------------------------- */
 
 static nn_program *make_program(nncc_model *model, const nn_target *t, const nncc_compile_options *o) {
   nn_module *m = model->module;
@@ -65,7 +70,8 @@ static nn_program *make_program(nncc_model *model, const nn_target *t, const nnc
   return nn_compile(m, t, level_of(o), &passes);
 }
 
-static nn_status write_files(nncc_model *model, const nn_target *t, const char *out, nn_output_kind kind, const nncc_compile_options *o) {
+static nn_status write_files(nncc_model *model, const nn_target *t, const char *out, nn_output_kind kind,
+                             const nncc_compile_options *o) {
   nn_arena *arena = model->module->arena;
   nn_program *p = make_program(model, t, o);
   if (!p) return NN_FAIL;
@@ -87,7 +93,8 @@ nncc_status nncc_model_compile(nncc_model *model, const char *out, const nncc_co
   nn_output_kind kind = NN_OUT_OBJECT;
   nn_target target = {0};
   if (!kind_of(out, &kind)) {
-    nn_report(diags, NN_ERROR, NULL, NULL, "give it one of these suffixes", "output '%s': expected .o, .a, .so, .s or .ll", out);
+    nn_report(diags, NN_ERROR, NULL, NULL, "give it one of these suffixes",
+              "output '%s': expected .o, .a, .so, .s or .ll", out);
     return NNCC_ERROR;
   }
   if (nn_target_init(&target, o->target, o->cpu, diags) != NN_OK) return NNCC_ERROR;
@@ -96,11 +103,13 @@ nncc_status nncc_model_compile(nncc_model *model, const char *out, const nncc_co
   return status == NN_OK ? NNCC_OK : NNCC_ERROR;
 }
 
-/* ---- code in memory ----------------------------------------------------------------------------------------------------- */
+/* ---- code in memory
+ * ----------------------------------------------------------------------------------------------------- */
 
 static void free_jit(void *compiled) { nn_jit_free(compiled); }
 
-static nn_status compile_in_memory(nncc_model *model, const nn_target *t, const nncc_compile_options *o, const nncc_rt_model **compiled) {
+static nn_status compile_in_memory(nncc_model *model, const nn_target *t, const nncc_compile_options *o,
+                                   const nncc_rt_model **compiled) {
   nn_module *m = model->module;
   nn_program *p = make_program(model, t, o);
   if (!p) return NN_FAIL;

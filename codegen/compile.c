@@ -18,12 +18,13 @@ typedef struct evaluator {
   nn_arena *arena;
   nn_target host;
   bool has_host;
-  nn_jit *jit;              /* made when first needed; NULL with tried_jit: there is none */
+  nn_jit *jit; /* made when first needed; NULL with tried_jit: there is none */
   bool tried_jit;
-  nn_diags silent;          /* a JIT that cannot be had is no error: the interpreter does its work */
+  nn_diags silent; /* a JIT that cannot be had is no error: the interpreter does its work */
 } evaluator;
 
-/* ---- the op in a module of its own -------------------------------------------------------------------------------- */
+/* ---- the op in a module of its own --------------------------------------------------------------------------------
+ */
 
 static bool copy_type(nn_module *to, nn_type from, nn_type *copy) {
   int64_t dims[NN_MAX_RANK];
@@ -71,7 +72,8 @@ static nn_op *copy_op(nn_module *to, const nn_op *op) {
   return copy;
 }
 
-/* ---- running its kernel ------------------------------------------------------------------------------------------- */
+/* ---- running its kernel -------------------------------------------------------------------------------------------
+ */
 
 static int64_t work_of(const nn_op *op) {
   int64_t sum = 0, count = 0;
@@ -100,7 +102,8 @@ static int run_compiled(nn_kernel_fn *fn, const nn_kernel *k, nn_arena *scratch,
   return code;
 }
 
-static int run_kernel(evaluator *ev, const nn_kernel *k, const nn_op *op, nn_arena *scratch, void *const *args, nn_eval_error *at) {
+static int run_kernel(evaluator *ev, const nn_kernel *k, const nn_op *op, nn_arena *scratch, void *const *args,
+                      nn_eval_error *at) {
   nn_kernel_fn *fn = NULL;
   if (work_of(op) > INTERPRETED_WORK && jit_of(ev) && nn_jit_kernel(ev->jit, &ev->host, k, &fn) == NN_OK)
     return run_compiled(fn, k, scratch, args, at);
@@ -128,14 +131,16 @@ static nn_status run_op(evaluator *ev, nn_op *op, nn_op *copy, nn_tensor **resul
   if (!k) return NN_FAIL;
   void **args = NN_NEW_ARRAY(own->arena, void *, k->nbufs + 1);
   for (int i = 0; i < nvalues; i++)
-    args[nargs++] = values[i]->kind == NN_CONST ? (void *)(uintptr_t)values[i]->tensor->data : result_memory(copy, values[i], results);
+    args[nargs++] = values[i]->kind == NN_CONST ? (void *)(uintptr_t)values[i]->tensor->data
+                                                : result_memory(copy, values[i], results);
   for (int i = 0; i < k->nbufs; i++)
     if (k->bufs[i]->space == NN_BUF_WORKSPACE) args[nargs++] = temp_memory(own->arena, k->bufs[i]);
   nn_eval_error at = {0};
   int code = run_kernel(ev, k, copy, own->arena, args, &at);
   if (code == NNCC_RT_OK) return NN_OK;
   if (code == NNCC_RT_EINDEX)
-    return nn_fail(op, "index %lld in a constant is out of range, expected less than %lld", (long long)at.found, (long long)at.limit);
+    return nn_fail(op, "index %lld in a constant is out of range, expected less than %lld", (long long)at.found,
+                   (long long)at.limit);
   return nn_fail(op, "cannot be evaluated on these constants: run-time error %d", code);
 }
 

@@ -16,36 +16,36 @@ typedef enum source_kind { FROM_BUFFER, FROM_CONSTANT, FROM_OP, FROM_NEST } sour
 
 typedef struct source {
   source_kind kind;
-  nn_buf *buf;             /* FROM_BUFFER */
-  const nn_tensor *tensor; /* a constant's contents, or NULL */
-  unsigned needs;          /* results of the nest that it is computed from: bit of each */
+  nn_buf *buf;               /* FROM_BUFFER */
+  const nn_tensor *tensor;   /* a constant's contents, or NULL */
+  unsigned needs;            /* results of the nest that it is computed from: bit of each */
   unsigned unit_asked, unit; /* nn_read_is_unit: dimensions asked for so far, and the answers */
-  bool is_own_index;       /* lower_elements: read by results at their own indices only through pointwise ops */
+  bool is_own_index;         /* lower_elements: read by results at their own indices only through pointwise ops */
 } source;
 
 typedef struct memo {
-  const nn_value *value;   /* NULL: a bound expression, index[0] */
+  const nn_value *value; /* NULL: a bound expression, index[0] */
   nn_x **index;
   int rank;
   nn_x *guard;
   nn_x *result;
-  int depth, serial;       /* of the block that it is named in */
-  int next;                /* in the hash chain, -1 ends */
+  int depth, serial; /* of the block that it is named in */
+  int next;          /* in the hash chain, -1 ends */
 } memo;
 
 typedef struct nn_lower_state nn_lower_state;
 struct nn_lower_state {
   nn_group group;
-  nn_map *sources;         /* nn_value -> source */
-  nn_buf **targets;        /* buffer of group.results[i] */
-  nn_x **guards;           /* each the conjunction up to it */
+  nn_map *sources;  /* nn_value -> source */
+  nn_buf **targets; /* buffer of group.results[i] */
+  nn_x **guards;    /* each the conjunction up to it */
   int nguards, guards_cap;
   memo *memos;
   int nmemos, memos_cap;
   int *buckets;
   int nbuckets;
-  int nesting;             /* of elem_<op> calls */
-  const nn_op *split_op;   /* a concat whose part the loops have fixed where its index is split_index */
+  int nesting;           /* of elem_<op> calls */
+  const nn_op *split_op; /* a concat whose part the loops have fixed where its index is split_index */
   const nn_x *split_index;
   int split_part;
 };
@@ -154,17 +154,17 @@ bool nn_has_packed_output(const nn_lower *L) {
 
 /* ---- guards ------------------------------------------------------------------------------------------ */
 
-nn_x *nn_guard(nn_lower *L) {
-  return L->state->nguards ? L->state->guards[L->state->nguards - 1] : NULL;
-}
+nn_x *nn_guard(nn_lower *L) { return L->state->nguards ? L->state->guards[L->state->nguards - 1] : NULL; }
 
 void nn_guard_push(nn_lower *L, nn_x *cond) {
   nn_lower_state *s = L->state;
   nn_x *outer = nn_guard(L);
   int64_t known = 0;
   nn_x *all = outer ? nn_x_binary(L->kernel, NN_X_AND, outer, cond) : cond;
-  if (nn_x_is_const(all, &known) && known) all = NULL;
-  else all = nn_bind(L, all);
+  if (nn_x_is_const(all, &known) && known)
+    all = NULL;
+  else
+    all = nn_bind(L, all);
   NN_PUSH(arena_of(L), s->guards, s->nguards, s->guards_cap, all);
 }
 
@@ -192,8 +192,8 @@ enum { MAX_INLINED_TABLE = 16 }; /* constants up to this size become numbers whe
 static nn_x *load_element(nn_lower *L, const nn_value *v, const source *from, nn_x *const *index) {
   nn_x *flat = nn_flat_index(L, v->type, index);
   int64_t at = 0, count = 0;
-  if (from->tensor && nn_x_is_const(flat, &at) && nn_type_static_count(v->type, &count) &&
-      count <= MAX_INLINED_TABLE && at >= 0 && at < count && !nn_guard(L))
+  if (from->tensor && nn_x_is_const(flat, &at) && nn_type_static_count(v->type, &count) && count <= MAX_INLINED_TABLE &&
+      at >= 0 && at < count && !nn_guard(L))
     return tensor_element(L, from->tensor, (size_t)at);
   return nn_let(L->kernel, nn_x_load(L->kernel, from->buf, flat, nn_guard(L)));
 }
@@ -267,12 +267,12 @@ static bool op_is_unit(nn_lower *L, nn_value *v, int dim) {
   const nn_op *op = v->def;
   if (nn_op_infos[op->code].flags & NN_POINTWISE) return pointwise_is_unit(L, op, dim);
   switch (op->code) {
-    case NN_OP_BROADCAST: return broadcast_is_unit(L, op, dim);
-    case NN_OP_TRANSPOSE: return nn_read_is_unit(L, op->in[0], (int)nn_attr_ints(op, "perm", NULL)[dim]);
-    case NN_OP_SLICE: return nn_dim_is(nn_attr_dims(op, "steps", NULL)[dim], 1) && nn_read_is_unit(L, op->in[0], dim);
-    case NN_OP_RESHAPE: return reshape_is_unit(L, op, dim);
-    case NN_OP_IOTA: return true;
-    default: return false;
+  case NN_OP_BROADCAST: return broadcast_is_unit(L, op, dim);
+  case NN_OP_TRANSPOSE: return nn_read_is_unit(L, op->in[0], (int)nn_attr_ints(op, "perm", NULL)[dim]);
+  case NN_OP_SLICE: return nn_dim_is(nn_attr_dims(op, "steps", NULL)[dim], 1) && nn_read_is_unit(L, op->in[0], dim);
+  case NN_OP_RESHAPE: return reshape_is_unit(L, op, dim);
+  case NN_OP_IOTA: return true;
+  default: return false;
   }
 }
 
@@ -328,14 +328,33 @@ bool nn_write_is_plain(nn_lower *L, nn_value *v, nn_buf **buf) {
 /* Rough operations for one element of the result, for the size of tasks. */
 static int64_t op_cost(const nn_op *op) {
   switch (op->code) {
-    case NN_OP_EXP: case NN_OP_LOG: case NN_OP_EXPM1: case NN_OP_LOG1P: case NN_OP_SIGMOID: case NN_OP_TANH:
-    case NN_OP_SOFTPLUS: return 12;
-    case NN_OP_SIN: case NN_OP_COS: case NN_OP_TAN: case NN_OP_ASIN: case NN_OP_ACOS: case NN_OP_ATAN:
-    case NN_OP_SINH: case NN_OP_COSH: case NN_OP_ASINH: case NN_OP_ACOSH: case NN_OP_ATANH: case NN_OP_ERF:
-    case NN_OP_POW: case NN_OP_FMOD: case NN_OP_MOD: return 24;
-    case NN_OP_DIV: case NN_OP_RECIP: case NN_OP_SQRT: return 4;
-    case NN_OP_RESIZE: return 32;
-    default: return 1;
+  case NN_OP_EXP:
+  case NN_OP_LOG:
+  case NN_OP_EXPM1:
+  case NN_OP_LOG1P:
+  case NN_OP_SIGMOID:
+  case NN_OP_TANH:
+  case NN_OP_SOFTPLUS: return 12;
+  case NN_OP_SIN:
+  case NN_OP_COS:
+  case NN_OP_TAN:
+  case NN_OP_ASIN:
+  case NN_OP_ACOS:
+  case NN_OP_ATAN:
+  case NN_OP_SINH:
+  case NN_OP_COSH:
+  case NN_OP_ASINH:
+  case NN_OP_ACOSH:
+  case NN_OP_ATANH:
+  case NN_OP_ERF:
+  case NN_OP_POW:
+  case NN_OP_FMOD:
+  case NN_OP_MOD: return 24;
+  case NN_OP_DIV:
+  case NN_OP_RECIP:
+  case NN_OP_SQRT: return 4;
+  case NN_OP_RESIZE: return 32;
+  default: return 1;
   }
 }
 
@@ -373,7 +392,11 @@ static nn_op *find_split(const nn_lower *L, const nn_group *g) {
   return NULL;
 }
 
-typedef struct part_loops { int axis; nn_dim offset; nn_x *at; } part_loops;
+typedef struct part_loops {
+  int axis;
+  nn_dim offset;
+  nn_x *at;
+} part_loops;
 
 static void write_part(nn_lower *L, nn_x *const *index, void *data) {
   const part_loops *p = data;
@@ -415,8 +438,10 @@ static nn_status lower_elements(nn_lower *L) {
   for (int i = 0; i < g->nops; i++) cost += op_cost(g->ops[i]);
   int lanes = group_lanes(L, g);
   nn_op *concat = find_split(L, g);
-  if (concat) lower_parts(L, concat, lanes, cost);
-  else nn_box_loops(L, type.dims, type.rank, lanes, cost, write_elements, NULL);
+  if (concat)
+    lower_parts(L, concat, lanes, cost);
+  else
+    nn_box_loops(L, type.dims, type.rank, lanes, cost, write_elements, NULL);
   return NN_OK;
 }
 
@@ -484,7 +509,8 @@ static nn_status find_nest(nn_group *g) {
 static nn_status check_type(nn_op *op, const nn_value *v) {
   nn_dtype_kind kind = nn_dtype_kind_of(v->type.dtype);
   if (kind == NN_KIND_COMPLEX || kind == NN_KIND_STRING)
-    return nn_fail(op, "found element type %s, but code is generated only for real numbers and bool", nn_dtype_name(v->type.dtype));
+    return nn_fail(op, "found element type %s, but code is generated only for real numbers and bool",
+                   nn_dtype_name(v->type.dtype));
   if (v->type.layout) return nn_fail(op, "internal error: layout %s has no lowering", v->type.layout);
   return NN_OK;
 }
@@ -499,8 +525,10 @@ static nn_status check_types(nn_op *op, const nn_group *g) {
 static nn_status make_group(nn_module *m, nn_op *op, nn_group *g) {
   g->results = NN_NEW_ARRAY(m->arena, nn_value *, op->nout ? op->nout : 1);
   g->targets = NN_NEW_ARRAY(m->arena, nn_value *, op->nout ? op->nout : 1);
-  if (op->code == NN_OP_FUSED) group_fused(m->arena, op, g);
-  else group_plain(m->arena, op, g);
+  if (op->code == NN_OP_FUSED)
+    group_fused(m->arena, op, g);
+  else
+    group_plain(m->arena, op, g);
   NN_TRY(find_nest(g));
   NN_TRY(check_types(op, g));
   if (!g->nest) nn_group_collapse(m, g);
@@ -521,7 +549,10 @@ static source *new_source(nn_lower *L, const nn_value *v, source_kind kind) {
   return s;
 }
 
-typedef struct arg_list { nn_value **items; int count, cap; } arg_list;
+typedef struct arg_list {
+  nn_value **items;
+  int count, cap;
+} arg_list;
 
 static void declare_input(nn_lower *L, nn_value *inner, nn_value *outer, nn_map *bufs, arg_list *args) {
   if (is_number(outer)) {
@@ -557,7 +588,8 @@ static void declare_group(nn_lower *L, arg_list *args) {
   for (int r = 0; r < g->nresults; r++) {
     nn_type type = g->targets[r]->type;
     const char *name = nn_sprintf(arena_of(L), "out%d", r);
-    L->state->targets[r] = nn_kernel_buf(L->kernel, name, NN_BUF_PARAM, type.dtype, nn_type_count(L->module, type), true);
+    L->state->targets[r] =
+        nn_kernel_buf(L->kernel, name, NN_BUF_PARAM, type.dtype, nn_type_count(L->module, type), true);
     NN_PUSH(arena_of(L), args->items, args->count, args->cap, g->targets[r]);
   }
 }

@@ -13,9 +13,9 @@
 
 typedef struct boundaries {
   nn_module *module;
-  nn_map *first;     /* nn_value -> its first boundary's number + 1 */
-  int *parent;       /* union-find */
-  bool *is_kept;     /* of a root */
+  nn_map *first; /* nn_value -> its first boundary's number + 1 */
+  int *parent;   /* union-find */
+  bool *is_kept; /* of a root */
   int count;
 } boundaries;
 
@@ -30,7 +30,9 @@ static int boundary_of(const boundaries *b, const nn_value *v, int i) {
   return (int)(intptr_t)nn_map_get_ptr(b->first, v) - 1 + i;
 }
 
-static bool is_merged(boundaries *b, const nn_value *v, int i) { return !b->is_kept[find_root(b, boundary_of(b, v, i))]; }
+static bool is_merged(boundaries *b, const nn_value *v, int i) {
+  return !b->is_kept[find_root(b, boundary_of(b, v, i))];
+}
 
 /* Boundaries that a value does not have are ignored by the next two. */
 static bool has_boundary(const nn_value *v, int i) { return i >= 0 && i + 1 < v->type.rank; }
@@ -63,7 +65,8 @@ static void number_boundaries(boundaries *b, const nn_group *g) {
   for (int i = 0; i < b->count; i++) b->parent[i] = i;
 }
 
-/* ---- what each op asks for ------------------------------------------------------------------------------------------ */
+/* ---- what each op asks for ------------------------------------------------------------------------------------------
+ */
 
 typedef enum repetition { ABSENT, ONE, FULL, OPEN } repetition; /* of the operand's dimension j in a broadcast */
 
@@ -79,7 +82,8 @@ static void ask_broadcast(boundaries *b, const nn_op *op) {
   const nn_value *out = op->out[0], *in = op->in[0];
   int shift = out->type.rank - in->type.rank;
   for (int i = 0; i + 1 < out->type.rank; i++) {
-    repetition p = repetition_of(op, i - shift, out->type.dims[i]), q = repetition_of(op, i + 1 - shift, out->type.dims[i + 1]);
+    repetition p = repetition_of(op, i - shift, out->type.dims[i]),
+               q = repetition_of(op, i + 1 - shift, out->type.dims[i + 1]);
     bool is_alike = p != OPEN && q != OPEN && (p == FULL) == (q == FULL);
     if (is_alike) {
       unite(b, out, i, in, i - shift);
@@ -96,8 +100,10 @@ static void ask_transpose(boundaries *b, const nn_op *op) {
   bool is_followed[NN_MAX_RANK] = {false};
   for (int i = 0; i + 1 < out->type.rank; i++) {
     is_followed[perm[i]] = perm[i + 1] == perm[i] + 1;
-    if (is_followed[perm[i]]) unite(b, out, i, in, (int)perm[i]);
-    else keep(b, out, i);
+    if (is_followed[perm[i]])
+      unite(b, out, i, in, (int)perm[i]);
+    else
+      keep(b, out, i);
   }
   for (int j = 0; j + 1 < in->type.rank; j++)
     if (!is_followed[j]) keep(b, in, j);
@@ -148,7 +154,8 @@ static unsigned resized_dims(const nn_op *op) {
   unsigned bits = 0;
   for (int i = 0; i < rank; i++) {
     bool is_same = op->in[0]->type.dims[i] == op->out[0]->type.dims[i] && (i >= nscales || scales[i] == 1);
-    if (!is_simple || nroi > 0 || strcmp(nn_attr_str(op, "coords"), "tf_crop_and_resize") == 0 || !is_same) bits |= 1u << i;
+    if (!is_simple || nroi > 0 || strcmp(nn_attr_str(op, "coords"), "tf_crop_and_resize") == 0 || !is_same)
+      bits |= 1u << i;
   }
   return bits;
 }
@@ -157,10 +164,14 @@ static void ask_gather(boundaries *b, const nn_op *op) {
   const nn_value *out = op->out[0], *data = op->in[0], *at = op->in[1];
   int axis = (int)nn_attr_int(op, "axis"), behind = axis + at->type.rank;
   for (int i = 0; i + 1 < out->type.rank; i++) {
-    if (i + 1 < axis) unite(b, out, i, data, i);
-    else if (i >= axis && i + 1 < behind) unite(b, out, i, at, i - axis);
-    else if (i >= behind) unite(b, out, i, data, i - at->type.rank + 1);
-    else keep(b, out, i);
+    if (i + 1 < axis)
+      unite(b, out, i, data, i);
+    else if (i >= axis && i + 1 < behind)
+      unite(b, out, i, at, i - axis);
+    else if (i >= behind)
+      unite(b, out, i, data, i - at->type.rank + 1);
+    else
+      keep(b, out, i);
   }
   keep(b, data, axis - 1);
   keep(b, data, axis);
@@ -174,32 +185,34 @@ static void ask(boundaries *b, const nn_op *op) {
     return;
   }
   switch (op->code) {
-    case NN_OP_BROADCAST: ask_broadcast(b, op); return;
-    case NN_OP_TRANSPOSE: ask_transpose(b, op); return;
-    case NN_OP_RESHAPE: ask_reshape(b, op); return;
-    case NN_OP_GATHER: ask_gather(b, op); return;
-    case NN_OP_SLICE:
-      bits = bits_where_not(nn_attr_dims(op, "steps", NULL), rank, 1);
-      for (int i = 0; i < rank; i++)
-        if (op->in[0]->type.dims[i] != op->out[0]->type.dims[i]) axis |= 1 << i;
-      ask_each(b, op, bits | (unsigned)axis | bits_where_not(nn_attr_dims(op, "starts", NULL), rank, 0), ~bits);
-      return;
-    case NN_OP_PAD:
-      bits = bits_where_not(nn_attr_dims(op, "before", NULL), rank, 0) | bits_where_not(nn_attr_dims(op, "after", NULL), rank, 0);
-      ask_each(b, op, bits, strcmp(nn_attr_str(op, "mode"), "constant") == 0 ? all : 0);
-      return;
-    case NN_OP_TILE: ask_each(b, op, bits_where_not(nn_attr_dims(op, "repeats", NULL), rank, 1), all); return;
-    case NN_OP_CONCAT: ask_each(b, op, 1u << nn_attr_int(op, "axis"), all); return;
-    case NN_OP_IOTA: ask_each(b, op, 1u << nn_attr_int(op, "axis"), 0); return;
-    case NN_OP_RESIZE: ask_each(b, op, resized_dims(op), 0); return;
-    default: break;
+  case NN_OP_BROADCAST: ask_broadcast(b, op); return;
+  case NN_OP_TRANSPOSE: ask_transpose(b, op); return;
+  case NN_OP_RESHAPE: ask_reshape(b, op); return;
+  case NN_OP_GATHER: ask_gather(b, op); return;
+  case NN_OP_SLICE:
+    bits = bits_where_not(nn_attr_dims(op, "steps", NULL), rank, 1);
+    for (int i = 0; i < rank; i++)
+      if (op->in[0]->type.dims[i] != op->out[0]->type.dims[i]) axis |= 1 << i;
+    ask_each(b, op, bits | (unsigned)axis | bits_where_not(nn_attr_dims(op, "starts", NULL), rank, 0), ~bits);
+    return;
+  case NN_OP_PAD:
+    bits = bits_where_not(nn_attr_dims(op, "before", NULL), rank, 0) |
+           bits_where_not(nn_attr_dims(op, "after", NULL), rank, 0);
+    ask_each(b, op, bits, strcmp(nn_attr_str(op, "mode"), "constant") == 0 ? all : 0);
+    return;
+  case NN_OP_TILE: ask_each(b, op, bits_where_not(nn_attr_dims(op, "repeats", NULL), rank, 1), all); return;
+  case NN_OP_CONCAT: ask_each(b, op, 1u << nn_attr_int(op, "axis"), all); return;
+  case NN_OP_IOTA: ask_each(b, op, 1u << nn_attr_int(op, "axis"), 0); return;
+  case NN_OP_RESIZE: ask_each(b, op, resized_dims(op), 0); return;
+  default: break;
   }
   keep_all(b, op->out[0]);
   for (int i = 0; i < op->nin; i++)
     if (op->in[i]) keep_all(b, op->in[i]);
 }
 
-/* ---- copies with merged dimensions --------------------------------------------------------------------------------------- */
+/* ---- copies with merged dimensions
+ * --------------------------------------------------------------------------------------- */
 
 /* begin[r]: the first dimension of v's merged dimension r; returns their number. */
 static int runs_of(boundaries *b, const nn_value *v, int *begin) {
@@ -228,7 +241,8 @@ static nn_value *copy_value(boundaries *b, nn_map *copies, const nn_value *v) {
 }
 
 /* One entry for each merged dimension: the leading one's, times the dimensions that follow it if scaled. */
-static void merge_dims(boundaries *b, const nn_op *from, nn_op *to, const char *name, const nn_value *shape, bool is_scaled) {
+static void merge_dims(boundaries *b, const nn_op *from, nn_op *to, const char *name, const nn_value *shape,
+                       bool is_scaled) {
   const nn_dim *dims = nn_attr_dims(from, name, NULL);
   nn_dim merged[NN_MAX_RANK];
   int begin[NN_MAX_RANK + 1];
@@ -271,20 +285,21 @@ static void merge_scales(boundaries *b, const nn_op *from, nn_op *to) {
 static void merge_attributes(boundaries *b, const nn_op *from, nn_op *to) {
   const nn_value *out = from->out[0];
   switch (from->code) {
-    case NN_OP_TRANSPOSE: merge_perm(b, from, to); break;
-    case NN_OP_SLICE:
-      merge_dims(b, from, to, "starts", from->in[0], true);
-      merge_dims(b, from, to, "steps", out, false);
-      break;
-    case NN_OP_PAD:
-      merge_dims(b, from, to, "before", out, true);
-      merge_dims(b, from, to, "after", out, true);
-      break;
-    case NN_OP_TILE: merge_dims(b, from, to, "repeats", out, false); break;
-    case NN_OP_RESIZE: merge_scales(b, from, to); break;
-    case NN_OP_CONCAT: case NN_OP_IOTA: merge_axis(b, from, to, out); break;
-    case NN_OP_GATHER: merge_axis(b, from, to, from->in[0]); break;
-    default: break; /* others keep no shape in attributes that their lowering reads: types say it */
+  case NN_OP_TRANSPOSE: merge_perm(b, from, to); break;
+  case NN_OP_SLICE:
+    merge_dims(b, from, to, "starts", from->in[0], true);
+    merge_dims(b, from, to, "steps", out, false);
+    break;
+  case NN_OP_PAD:
+    merge_dims(b, from, to, "before", out, true);
+    merge_dims(b, from, to, "after", out, true);
+    break;
+  case NN_OP_TILE: merge_dims(b, from, to, "repeats", out, false); break;
+  case NN_OP_RESIZE: merge_scales(b, from, to); break;
+  case NN_OP_CONCAT:
+  case NN_OP_IOTA: merge_axis(b, from, to, out); break;
+  case NN_OP_GATHER: merge_axis(b, from, to, from->in[0]); break;
+  default: break; /* others keep no shape in attributes that their lowering reads: types say it */
   }
 }
 

@@ -10,24 +10,24 @@ static bool is_float(const nn_x *x) { return nn_dtype_is_float(x->dtype); }
 
 /* ---- ops that are one node ----------------------------------------------------------------------------- */
 
-#define UNARY(name, xop)                                           \
-  nn_x *elem_##name(nn_lower *L, nn_op *op, nn_x *const *index) {  \
-    return nn_x_unary(L->kernel, xop, operand(L, op, 0, index));   \
+#define UNARY(name, xop)                                                                                               \
+  nn_x *elem_##name(nn_lower *L, nn_op *op, nn_x *const *index) {                                                      \
+    return nn_x_unary(L->kernel, xop, operand(L, op, 0, index));                                                       \
   }
 /* Identity on integers. */
-#define ROUNDING(name, xop)                                        \
-  nn_x *elem_##name(nn_lower *L, nn_op *op, nn_x *const *index) {  \
-    nn_x *x = operand(L, op, 0, index);                            \
-    return is_float(x) ? nn_x_unary(L->kernel, xop, x) : x;        \
+#define ROUNDING(name, xop)                                                                                            \
+  nn_x *elem_##name(nn_lower *L, nn_op *op, nn_x *const *index) {                                                      \
+    nn_x *x = operand(L, op, 0, index);                                                                                \
+    return is_float(x) ? nn_x_unary(L->kernel, xop, x) : x;                                                            \
   }
-#define BINARY(name, xop)                                          \
-  nn_x *elem_##name(nn_lower *L, nn_op *op, nn_x *const *index) {  \
-    nn_x *x = operand(L, op, 0, index);                            \
-    return nn_x_binary(L->kernel, xop, x, operand(L, op, 1, index)); \
+#define BINARY(name, xop)                                                                                              \
+  nn_x *elem_##name(nn_lower *L, nn_op *op, nn_x *const *index) {                                                      \
+    nn_x *x = operand(L, op, 0, index);                                                                                \
+    return nn_x_binary(L->kernel, xop, x, operand(L, op, 1, index));                                                   \
   }
-#define FUNCTION(name, code)                                       \
-  nn_x *elem_##name(nn_lower *L, nn_op *op, nn_x *const *index) {  \
-    return nn_math(L, NN_OP_##code, operand(L, op, 0, index));     \
+#define FUNCTION(name, code)                                                                                           \
+  nn_x *elem_##name(nn_lower *L, nn_op *op, nn_x *const *index) {                                                      \
+    return nn_math(L, NN_OP_##code, operand(L, op, 0, index));                                                         \
   }
 
 UNARY(neg, NN_X_NEG)
@@ -132,7 +132,8 @@ nn_x *elem_is_inf(nn_lower *L, nn_op *op, nn_x *const *index) {
 nn_x *elem_cast(nn_lower *L, nn_op *op, nn_x *const *index) {
   nn_dtype to = (nn_dtype)nn_attr_int(op, "to");
   nn_x *x = operand(L, op, 0, index);
-  if (nn_dtype_is_float(to) && nn_dtype_bits(to) <= 8 && nn_attr_int(op, "saturate")) return nn_x_cast_sat(L->kernel, x, to);
+  if (nn_dtype_is_float(to) && nn_dtype_bits(to) <= 8 && nn_attr_int(op, "saturate"))
+    return nn_x_cast_sat(L->kernel, x, to);
   return nn_x_cast(L->kernel, x, to);
 }
 
@@ -242,6 +243,8 @@ nn_x *elem_shl(nn_lower *L, nn_op *op, nn_x *const *index) {
 /* Signed types: beyond the width only the sign is left. */
 nn_x *elem_shr(nn_lower *L, nn_op *op, nn_x *const *index) {
   nn_x *x = operand(L, op, 0, index), *y = operand(L, op, 1, index), *zero = nn_number(L, x->dtype, 0);
-  nn_x *sign = is_unsigned(x) ? zero : nn_x_select(L->kernel, nn_x_binary(L->kernel, NN_X_LT, x, zero), nn_number(L, x->dtype, -1), zero);
+  nn_x *sign = is_unsigned(x)
+                   ? zero
+                   : nn_x_select(L->kernel, nn_x_binary(L->kernel, NN_X_LT, x, zero), nn_number(L, x->dtype, -1), zero);
   return shift(L, NN_X_SHR, x, y, sign);
 }

@@ -47,8 +47,10 @@ static void emit_known_rest(nn_lower *L, nn_x *lo, int count, line_body *body, v
     lo = nn_xi_addc(L->kernel, lo, lanes);
     count -= lanes;
   }
-  if (count > 1) emit_scalar(L, lo, nn_xi_addc(L->kernel, lo, count), body, data);
-  else if (count == 1) body(L, lo, data);
+  if (count > 1)
+    emit_scalar(L, lo, nn_xi_addc(L->kernel, lo, count), body, data);
+  else if (count == 1)
+    body(L, lo, data);
 }
 
 static void emit_whole_vectors(nn_lower *L, nn_x *lo, nn_x *nvectors, int lanes, line_body *body, void *data) {
@@ -80,8 +82,10 @@ static void emit_line(nn_lower *L, nn_x *lo, nn_x *n, int lanes, bool is_whole, 
   emit_whole_vectors(L, lo, nvectors, lanes, body, data);
   if (is_whole) return;
   nn_x *rest = nn_xi_add(k, lo, nn_xi_mulc(k, nvectors, lanes));
-  if (is_known) emit_known_rest(L, rest, (int)(count % lanes), body, data);
-  else emit_scalar(L, nn_bind(L, rest), nn_bind(L, nn_xi_add(k, lo, n)), body, data);
+  if (is_known)
+    emit_known_rest(L, rest, (int)(count % lanes), body, data);
+  else
+    emit_scalar(L, nn_bind(L, rest), nn_bind(L, nn_xi_add(k, lo, n)), body, data);
 }
 
 void nn_vector_loops(nn_lower *L, nn_x *n, int lanes, line_body *body, void *data) {
@@ -101,7 +105,9 @@ static nn_x *ceil_div(nn_lower *L, nn_x *a, nn_x *b) {
   return nn_xi_floordiv(L->kernel, nn_xi_addc(L->kernel, nn_xi_add(L->kernel, a, b), -1), b);
 }
 
-static nn_x *at_least(nn_lower *L, nn_x *a, int64_t least) { return nn_xi_max(L->kernel, a, nn_x_int(L->kernel, least)); }
+static nn_x *at_least(nn_lower *L, nn_x *a, int64_t least) {
+  return nn_xi_max(L->kernel, a, nn_x_int(L->kernel, least));
+}
 
 static nn_x *product_x(nn_lower *L, const nn_dim *dims, int nd) {
   return nn_dim_x(L, nn_dim_product(L->module, dims, nd));
@@ -168,8 +174,8 @@ typedef struct box {
   const nn_dim *dims;
   int nd;
   int lanes;
-  int prefix;   /* dimensions that the tasks' rows cover */
-  int last;     /* the dimension of the line, -1: none */
+  int prefix; /* dimensions that the tasks' rows cover */
+  int last;   /* the dimension of the line, -1: none */
   nn_x **index;
   cut cut;
   nn_x *piece_lo, *piece_n;
@@ -299,8 +305,10 @@ void nn_box_loops(nn_lower *L, const nn_dim *dims, int nd, int lanes, int64_t co
   cut_rows(L, &b.cut, ntasks);
   int64_t rows = 0, tasks = 0;
   bool enough_rows = nn_x_is_const(b.cut.rows, &rows) && nn_x_is_const(ntasks, &tasks) && rows >= tasks;
-  if (enough_rows) b.cut.npieces = nn_x_int(L->kernel, 1), b.cut.piece = b.cut.n;
-  else cut_line(L, &b.cut, ntasks, b.lanes);
+  if (enough_rows)
+    b.cut.npieces = nn_x_int(L->kernel, 1), b.cut.piece = b.cut.n;
+  else
+    cut_line(L, &b.cut, ntasks, b.lanes);
   emit_tasks(L, &b);
 }
 

@@ -17,9 +17,12 @@ nn_x *elem_broadcast(nn_lower *L, nn_op *op, nn_x *const *index) {
   for (int i = 0; i < from.rank; i++) {
     nn_x *at = index[to.rank - from.rank + i];
     nn_dim dim = from.dims[i];
-    if (nn_dim_is(dim, 1)) inner[i] = nn_x_int(L->kernel, 0);
-    else if (dim == to.dims[to.rank - from.rank + i] || nn_dim_is_const(dim, NULL)) inner[i] = at;
-    else inner[i] = nn_xi_min(L->kernel, at, nn_xi_addc(L->kernel, nn_dim_x(L, dim), -1));
+    if (nn_dim_is(dim, 1))
+      inner[i] = nn_x_int(L->kernel, 0);
+    else if (dim == to.dims[to.rank - from.rank + i] || nn_dim_is_const(dim, NULL))
+      inner[i] = at;
+    else
+      inner[i] = nn_xi_min(L->kernel, at, nn_xi_addc(L->kernel, nn_dim_x(L, dim), -1));
   }
   return nn_read(L, op->in[0], inner);
 }
@@ -54,15 +57,21 @@ nn_x *elem_tile(nn_lower *L, nn_op *op, nn_x *const *index) {
 /* The dimensions from[*i..] and to[*j..] up to where their products agree; everything that is left if they
    never can be told to. */
 void nn_reshape_run(nn_module *m, nn_type from, nn_type to, int *i, int *j) {
-  nn_dim one = nn_dim_const(m, 1), a = *i < from.rank ? from.dims[(*i)++] : one, b = *j < to.rank ? to.dims[(*j)++] : one;
+  nn_dim one = nn_dim_const(m, 1), a = *i < from.rank ? from.dims[(*i)++] : one,
+         b = *j < to.rank ? to.dims[(*j)++] : one;
   while (a != b) {
     nn_dim quotient = NULL;
     bool more_a = *i < from.rank, more_b = *j < to.rank;
-    if (more_a && nn_dim_divides(m, b, a, &quotient)) a = nn_dim_mul(m, a, from.dims[(*i)++]);
-    else if (more_b && nn_dim_divides(m, a, b, &quotient)) b = nn_dim_mul(m, b, to.dims[(*j)++]);
-    else if (more_a && (!more_b || *i <= *j)) a = nn_dim_mul(m, a, from.dims[(*i)++]);
-    else if (more_b) b = nn_dim_mul(m, b, to.dims[(*j)++]);
-    else return;
+    if (more_a && nn_dim_divides(m, b, a, &quotient))
+      a = nn_dim_mul(m, a, from.dims[(*i)++]);
+    else if (more_b && nn_dim_divides(m, a, b, &quotient))
+      b = nn_dim_mul(m, b, to.dims[(*j)++]);
+    else if (more_a && (!more_b || *i <= *j))
+      a = nn_dim_mul(m, a, from.dims[(*i)++]);
+    else if (more_b)
+      b = nn_dim_mul(m, b, to.dims[(*j)++]);
+    else
+      return;
   }
 }
 
@@ -91,7 +100,7 @@ nn_x *elem_reshape(nn_lower *L, nn_op *op, nn_x *const *index) {
 /* ---- pad, dilate ----------------------------------------------------------------------------------------------- */
 
 typedef struct padding {
-  nn_x *cond;          /* conjunction of what must hold for the operand to be read; NULL: always */
+  nn_x *cond; /* conjunction of what must hold for the operand to be read; NULL: always */
   nn_x *inner[NN_MAX_RANK];
 } padding;
 
@@ -140,11 +149,16 @@ nn_x *elem_pad(nn_lower *L, nn_op *op, nn_x *const *index) {
   padding p = {0};
   for (int i = 0; i < from.rank; i++) {
     nn_x *dim = nn_dim_x(L, from.dims[i]), *at = nn_xi_sub(L->kernel, index[i], nn_dim_x(L, before[i]));
-    if (is_zero(before[i]) && is_zero(after[i])) p.inner[i] = at;
-    else if (mode == 'r') p.inner[i] = reflect(L, at, dim);
-    else if (mode == 'e') p.inner[i] = clamp(L, at, dim);
-    else if (mode == 'w') p.inner[i] = nn_xi_mod(L->kernel, at, dim);
-    else pad_constant(L, &p, i, at, dim, before[i], after[i]);
+    if (is_zero(before[i]) && is_zero(after[i]))
+      p.inner[i] = at;
+    else if (mode == 'r')
+      p.inner[i] = reflect(L, at, dim);
+    else if (mode == 'e')
+      p.inner[i] = clamp(L, at, dim);
+    else if (mode == 'w')
+      p.inner[i] = nn_xi_mod(L->kernel, at, dim);
+    else
+      pad_constant(L, &p, i, at, dim, before[i], after[i]);
   }
   return read_or(L, op->in[0], &p, p.cond ? nn_read(L, op->in[1], NULL) : NULL);
 }
@@ -223,7 +237,8 @@ nn_x *elem_concat(nn_lower *L, nn_op *op, nn_x *const *index) {
   return result ? result : zero_of(L, op);
 }
 
-/* ---- indices and shapes as values ---------------------------------------------------------------------------------- */
+/* ---- indices and shapes as values ----------------------------------------------------------------------------------
+ */
 
 nn_x *elem_iota(nn_lower *L, nn_op *op, nn_x *const *index) {
   return nn_x_cast(L->kernel, index[nn_attr_int(op, "axis")], op->out[0]->type.dtype);

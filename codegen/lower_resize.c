@@ -13,12 +13,12 @@ enum { MAX_TAPS = 4 };
 
 typedef struct axis {
   int dim;
-  nn_x *scale;             /* f32 */
-  nn_x *size;              /* of the operand, i64 */
-  nn_x *at;                /* coordinate in the operand, f32 */
+  nn_x *scale; /* f32 */
+  nn_x *size;  /* of the operand, i64 */
+  nn_x *at;    /* coordinate in the operand, f32 */
   int ntaps;
   nn_x *index[MAX_TAPS];
-  nn_x *weight[MAX_TAPS];  /* f32 */
+  nn_x *weight[MAX_TAPS]; /* f32 */
 } axis;
 
 typedef struct resize {
@@ -26,7 +26,7 @@ typedef struct resize {
   axis axes[NN_MAX_RANK];
   int naxes;
   nn_x *inner[NN_MAX_RANK];
-  nn_x *outside;           /* tf_crop_and_resize: the coordinate is not in the operand; or NULL */
+  nn_x *outside; /* tf_crop_and_resize: the coordinate is not in the operand; or NULL */
   nn_dtype acc;
 } resize;
 
@@ -111,7 +111,8 @@ static nn_x *coordinate(nn_lower *L, nn_op *op, const axis *a, nn_x *index) {
   return half_pixel(L, a, x);
 }
 
-/* ---- taps ------------------------------------------------------------------------------------------------------------ */
+/* ---- taps
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static nn_x *floor_of(nn_lower *L, nn_x *x) { return nn_x_unary(L->kernel, NN_X_FLOOR, x); }
 static nn_x *ceil_of(nn_lower *L, nn_x *x) { return nn_x_unary(L->kernel, NN_X_CEIL, x); }
@@ -126,15 +127,18 @@ static nn_x *nearest(nn_lower *L, const char *mode, nn_x *at) {
 /* Enlarging by a whole number, each operand element becomes a block: index / scale, without floats. */
 static bool is_block_copy(const nn_op *op, const nn_x *scale) {
   if (scale->op != NN_X_CONST || scale->f < 1 || scale->f != (double)(int64_t)scale->f) return false;
-  const char *coords = nn_attr_str((nn_op *)(uintptr_t)op, "coords"), *mode = nn_attr_str((nn_op *)(uintptr_t)op, "nearest");
+  const char *coords = nn_attr_str((nn_op *)(uintptr_t)op, "coords"),
+             *mode = nn_attr_str((nn_op *)(uintptr_t)op, "nearest");
   if (strcmp(coords, "asymmetric") == 0) return strcmp(mode, "floor") == 0;
   return strcmp(coords, "half_pixel") == 0 && strncmp(mode, "round", 5) == 0;
 }
 
 static void nearest_tap(nn_lower *L, nn_op *op, axis *a, nn_x *index) {
   nn_x *i = NULL;
-  if (is_block_copy(op, a->scale)) i = nn_xi_floordiv(L->kernel, index, nn_x_int(L->kernel, (int64_t)a->scale->f));
-  else i = to_index(L, nearest(L, nn_attr_str(op, "nearest"), a->at));
+  if (is_block_copy(op, a->scale))
+    i = nn_xi_floordiv(L->kernel, index, nn_x_int(L->kernel, (int64_t)a->scale->f));
+  else
+    i = to_index(L, nearest(L, nn_attr_str(op, "nearest"), a->at));
   a->ntaps = 1;
   a->index[0] = nn_bind(L, clamp_index(L, i, a->size));
 }
@@ -146,8 +150,8 @@ static nn_x *cubic(nn_lower *L, nn_x *t, double p, double q, double r, double s)
   return add(L, mul(L, x, t), number(L, s));
 }
 
-static nn_x *cubic_near(nn_lower *L, nn_x *t, double c) { return cubic(L, t, c + 2, -(c + 3), 0, 1); }      /* t in 0..1 */
-static nn_x *cubic_far(nn_lower *L, nn_x *t, double c) { return cubic(L, t, c, -5 * c, 8 * c, -4 * c); }    /* t in 1..2 */
+static nn_x *cubic_near(nn_lower *L, nn_x *t, double c) { return cubic(L, t, c + 2, -(c + 3), 0, 1); }   /* t in 0..1 */
+static nn_x *cubic_far(nn_lower *L, nn_x *t, double c) { return cubic(L, t, c, -5 * c, 8 * c, -4 * c); } /* t in 1..2 */
 
 static void set_weights(nn_lower *L, nn_op *op, axis *a, nn_x *ratio) {
   double c = nn_attr_float(op, "cubic_a");
@@ -188,7 +192,8 @@ static void interpolation_taps(nn_lower *L, nn_op *op, axis *a, int ntaps) {
   for (int t = 0; t < ntaps; t++) a->weight[t] = nn_bind(L, a->weight[t]);
 }
 
-/* ---- sums over taps ---------------------------------------------------------------------------------------------------- */
+/* ---- sums over taps
+ * ---------------------------------------------------------------------------------------------------- */
 
 static nn_x *read_point(nn_lower *L, const resize *r) {
   return nn_x_cast(L->kernel, nn_read(L, r->op->in[0], r->inner), r->acc);
@@ -207,12 +212,13 @@ static nn_x *sum_taps(nn_lower *L, resize *r, int i) {
   return sum;
 }
 
-/* ---- antialiasing ------------------------------------------------------------------------------------------------------ */
+/* ---- antialiasing
+ * ------------------------------------------------------------------------------------------------------ */
 
 typedef struct smooth {
-  nn_buf *sums;            /* per lane: weighted values, weights */
+  nn_buf *sums; /* per lane: weighted values, weights */
   nn_x *value_at, *weight_at;
-  nn_x *weight;            /* product over the open dimensions */
+  nn_x *weight; /* product over the open dimensions */
 } smooth;
 
 static nn_x *filter_weight(nn_lower *L, nn_op *op, nn_x *distance) {
@@ -228,7 +234,8 @@ static void add_point(nn_lower *L, const resize *r, const smooth *s) {
   nn_kernel *k = L->kernel;
   nn_x *x = nn_x_binary(k, NN_X_MUL, read_point(L, r), s->weight);
   nn_store(k, s->sums, s->value_at, nn_x_binary(k, NN_X_ADD, nn_x_load(k, s->sums, s->value_at, NULL), x), NULL);
-  nn_store(k, s->sums, s->weight_at, nn_x_binary(k, NN_X_ADD, nn_x_load(k, s->sums, s->weight_at, NULL), s->weight), NULL);
+  nn_store(k, s->sums, s->weight_at, nn_x_binary(k, NN_X_ADD, nn_x_load(k, s->sums, s->weight_at, NULL), s->weight),
+           NULL);
 }
 
 /* The filter is stretched by 1 / scale where that shrinks: it reaches `support` of those to both sides. */
@@ -271,7 +278,8 @@ static nn_x *smooth_value(nn_lower *L, resize *r) {
   return nn_let(k, nn_x_binary(k, NN_X_DIV, sum, weight));
 }
 
-/* ---- the op -------------------------------------------------------------------------------------------------------------- */
+/* ---- the op
+ * -------------------------------------------------------------------------------------------------------------- */
 
 static bool is_kept(nn_op *op, const nn_x *scale, int dim) {
   if (strcmp(nn_attr_str(op, "coords"), "tf_crop_and_resize") == 0) return false;
@@ -298,8 +306,10 @@ static void add_axis(nn_lower *L, resize *r, int dim, nn_x *index) {
   a->at = nn_bind(L, coordinate(L, op, a, index));
   if (strcmp(nn_attr_str(op, "coords"), "tf_crop_and_resize") == 0) note_outside(L, r, a);
   char mode = nn_attr_str(op, "mode")[0];
-  if (mode == 'n') nearest_tap(L, op, a, index);
-  else if (!nn_attr_int(op, "antialias")) interpolation_taps(L, op, a, mode == 'l' ? 2 : 4);
+  if (mode == 'n')
+    nearest_tap(L, op, a, index);
+  else if (!nn_attr_int(op, "antialias"))
+    interpolation_taps(L, op, a, mode == 'l' ? 2 : 4);
 }
 
 /* What interpolation computes in: nearest only copies. */

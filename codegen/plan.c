@@ -23,14 +23,14 @@ typedef struct block {
   int nmembers, cap;
   nn_dim bytes;
   int first, last;
-  int order;           /* by first use: the order of creation */
+  int order;            /* by first use: the order of creation */
   int64_t size, offset; /* static plans */
   int slot;
 } block;
 
 typedef struct slot {
   nn_dim size;
-  int64_t sample;      /* size where symbols are SAMPLE_DIM */
+  int64_t sample; /* size where symbols are SAMPLE_DIM */
   int busy_until;
 } slot;
 
@@ -40,10 +40,10 @@ typedef struct plan {
   nn_arena *scratch;
   block **blocks;
   int nblocks, blocks_cap;
-  nn_map *block_of;    /* nn_place -> block */
+  nn_map *block_of; /* nn_place -> block */
   slot *slots;
   int nslots, slots_cap;
-  int64_t *sample;     /* by symbol */
+  int64_t *sample; /* by symbol */
 } plan;
 
 /* ---- blocks ---------------------------------------------------------------------------------------------------- */
@@ -82,13 +82,16 @@ static void make_blocks(plan *pl) {
       nn_place *place = step->args[a];
       if (place->kind != NN_PLACE_WORKSPACE || place->first != s || nn_map_get_ptr(pl->block_of, place)) continue;
       block *b = continued(pl, step, s, a);
-      if (b) add_member(pl, b, place);
-      else add_block(pl, place);
+      if (b)
+        add_member(pl, b, place);
+      else
+        add_block(pl, place);
     }
   }
 }
 
-/* ---- all sizes known ---------------------------------------------------------------------------------------------- */
+/* ---- all sizes known ----------------------------------------------------------------------------------------------
+ */
 
 static bool is_static(const plan *pl) {
   for (int i = 0; i < pl->nblocks; i++)
@@ -133,7 +136,8 @@ static void insert_placed(block **placed, int nplaced, block *b) {
 }
 
 static nn_status too_large(plan *pl) {
-  return nn_report(&pl->m->diags, NN_ERROR, NULL, NULL, NULL, "the temporaries of the model need more memory than 64-bit sizes can say");
+  return nn_report(&pl->m->diags, NN_ERROR, NULL, NULL, NULL,
+                   "the temporaries of the model need more memory than 64-bit sizes can say");
 }
 
 static nn_status place_blocks(plan *pl) {
@@ -170,7 +174,8 @@ static void measure(plan *pl) {
   }
 }
 
-/* ---- sizes of symbols ------------------------------------------------------------------------------------------------ */
+/* ---- sizes of symbols
+ * ------------------------------------------------------------------------------------------------ */
 
 static bool is_data_dependent(const plan *pl, nn_dim d) {
   bool *used = NN_NEW_ARRAY(pl->scratch, bool, pl->m->nsymbols + 1);
@@ -185,10 +190,11 @@ static bool grows(const plan *pl, nn_dim d);
 /* The atom never falls when a data-dependent symbol grows. */
 static bool atom_grows(const plan *pl, const nn_atom *atom) {
   switch (atom->kind) {
-    case NN_ATOM_SYMBOL: return true;
-    case NN_ATOM_MIN: case NN_ATOM_MAX: return grows(pl, atom->a) && grows(pl, atom->b);
-    case NN_ATOM_FLOORDIV: return grows(pl, atom->a) && nn_dim_is_const(atom->b, NULL) && nn_dim_value(atom->b) > 0;
-    default: return !is_data_dependent(pl, atom->a) && !is_data_dependent(pl, atom->b);
+  case NN_ATOM_SYMBOL: return true;
+  case NN_ATOM_MIN:
+  case NN_ATOM_MAX: return grows(pl, atom->a) && grows(pl, atom->b);
+  case NN_ATOM_FLOORDIV: return grows(pl, atom->a) && nn_dim_is_const(atom->b, NULL) && nn_dim_value(atom->b) > 0;
+  default: return !is_data_dependent(pl, atom->a) && !is_data_dependent(pl, atom->b);
   }
 }
 
@@ -289,7 +295,8 @@ static nn_status place_slots(plan *pl) {
   return NN_OK;
 }
 
-/* ---- the plan --------------------------------------------------------------------------------------------------------- */
+/* ---- the plan
+ * --------------------------------------------------------------------------------------------------------- */
 
 static void tell_places(plan *pl, bool all_static) {
   for (int i = 0; i < pl->nblocks; i++)

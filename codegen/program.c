@@ -1,8 +1,7 @@
 /* The graph as a program: a list of steps over places. Each op, or fused op, is a call of a kernel;
-   kernels that are equal but for their names are one. A value that only gives another shape to the elements of another is a
-   view: it has the same place and takes no step. A result of the graph is written in its output by the
-   kernel that makes it; what no kernel makes (an operand, a constant, a result that is given twice) is
-   copied at the end. */
+   kernels that are equal but for their names are one. A value that only gives another shape to the elements of another
+   is a view: it has the same place and takes no step. A result of the graph is written in its output by the kernel that
+   makes it; what no kernel makes (an operand, a constant, a result that is given twice) is copied at the end. */
 #include "codegen/codegen.h"
 
 #include <assert.h>
@@ -13,13 +12,14 @@ typedef struct building {
   nn_program *p;
   nn_module *m;
   const nn_target *target;
-  nn_map *places;    /* nn_value that is no view -> nn_place */
-  nn_map *kernels;   /* key -> nn_kernel */
-  nn_map *names;     /* of kernels, to keep them apart */
+  nn_map *places;  /* nn_value that is no view -> nn_place */
+  nn_map *kernels; /* key -> nn_kernel */
+  nn_map *names;   /* of kernels, to keep them apart */
   nn_arena *scratch;
 } building;
 
-/* ---- views -------------------------------------------------------------------------------------------------------- */
+/* ---- views --------------------------------------------------------------------------------------------------------
+ */
 
 /* The dimensions that are not 1 are the same, in the same order. */
 static bool keeps_order(nn_type a, nn_type b) {
@@ -46,10 +46,12 @@ static bool transposes_ones(const nn_op *op) {
 /* The result is the operand's bytes. */
 static bool is_view(const nn_op *op) {
   switch (op->code) {
-    case NN_OP_COPY: case NN_OP_RESHAPE: case NN_OP_BITCAST: return true;
-    case NN_OP_TRANSPOSE: return transposes_ones(op);
-    case NN_OP_BROADCAST: return keeps_order(op->in[0]->type, op->out[0]->type);
-    default: return false;
+  case NN_OP_COPY:
+  case NN_OP_RESHAPE:
+  case NN_OP_BITCAST: return true;
+  case NN_OP_TRANSPOSE: return transposes_ones(op);
+  case NN_OP_BROADCAST: return keeps_order(op->in[0]->type, op->out[0]->type);
+  default: return false;
   }
 }
 
@@ -58,7 +60,8 @@ static nn_value *root_of(nn_value *v) {
   return v;
 }
 
-/* ---- places --------------------------------------------------------------------------------------------------------- */
+/* ---- places ---------------------------------------------------------------------------------------------------------
+ */
 
 static nn_dim bytes_of(nn_module *m, nn_dtype dtype, nn_dim count) {
   nn_dim bits = nn_dim_const(m, nn_dtype_bits(dtype)), eight = nn_dim_const(m, 8);
@@ -124,7 +127,8 @@ static void make_outputs(building *b, const nn_op *ret) {
   }
 }
 
-/* ---- steps ---------------------------------------------------------------------------------------------------------- */
+/* ---- steps ----------------------------------------------------------------------------------------------------------
+ */
 
 static void touch(nn_place *place, int step) {
   if (place->first < 0) place->first = step;
@@ -170,7 +174,8 @@ static int count_temps(const nn_kernel *k) {
   return count;
 }
 
-/* ---- results in the place of operands ----------------------------------------------------------------------------------- */
+/* ---- results in the place of operands
+ * ----------------------------------------------------------------------------------- */
 
 /* moved[i]: operand i is read at other indices than those of the element that is computed, or may be. */
 static void find_moved(building *b, nn_op *op, bool *moved) {
@@ -230,7 +235,8 @@ static nn_status add_call(building *b, nn_op *op) {
   }
   for (int i = 0; i < k->nbufs; i++)
     if (k->bufs[i]->space == NN_BUF_WORKSPACE)
-      step.args[step.nargs++] = new_place(b, NN_PLACE_WORKSPACE, 0, bytes_of(b->m, k->bufs[i]->dtype, k->bufs[i]->count));
+      step.args[step.nargs++] =
+          new_place(b, NN_PLACE_WORKSPACE, 0, bytes_of(b->m, k->bufs[i]->dtype, k->bufs[i]->count));
   step.in_place = find_in_place(b, &step, op, values, nvalues);
   add_step(b, step);
   return NN_OK;
@@ -281,10 +287,10 @@ static bool is_needed(const nn_op *op) {
 
 static nn_status add_op(building *b, nn_op *op) {
   switch (op->code) {
-    case NN_OP_RETURN: return add_copies(b, op);
-    case NN_OP_BIND_DIMS: return add_bind(b, op);
-    case NN_OP_CHECK: return add_checks(b, op);
-    default: return is_view(op) || !is_needed(op) ? NN_OK : add_call(b, op);
+  case NN_OP_RETURN: return add_copies(b, op);
+  case NN_OP_BIND_DIMS: return add_bind(b, op);
+  case NN_OP_CHECK: return add_checks(b, op);
+  default: return is_view(op) || !is_needed(op) ? NN_OK : add_call(b, op);
   }
 }
 

@@ -12,9 +12,9 @@ typedef struct run {
   nncc_rt_tensor *out;
   nncc_rt_ctx *ctx;
   nn_arena *scratch;
-  int64_t *symbols;      /* by module symbol index */
+  int64_t *symbols; /* by module symbol index */
   bool *is_bound;
-  nn_map *memory;        /* nn_place of its own -> base */
+  nn_map *memory; /* nn_place of its own -> base */
   char *workspace;
   int step;
 } run;
@@ -65,7 +65,8 @@ static int bind(run *r, nn_dim d, int64_t value, int code, const char *node, con
   return NNCC_RT_OK;
 }
 
-/* ---- inputs and outputs --------------------------------------------------------------------------------------------- */
+/* ---- inputs and outputs ---------------------------------------------------------------------------------------------
+ */
 
 static int check_kind(run *r, const nncc_rt_tensor *t, const nn_value *v) {
   int dtype = nn_dtype_onnx(v->type.dtype);
@@ -129,7 +130,8 @@ static void write_output_dims(run *r) {
   }
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------------ */
+/* ---- memory
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static void *own_memory(run *r, nn_place *place) {
   void *memory = nn_map_get_ptr(r->memory, place);
@@ -149,10 +151,10 @@ static void *output_memory(run *r, nn_place *place) {
 
 static void *memory_of(run *r, nn_place *place) {
   switch (place->kind) {
-    case NN_PLACE_INPUT: return r->in[place->index].data;
-    case NN_PLACE_OUTPUT: return output_memory(r, place);
-    case NN_PLACE_WEIGHT: return (void *)(uintptr_t)place->value->tensor->data;
-    default: return place->slot < 0 ? own_memory(r, place) : r->workspace + bytes_now(r, place->offset_dim);
+  case NN_PLACE_INPUT: return r->in[place->index].data;
+  case NN_PLACE_OUTPUT: return output_memory(r, place);
+  case NN_PLACE_WEIGHT: return (void *)(uintptr_t)place->value->tensor->data;
+  default: return place->slot < 0 ? own_memory(r, place) : r->workspace + bytes_now(r, place->offset_dim);
   }
 }
 
@@ -163,13 +165,15 @@ static int reserve_workspace(run *r) {
   return NNCC_RT_OK;
 }
 
-/* ---- steps --------------------------------------------------------------------------------------------------------------- */
+/* ---- steps
+ * --------------------------------------------------------------------------------------------------------------- */
 
 static int call(run *r, const nn_step *step) {
   void **args = NN_NEW_ARRAY(r->scratch, void *, step->nargs + 1);
   for (int i = 0; i < step->nargs; i++) {
     args[i] = memory_of(r, step->args[i]);
-    if (!args[i] && bytes_now(r, step->args[i]->bytes) != 0) return fail(r, NNCC_RT_EMEMORY, step->op->loc, "memory", 0, 0);
+    if (!args[i] && bytes_now(r, step->args[i]->bytes) != 0)
+      return fail(r, NNCC_RT_EMEMORY, step->op->loc, "memory", 0, 0);
   }
   nn_eval_error at = {0};
   int code = nn_kernel_eval(step->kernel, args, r->symbols, &at);
@@ -190,9 +194,12 @@ static int bind_dims(run *r, const nn_step *step) {
 static int check(run *r, const nn_step *step) {
   int64_t found = 0, expected = 0;
   bool ok = nn_dim_eval(step->found, r->symbols, &found) && nn_dim_eval(step->expected, r->symbols, &expected);
-  if (strcmp(step->check, "le") == 0) ok = ok && found <= expected;
-  else if (strcmp(step->check, "broadcast") == 0) ok = ok && (found == expected || found == 1);
-  else ok = ok && found == expected;
+  if (strcmp(step->check, "le") == 0)
+    ok = ok && found <= expected;
+  else if (strcmp(step->check, "broadcast") == 0)
+    ok = ok && (found == expected || found == 1);
+  else
+    ok = ok && found == expected;
   return ok ? NNCC_RT_OK : fail(r, NNCC_RT_ESHAPE, step->op->loc, step->what, found, expected);
 }
 
@@ -211,10 +218,10 @@ static int run_steps(run *r) {
     int code = NNCC_RT_OK;
     r->step = i;
     switch (step->kind) {
-      case NN_STEP_CALL: code = call(r, step); break;
-      case NN_STEP_BIND: code = bind_dims(r, step); break;
-      case NN_STEP_CHECK: code = check(r, step); break;
-      case NN_STEP_COPY: code = copy(r, step); break;
+    case NN_STEP_CALL: code = call(r, step); break;
+    case NN_STEP_BIND: code = bind_dims(r, step); break;
+    case NN_STEP_CHECK: code = check(r, step); break;
+    case NN_STEP_COPY: code = copy(r, step); break;
     }
     if (code) return code;
   }
@@ -232,7 +239,8 @@ static int run_all(run *r) {
 
 int nn_program_eval(const nn_program *p, const nncc_rt_tensor *in, nncc_rt_tensor *out, nncc_rt_ctx *ctx) {
   run r = {.p = p, .m = p->module, .in = in, .out = out, .ctx = ctx, .scratch = nn_arena_new(), .step = -1};
-  if ((!in && p->ninputs > 0) || (!out && p->noutputs > 0)) return fail(&r, NNCC_RT_EINVAL, "", "in or out is NULL", 0, 1);
+  if ((!in && p->ninputs > 0) || (!out && p->noutputs > 0))
+    return fail(&r, NNCC_RT_EINVAL, "", "in or out is NULL", 0, 1);
   if (!r.scratch) return fail(&r, NNCC_RT_EMEMORY, "", "memory", 0, 0);
   r.symbols = NN_NEW_ARRAY(r.scratch, int64_t, r.m->nsymbols + 1);
   r.is_bound = NN_NEW_ARRAY(r.scratch, bool, r.m->nsymbols + 1);

@@ -7,11 +7,11 @@
 #include "ir/nncc.h"
 
 struct nncc_model {
-  nn_module *module;      /* owned; never NULL; holds the diagnostics */
-  void *builder;          /* frontend/builder.c: a graph under construction, or NULL; in the module's arena */
+  nn_module *module; /* owned; never NULL; holds the diagnostics */
+  void *builder;     /* frontend/builder.c: a graph under construction, or NULL; in the module's arena */
   nn_status (*finish)(struct nncc_model *model); /* completes the builder's graph before compiling, or NULL */
-  bool is_optimised;      /* the passes have run: the graph takes no more ops */
-  void *compiled;         /* codegen/api.c: the code in memory, or NULL */
+  bool is_optimised;                             /* the passes have run: the graph takes no more ops */
+  void *compiled;                                /* codegen/api.c: the code in memory, or NULL */
   void (*free_compiled)(void *compiled);         /* called by nncc_model_free when compiled is not NULL */
 };
 

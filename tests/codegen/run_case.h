@@ -19,14 +19,27 @@ typedef struct run_case {
   nncc_rt_tensor in[CASE_IO], out[CASE_IO];
   nn_dtype in_dtype[CASE_IO], out_dtype[CASE_IO];
   int nin, nout;
-  int code;          /* what the run gave */
+  int code; /* what the run gave */
   nncc_rt_ctx ctx;
 } run_case;
 
 static inline nn_target case_target(void) {
-  nn_target t = {.name = "test", .triple = "", .cpu = "", .features = "", .pointer_bits = 64, .vector_bytes = 32, .vector_registers = 16,
-                 .has_fma = true, .has_masked_memory = true, .has_round = true, .has_sqrt_f64 = true, .unaligned_ok = true,
-                 .is_little_endian = true, .l1_bytes = 32768, .l2_bytes = 524288, .l3_bytes = 4 << 20};
+  nn_target t = {.name = "test",
+                 .triple = "",
+                 .cpu = "",
+                 .features = "",
+                 .pointer_bits = 64,
+                 .vector_bytes = 32,
+                 .vector_registers = 16,
+                 .has_fma = true,
+                 .has_masked_memory = true,
+                 .has_round = true,
+                 .has_sqrt_f64 = true,
+                 .unaligned_ok = true,
+                 .is_little_endian = true,
+                 .l1_bytes = 32768,
+                 .l2_bytes = 524288,
+                 .l3_bytes = 4 << 20};
   return t;
 }
 
@@ -60,7 +73,8 @@ static inline run_case case_open(const char *text, bool fuses, int64_t n) {
     nn_type type = c.m->main->params[c.nin]->type;
     c.in_dtype[c.nin] = type.dtype;
     c.in[c.nin] = case_tensor(type, n);
-    for (int64_t k = 0; k < case_count(&c.in[c.nin]); k++) nn_store_f64(type.dtype, c.in[c.nin].data, (size_t)k, (double)k);
+    for (int64_t k = 0; k < case_count(&c.in[c.nin]); k++)
+      nn_store_f64(type.dtype, c.in[c.nin].data, (size_t)k, (double)k);
   }
   nn_op *ret = nn_graph_return(c.m->main);
   for (c.nout = 0; c.nout < ret->nin; c.nout++) {
@@ -72,7 +86,9 @@ static inline run_case case_open(const char *text, bool fuses, int64_t n) {
 
 static inline void case_run(run_case *c) { c->code = nn_program_eval(c->p, c->in, c->out, &c->ctx); }
 
-static inline double case_out(const run_case *c, int i, int64_t k) { return nn_load_f64(c->out_dtype[i], c->out[i].data, (size_t)k); }
+static inline double case_out(const run_case *c, int i, int64_t k) {
+  return nn_load_f64(c->out_dtype[i], c->out[i].data, (size_t)k);
+}
 
 static inline void case_close(run_case *c) {
   for (int i = 0; i < c->nin; i++) free(c->in[i].data), free(c->in[i].dims);

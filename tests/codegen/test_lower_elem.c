@@ -4,12 +4,17 @@
 typedef double binary_fn(double x, double y);
 typedef double unary_fn(double x);
 
-static const double floats[] = {0.0, -0.0, 1, -1, 0.5, -0.5, 2.5, -2.5, 3, -3, 7.25, -7.25, 1e10, -1e10, 1e-3, INFINITY, -INFINITY, NAN, 0.1};
+static const double floats[] = {0.0,  -0.0,  1,    -1,    0.5,  -0.5,     2.5,       -2.5, 3,  -3,
+                                7.25, -7.25, 1e10, -1e10, 1e-3, INFINITY, -INFINITY, NAN,  0.1};
 static const double ints[] = {0, 1, -1, 2, -2, 3, -3, 5, -7, 31, 100, -100, 127, -128};
 static const double naturals[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 100, 200, 254, 255};
 
-typedef struct value_list { const double *items; int count; } value_list;
-#define LIST(array) {array, (int)(sizeof array / sizeof *array)}
+typedef struct value_list {
+  const double *items;
+  int count;
+} value_list;
+#define LIST(array)                                                                                                    \
+  { array, (int)(sizeof array / sizeof *array) }
 
 static value_list values_of(nn_dtype t) {
   if (nn_dtype_is_float(t)) return (value_list)LIST(floats);
@@ -26,8 +31,11 @@ static void try_binary(const char *op, nn_dtype t, nn_dtype to, binary_fn *expec
   value_list v = values_of(t);
   char text[512];
   const char *type = nn_dtype_name(t);
-  case_text(text, sizeof text, "nncc 1\ngraph @main(%%x: %s[%d,%d], %%y: %s[%d,%d]) -> (%s[%d,%d]) {\n  %%0 = %s %%x, %%y : %s[%d,%d]\n  return %%0\n}\n", type,
-            v.count, v.count, type, v.count, v.count, nn_dtype_name(to), v.count, v.count, op, nn_dtype_name(to), v.count, v.count);
+  case_text(text, sizeof text,
+            "nncc 1\ngraph @main(%%x: %s[%d,%d], %%y: %s[%d,%d]) -> (%s[%d,%d]) {\n  %%0 = %s %%x, %%y : %s[%d,%d]\n  "
+            "return %%0\n}\n",
+            type, v.count, v.count, type, v.count, v.count, nn_dtype_name(to), v.count, v.count, op, nn_dtype_name(to),
+            v.count, v.count);
   run_case c = case_open(text, false, 1);
   for (int i = 0; i < v.count * v.count; i++) {
     nn_store_f64(t, c.in[0].data, (size_t)i, v.items[i / v.count]);
@@ -43,11 +51,13 @@ static void try_binary(const char *op, nn_dtype t, nn_dtype to, binary_fn *expec
   case_close(&c);
 }
 
-static void try_unary(const char *op, const char *attributes, nn_dtype t, nn_dtype to, unary_fn *expect, double tolerance) {
+static void try_unary(const char *op, const char *attributes, nn_dtype t, nn_dtype to, unary_fn *expect,
+                      double tolerance) {
   value_list v = values_of(t);
   char text[512];
-  case_text(text, sizeof text, "nncc 1\ngraph @main(%%x: %s[%d]) -> (%s[%d]) {\n  %%0 = %s %%x%s : %s[%d]\n  return %%0\n}\n", nn_dtype_name(t), v.count,
-            nn_dtype_name(to), v.count, op, attributes, nn_dtype_name(to), v.count);
+  case_text(text, sizeof text,
+            "nncc 1\ngraph @main(%%x: %s[%d]) -> (%s[%d]) {\n  %%0 = %s %%x%s : %s[%d]\n  return %%0\n}\n",
+            nn_dtype_name(t), v.count, nn_dtype_name(to), v.count, op, attributes, nn_dtype_name(to), v.count);
   run_case c = case_open(text, false, 1);
   for (int i = 0; i < v.count; i++) nn_store_f64(t, c.in[0].data, (size_t)i, v.items[i]);
   case_run(&c);
@@ -186,14 +196,17 @@ Test(lower_elem, functions) {
 static void try_power(double exponent) {
   value_list v = values_of(NN_F32);
   char text[512];
-  case_text(text, sizeof text, "nncc 1\nconst $p : f32[] = [%g]\ngraph @main(%%x: f32[%d]) -> (f32[%d]) {\n  %%p = broadcast $p {dims=[%d]} : f32[%d]\n  %%0 = pow %%x, %%p : f32[%d]\n  return %%0\n}\n",
+  case_text(text, sizeof text,
+            "nncc 1\nconst $p : f32[] = [%g]\ngraph @main(%%x: f32[%d]) -> (f32[%d]) {\n  %%p = broadcast $p "
+            "{dims=[%d]} : f32[%d]\n  %%0 = pow %%x, %%p : f32[%d]\n  return %%0\n}\n",
             exponent, v.count, v.count, v.count, v.count, v.count);
   run_case c = case_open(text, true, 1);
   for (int i = 0; i < v.count; i++) nn_store_f64(NN_F32, c.in[0].data, (size_t)i, v.items[i]);
   case_run(&c);
   for (int i = 0; i < v.count; i++) {
     float x = (float)v.items[i];
-    cr_assert(is_same(case_out(&c, 0, i), powf(x, (float)exponent), 1e-6), "pow(%g, %g) = %g", x, exponent, case_out(&c, 0, i));
+    cr_assert(is_same(case_out(&c, 0, i), powf(x, (float)exponent), 1e-6), "pow(%g, %g) = %g", x, exponent,
+              case_out(&c, 0, i));
   }
   case_close(&c);
 }
@@ -206,14 +219,19 @@ Test(lower_elem, constant_powers) {
 /* Sizes around the vector length, where loops have rests. */
 Test(lower_elem, sizes) {
   for (int n = 0; n < 70; n += n < 36 ? 1 : 5) {
-    run_case c = case_open("nncc 1\ngraph @main(%x: f32[N], %y: f32[N]) -> (f32[N], bool[N]) {\n  %0 = add %x, %y : f32[N]\n  %1 = neg %0 : f32[N]\n"
-                           "  %2 = lt %1, %x : bool[N]\n  return %1, %2\n}\n", true, n);
+    run_case c = case_open("nncc 1\ngraph @main(%x: f32[N], %y: f32[N]) -> (f32[N], bool[N]) {\n  %0 = add %x, %y : "
+                           "f32[N]\n  %1 = neg %0 : f32[N]\n"
+                           "  %2 = lt %1, %x : bool[N]\n  return %1, %2\n}\n",
+                           true, n);
     case_run(&c);
     cr_assert_eq(c.code, 0);
-    for (int k = 0; k < n; k++) cr_assert(case_out(&c, 0, k) == -2 * k && case_out(&c, 1, k) == (k > 0), "size %d, element %d", n, k);
+    for (int k = 0; k < n; k++)
+      cr_assert(case_out(&c, 0, k) == -2 * k && case_out(&c, 1, k) == (k > 0), "size %d, element %d", n, k);
     case_close(&c);
     char text[256];
-    case_text(text, sizeof text, "nncc 1\ngraph @main(%%x: f32[%d]) -> (f32[%d]) {\n  %%0 = neg %%x : f32[%d]\n  return %%0\n}\n", n, n, n);
+    case_text(text, sizeof text,
+              "nncc 1\ngraph @main(%%x: f32[%d]) -> (f32[%d]) {\n  %%0 = neg %%x : f32[%d]\n  return %%0\n}\n", n, n,
+              n);
     c = case_open(text, false, 1);
     case_run(&c);
     for (int k = 0; k < n; k++) cr_assert_eq(case_out(&c, 0, k), -k);
@@ -226,7 +244,10 @@ Test(lower_elem, tasks) {
   static const char *const types[] = {"3,50,701", "N,50,701", "100000", "7,N,20011", "70001,3"};
   for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
     char text[512];
-    case_text(text, sizeof text, "nncc 1\nconst $b : f32[1,1] = [1]\ngraph @main(%%x: f32[%s]) -> (f32[%s]) {\n  %%0 = neg %%x : f32[%s]\n  return %%0\n}\n", types[i], types[i], types[i]);
+    case_text(text, sizeof text,
+              "nncc 1\nconst $b : f32[1,1] = [1]\ngraph @main(%%x: f32[%s]) -> (f32[%s]) {\n  %%0 = neg %%x : "
+              "f32[%s]\n  return %%0\n}\n",
+              types[i], types[i], types[i]);
     run_case c = case_open(text, false, 3);
     case_run(&c);
     cr_assert_eq(c.code, 0);

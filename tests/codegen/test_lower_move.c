@@ -6,11 +6,13 @@
 typedef double expectation(const nncc_rt_tensor *in, const int64_t *index, const void *how);
 
 /* line: the op that makes %1 from %0, f32. */
-static void try_move(const char *in_type, const char *out_type, const char *line, int64_t n, expectation *expect, const void *how) {
+static void try_move(const char *in_type, const char *out_type, const char *line, int64_t n, expectation *expect,
+                     const void *how) {
   char text[1024];
   for (int fuses = 0; fuses < 2; fuses++) {
     case_text(text, sizeof text,
-              "nncc 1\nconst $v : f32[] = [-7]\ngraph @main(%%x: %s) -> (%s) {\n  %%0 = neg %%x : %s\n  %s : %s\n  %%2 = neg %%1 : %s\n  return %%2\n}\n",
+              "nncc 1\nconst $v : f32[] = [-7]\ngraph @main(%%x: %s) -> (%s) {\n  %%0 = neg %%x : %s\n  %s : %s\n  %%2 "
+              "= neg %%1 : %s\n  return %%2\n}\n",
               in_type, out_type, in_type, line, out_type, out_type);
     run_case c = case_open(text, fuses != 0, n);
     case_run(&c);
@@ -19,7 +21,8 @@ static void try_move(const char *in_type, const char *out_type, const char *line
       int64_t index[NN_MAX_RANK] = {0};
       case_unflatten(&c.out[0], k, index);
       double wanted = expect(&c.in[0], index, how), got = case_out(&c, 0, k);
-      cr_assert(wanted == got, "%s (fused %d): element %lld is %g, expected %g", line, fuses, (long long)k, got, wanted);
+      cr_assert(wanted == got, "%s (fused %d): element %lld is %g, expected %g", line, fuses, (long long)k, got,
+                wanted);
     }
     case_close(&c);
   }
@@ -35,7 +38,8 @@ static double expect_transpose(const nncc_rt_tensor *in, const int64_t *index, c
 }
 
 Test(lower_move, transpose) {
-  static const int perms[][4] = {{0, 1, 2, 3}, {3, 2, 1, 0}, {0, 2, 3, 1}, {0, 3, 1, 2}, {1, 0, 2, 3}, {2, 3, 0, 1}, {1, 2, 3, 0}};
+  static const int perms[][4] = {{0, 1, 2, 3}, {3, 2, 1, 0}, {0, 2, 3, 1}, {0, 3, 1, 2},
+                                 {1, 0, 2, 3}, {2, 3, 0, 1}, {1, 2, 3, 0}};
   static const int dims[] = {2, 3, 9, 17};
   for (size_t i = 0; i < sizeof perms / sizeof *perms; i++) {
     char out[64], line[96];
@@ -48,7 +52,9 @@ Test(lower_move, transpose) {
   try_move("f32[N,3,5]", "f32[N,5,3]", "%1 = transpose %0 {perm=[0,2,1]}", 4, expect_transpose, swap);
 }
 
-typedef struct affine { int64_t start[4], step[4]; } affine;
+typedef struct affine {
+  int64_t start[4], step[4];
+} affine;
 
 static double expect_slice(const nncc_rt_tensor *in, const int64_t *index, const void *how) {
   const affine *a = how;
@@ -59,10 +65,14 @@ static double expect_slice(const nncc_rt_tensor *in, const int64_t *index, const
 
 Test(lower_move, slice) {
   affine reverse = {{4, 0, 7}, {-1, 1, -2}}, middle = {{1, 0, 0}, {1, 1, 1}}, tail = {{0, 1, 3}, {1, 1, 1}};
-  try_move("f32[5,3,8]", "f32[5,3,4]", "%1 = slice %0 {starts=[4,0,7], steps=[-1,1,-2], dims=[5,3,4]}", 1, expect_slice, &reverse);
-  try_move("f32[5,3,8]", "f32[3,3,8]", "%1 = slice %0 {starts=[1,0,0], steps=[1,1,1], dims=[3,3,8]}", 1, expect_slice, &middle);
-  try_move("f32[N,3,8]", "f32[N,2,5]", "%1 = slice %0 {starts=[0,1,3], steps=[1,1,1], dims=[N,2,5]}", 3, expect_slice, &tail);
-  try_move("f32[5,3,8]", "f32[5,0,8]", "%1 = slice %0 {starts=[0,1,0], steps=[1,1,1], dims=[5,0,8]}", 1, expect_slice, &middle);
+  try_move("f32[5,3,8]", "f32[5,3,4]", "%1 = slice %0 {starts=[4,0,7], steps=[-1,1,-2], dims=[5,3,4]}", 1, expect_slice,
+           &reverse);
+  try_move("f32[5,3,8]", "f32[3,3,8]", "%1 = slice %0 {starts=[1,0,0], steps=[1,1,1], dims=[3,3,8]}", 1, expect_slice,
+           &middle);
+  try_move("f32[N,3,8]", "f32[N,2,5]", "%1 = slice %0 {starts=[0,1,3], steps=[1,1,1], dims=[N,2,5]}", 3, expect_slice,
+           &tail);
+  try_move("f32[5,3,8]", "f32[5,0,8]", "%1 = slice %0 {starts=[0,1,0], steps=[1,1,1], dims=[5,0,8]}", 1, expect_slice,
+           &middle);
 }
 
 static double expect_modulo(const nncc_rt_tensor *in, const int64_t *index, const void *how) {
@@ -100,9 +110,13 @@ Test(lower_move, reshape) {
   try_move("f32[N,24]", "f32[N,6,4]", "%1 = reshape %0 {dims=[N,6,4]}", 3, expect_flat, e);
 }
 
-/* ---- pad, dilate ----------------------------------------------------------------------------------------------------- */
+/* ---- pad, dilate
+ * ----------------------------------------------------------------------------------------------------- */
 
-typedef struct pad_how { int mode; int before[2], after[2]; } pad_how;
+typedef struct pad_how {
+  int mode;
+  int before[2], after[2];
+} pad_how;
 
 /* numpy's rule, step by step; -1: outside. */
 static int64_t pad_source(int mode, int64_t at, int64_t dim) {
@@ -126,15 +140,16 @@ static double expect_pad(const nncc_rt_tensor *in, const int64_t *index, const v
 
 Test(lower_move, pad) {
   static const char *const modes[] = {"constant", "edge", "reflect", "wrap"};
-  static const pad_how pads[] = {{0, {1, 2}, {0, 3}}, {0, {0, 9}, {0, 9}}, {0, {-1, 1}, {2, 0}}, {0, {2, -2}, {-1, -1}}, {0, {0, 0}, {3, 0}}};
+  static const pad_how pads[] = {
+      {0, {1, 2}, {0, 3}}, {0, {0, 9}, {0, 9}}, {0, {-1, 1}, {2, 0}}, {0, {2, -2}, {-1, -1}}, {0, {0, 0}, {3, 0}}};
   for (int mode = 0; mode < 4; mode++)
     for (size_t i = 0; i < sizeof pads / sizeof *pads; i++) {
       pad_how p = pads[i];
       char out[64], line[160];
       p.mode = mode;
       case_text(out, sizeof out, "f32[%d,%d]", 3 + p.before[0] + p.after[0], 6 + p.before[1] + p.after[1]);
-      case_text(line, sizeof line, "%%1 = pad %%0, $v {before=[%d,%d], after=[%d,%d], mode=\"%s\"}", p.before[0], p.before[1], p.after[0],
-                p.after[1], modes[mode]);
+      case_text(line, sizeof line, "%%1 = pad %%0, $v {before=[%d,%d], after=[%d,%d], mode=\"%s\"}", p.before[0],
+                p.before[1], p.after[0], p.after[1], modes[mode]);
       try_move("f32[3,6]", out, line, 1, expect_pad, &p);
     }
   pad_how symbolic = {0, {1, 0}, {1, 0}};
@@ -157,7 +172,8 @@ Test(lower_move, dilate) {
   try_move("f32[3,4]", "f32[3,7]", "%1 = dilate %0 {steps=[1,2]}", 1, expect_dilate, one);
 }
 
-/* ---- concat ------------------------------------------------------------------------------------------------------------ */
+/* ---- concat
+ * ------------------------------------------------------------------------------------------------------------ */
 
 /* Three parts along `axis` of sizes a, b, c: the second is the first plus 1000, the third is minus the first. */
 static void try_concat(int axis, const int *dims, bool fuses) {
@@ -167,8 +183,10 @@ static void try_concat(int axis, const int *dims, bool fuses) {
   o[axis] *= 3;
   case_text(out, sizeof out, "f32[%d,%d,%d]", o[0], o[1], o[2]);
   case_text(text, sizeof text,
-            "nncc 1\nconst $k : f32[1,1,1] = [1000]\ngraph @main(%%x: %s) -> (%s) {\n  %%k = broadcast $k {dims=[%d,%d,%d]} : %s\n"
-            "  %%a = add %%x, %%k : %s\n  %%b = neg %%x : %s\n  %%c = concat %%x, %%a, %%b {axis=%d} : %s\n  %%d = neg %%c : %s\n  return %%d\n}\n",
+            "nncc 1\nconst $k : f32[1,1,1] = [1000]\ngraph @main(%%x: %s) -> (%s) {\n  %%k = broadcast $k "
+            "{dims=[%d,%d,%d]} : %s\n"
+            "  %%a = add %%x, %%k : %s\n  %%b = neg %%x : %s\n  %%c = concat %%x, %%a, %%b {axis=%d} : %s\n  %%d = neg "
+            "%%c : %s\n  return %%d\n}\n",
             type, out, dims[0], dims[1], dims[2], type, type, type, axis, out, out);
   run_case c = case_open(text, fuses, 1);
   case_run(&c);
@@ -179,7 +197,8 @@ static void try_concat(int axis, const int *dims, bool fuses) {
     int part = (int)(index[axis] / dims[axis]);
     index[axis] %= dims[axis];
     double x = (double)case_flatten(&c.in[0], index), wanted = part == 0 ? -x : part == 1 ? -(x + 1000) : x;
-    cr_assert(case_out(&c, 0, k) == wanted, "axis %d, element %lld: %g, expected %g", axis, (long long)k, case_out(&c, 0, k), wanted);
+    cr_assert(case_out(&c, 0, k) == wanted, "axis %d, element %lld: %g, expected %g", axis, (long long)k,
+              case_out(&c, 0, k), wanted);
   }
   case_close(&c);
 }
@@ -194,8 +213,10 @@ Test(lower_move, concat) {
 }
 
 Test(lower_move, concat_of_symbolic_parts_read_elsewhere) { /* parts are told apart element by element */
-  run_case c = case_open("nncc 1\ngraph @main(%x: f32[N,2], %y: f32[3,2]) -> (f32[2,N+3]) {\n  %0 = concat %x, %y {axis=0} : f32[N+3,2]\n"
-                         "  %1 = transpose %0 {perm=[1,0]} : f32[2,N+3]\n  return %1\n}\n", true, 4);
+  run_case c = case_open(
+      "nncc 1\ngraph @main(%x: f32[N,2], %y: f32[3,2]) -> (f32[2,N+3]) {\n  %0 = concat %x, %y {axis=0} : f32[N+3,2]\n"
+      "  %1 = transpose %0 {perm=[1,0]} : f32[2,N+3]\n  return %1\n}\n",
+      true, 4);
   case_run(&c);
   cr_assert_eq(c.code, 0);
   for (int i = 0; i < 2; i++)
@@ -203,11 +224,14 @@ Test(lower_move, concat_of_symbolic_parts_read_elsewhere) { /* parts are told ap
   case_close(&c);
 }
 
-/* ---- indices, shapes, sequences ------------------------------------------------------------------------------------------ */
+/* ---- indices, shapes, sequences
+ * ------------------------------------------------------------------------------------------ */
 
 Test(lower_move, iota_and_shape_of) {
-  run_case c = case_open("nncc 1\ngraph @main(%x: f32[N,3]) -> (i32[2,N,4], i64[3]) {\n  %0 = iota {dtype=i32, dims=[2,N,4], axis=1} : i32[2,N,4]\n"
-                         "  %1 = shape_of {dims=[N,2*N+1,7]} : i64[3]\n  return %0, %1\n}\n", false, 5);
+  run_case c = case_open("nncc 1\ngraph @main(%x: f32[N,3]) -> (i32[2,N,4], i64[3]) {\n  %0 = iota {dtype=i32, "
+                         "dims=[2,N,4], axis=1} : i32[2,N,4]\n"
+                         "  %1 = shape_of {dims=[N,2*N+1,7]} : i64[3]\n  return %0, %1\n}\n",
+                         false, 5);
   case_run(&c);
   cr_assert_eq(c.code, 0);
   for (int k = 0; k < 40; k++) cr_assert_eq(case_out(&c, 0, k), k / 4 % 5);
@@ -218,7 +242,8 @@ Test(lower_move, iota_and_shape_of) {
 }
 
 static const char *const reverse_text =
-    "nncc 1\ngraph @main(%x: f32[4,3,2], %n: i64[3]) -> (f32[4,3,2]) {\n  %0 = reverse_sequence %x, %n {batch_axis=1, time_axis=0} : f32[4,3,2]\n  return %0\n}\n";
+    "nncc 1\ngraph @main(%x: f32[4,3,2], %n: i64[3]) -> (f32[4,3,2]) {\n  %0 = reverse_sequence %x, %n {batch_axis=1, "
+    "time_axis=0} : f32[4,3,2]\n  return %0\n}\n";
 
 Test(lower_move, reverse_sequence) {
   run_case c = case_open(reverse_text, false, 1);
@@ -242,7 +267,9 @@ Test(lower_move, reverse_sequence_longer_than_time_is_an_error) {
 }
 
 Test(lower_move, four_bit_results) { /* two elements a byte: one task, no vectors */
-  run_case c = case_open("nncc 1\ngraph @main(%x: i32[5,7]) -> (u4[7,5]) {\n  %0 = transpose %x {perm=[1,0]} : i32[7,5]\n  %1 = cast %0 {to=u4} : u4[7,5]\n  return %1\n}\n", true, 1);
+  run_case c = case_open("nncc 1\ngraph @main(%x: i32[5,7]) -> (u4[7,5]) {\n  %0 = transpose %x {perm=[1,0]} : "
+                         "i32[7,5]\n  %1 = cast %0 {to=u4} : u4[7,5]\n  return %1\n}\n",
+                         true, 1);
   case_run(&c);
   cr_assert_eq(c.code, 0);
   for (int k = 0; k < 35; k++) cr_assert_eq(case_out(&c, 0, k), (k % 5 * 7 + k / 5) % 16);

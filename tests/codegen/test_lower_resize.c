@@ -5,11 +5,12 @@ typedef struct resize_case {
   const char *mode, *coords, *nearest;
   bool exclude_outside, antialias;
   int h, w, oh, ow;
-  double sh, sw;          /* scales; 0: the ratio of sizes */
-  double roi[4];          /* starts, ends */
+  double sh, sw; /* scales; 0: the ratio of sizes */
+  double roi[4]; /* starts, ends */
 } resize_case;
 
-/* ---- the definition ------------------------------------------------------------------------------------------------ */
+/* ---- the definition ------------------------------------------------------------------------------------------------
+ */
 
 static double coordinate_of(const resize_case *c, int x, int in, int out, double scale, double start, double end) {
   double length = scale * in;
@@ -19,7 +20,8 @@ static double coordinate_of(const resize_case *c, int x, int in, int out, double
   if (strcmp(c->coords, "pytorch_half_pixel") == 0) return out > 1 ? (x + 0.5) / scale - 0.5 : 0;
   if (strcmp(c->coords, "half_pixel_symmetric") == 0) return in / 2.0 * (1 - out / length) + (x + 0.5) / scale - 0.5;
   if (strcmp(c->coords, "tf_crop_and_resize") == 0)
-    return start * (in - 1) + (length == 1 ? (end - start) * (in - 1) / 2 : x * (end - start) * (in - 1) / (length - 1));
+    return start * (in - 1) +
+           (length == 1 ? (end - start) * (in - 1) / 2 : x * (end - start) * (in - 1) / (length - 1));
   return (x + 0.5) / scale - 0.5;
 }
 
@@ -57,8 +59,10 @@ static void weights_of(const resize_case *c, double x, int in, double scale, dou
 }
 
 static double element_of(const resize_case *c, const float *x, int oy, int ox) {
-  double wy[64], wx[64], sum = 0, sh = c->sh > 0 ? c->sh : (double)c->oh / c->h, sw = c->sw > 0 ? c->sw : (double)c->ow / c->w;
-  double y = coordinate_of(c, oy, c->h, c->oh, (float)sh, c->roi[0], c->roi[2]), z = coordinate_of(c, ox, c->w, c->ow, (float)sw, c->roi[1], c->roi[3]);
+  double wy[64], wx[64], sum = 0, sh = c->sh > 0 ? c->sh : (double)c->oh / c->h,
+                         sw = c->sw > 0 ? c->sw : (double)c->ow / c->w;
+  double y = coordinate_of(c, oy, c->h, c->oh, (float)sh, c->roi[0], c->roi[2]),
+         z = coordinate_of(c, ox, c->w, c->ow, (float)sw, c->roi[1], c->roi[3]);
   bool crops = strcmp(c->coords, "tf_crop_and_resize") == 0;
   if (crops && (y < 0 || y > c->h - 1 || z < 0 || z > c->w - 1)) return 10;
   weights_of(c, y, c->h, sh, wy);
@@ -68,17 +72,20 @@ static double element_of(const resize_case *c, const float *x, int oy, int ox) {
   return sum;
 }
 
-/* ---- cases ----------------------------------------------------------------------------------------------------------- */
+/* ---- cases
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static void try_resize(const resize_case *r) {
   char text[1024], scales[64] = "", roi[96] = "";
   if (r->sh > 0) case_text(scales, sizeof scales, ", scales=[1.0, %.9g, %.9g]", r->sh, r->sw);
-  if (r->roi[2] > 0) case_text(roi, sizeof roi, ", roi=[0.0, %g, %g, 1.0, %g, %g]", r->roi[0], r->roi[1], r->roi[2], r->roi[3]);
+  if (r->roi[2] > 0)
+    case_text(roi, sizeof roi, ", roi=[0.0, %g, %g, 1.0, %g, %g]", r->roi[0], r->roi[1], r->roi[2], r->roi[3]);
   case_text(text, sizeof text,
-            "nncc 1\ngraph @main(%%x: f32[2,%d,%d]) -> (f32[2,%d,%d]) {\n  %%0 = resize %%x {dims=[2,%d,%d]%s%s, mode=\"%s\", coords=\"%s\", nearest=\"%s\", "
+            "nncc 1\ngraph @main(%%x: f32[2,%d,%d]) -> (f32[2,%d,%d]) {\n  %%0 = resize %%x {dims=[2,%d,%d]%s%s, "
+            "mode=\"%s\", coords=\"%s\", nearest=\"%s\", "
             "exclude_outside=%d, antialias=%d, extrapolation=10.0} : f32[2,%d,%d]\n  return %%0\n}\n",
-            r->h, r->w, r->oh, r->ow, r->oh, r->ow, scales, roi, r->mode, r->coords, r->nearest ? r->nearest : "round_prefer_floor",
-            r->exclude_outside, r->antialias, r->oh, r->ow);
+            r->h, r->w, r->oh, r->ow, r->oh, r->ow, scales, roi, r->mode, r->coords,
+            r->nearest ? r->nearest : "round_prefer_floor", r->exclude_outside, r->antialias, r->oh, r->ow);
   run_case c = case_open(text, false, 1);
   float *x = c.in[0].data;
   int size = r->h * r->w;
@@ -90,7 +97,8 @@ static void try_resize(const resize_case *r) {
   for (int k = 0; k < 2 * r->oh * r->ow; k++) {
     int n = k / (r->oh * r->ow), y = k / r->ow % r->oh, z = k % r->ow;
     double wanted = element_of(&named, x + n * size, y, z), got = case_out(&c, 0, k);
-    cr_assert(fabs(wanted - got) <= 1e-3 * (1 + fabs(wanted)), "%s %s %dx%d -> %dx%d at %d,%d: %g, expected %g", r->mode, r->coords, r->h, r->w, r->oh, r->ow, y, z, got, wanted);
+    cr_assert(fabs(wanted - got) <= 1e-3 * (1 + fabs(wanted)), "%s %s %dx%d -> %dx%d at %d,%d: %g, expected %g",
+              r->mode, r->coords, r->h, r->w, r->oh, r->ow, y, z, got, wanted);
   }
   case_close(&c);
 }
@@ -109,7 +117,8 @@ Test(lower_resize, nearest) {
   static const char *const roundings[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"};
   for (int i = 0; i < 4; i++)
     for (int k = 0; k < 4; k++) {
-      resize_case r = {.mode = "nearest", .coords = coords[i], .nearest = roundings[k], .h = 4, .w = 2, .oh = 8, .ow = 8};
+      resize_case r = {
+          .mode = "nearest", .coords = coords[i], .nearest = roundings[k], .h = 4, .w = 2, .oh = 8, .ow = 8};
       try_resize(&r);
       r.h = 8, r.w = 4, r.oh = 4, r.ow = 2;
       try_resize(&r);
@@ -117,14 +126,16 @@ Test(lower_resize, nearest) {
 }
 
 Test(lower_resize, linear) {
-  static const char *const coords[] = {"half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel_symmetric"};
+  static const char *const coords[] = {"half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel",
+                                       "half_pixel_symmetric"};
   for (int i = 0; i < 5; i++) try_sizes((resize_case){.mode = "linear", .coords = coords[i]});
 }
 
 Test(lower_resize, cubic) {
   static const char *const coords[] = {"half_pixel", "asymmetric", "align_corners"};
   for (int i = 0; i < 3; i++)
-    for (int excludes = 0; excludes < 2; excludes++) try_sizes((resize_case){.mode = "cubic", .coords = coords[i], .exclude_outside = excludes != 0});
+    for (int excludes = 0; excludes < 2; excludes++)
+      try_sizes((resize_case){.mode = "cubic", .coords = coords[i], .exclude_outside = excludes != 0});
 }
 
 Test(lower_resize, antialias) {
@@ -134,23 +145,28 @@ Test(lower_resize, antialias) {
 }
 
 Test(lower_resize, scales_that_are_no_ratio_of_sizes) {
-  resize_case r = {.mode = "linear", .coords = "half_pixel_symmetric", .h = 4, .w = 5, .oh = 2, .ow = 7, .sh = 0.6, .sw = 1.43};
+  resize_case r = {
+      .mode = "linear", .coords = "half_pixel_symmetric", .h = 4, .w = 5, .oh = 2, .ow = 7, .sh = 0.6, .sw = 1.43};
   try_resize(&r);
   r.coords = "align_corners";
   try_resize(&r);
 }
 
 Test(lower_resize, crop_and_resize) {
-  resize_case r = {.mode = "linear", .coords = "tf_crop_and_resize", .h = 4, .w = 4, .oh = 3, .ow = 3, .roi = {0.4, 0.6, 0.6, 0.8}};
+  resize_case r = {
+      .mode = "linear", .coords = "tf_crop_and_resize", .h = 4, .w = 4, .oh = 3, .ow = 3, .roi = {0.4, 0.6, 0.6, 0.8}};
   try_resize(&r);
-  resize_case outside = {.mode = "linear", .coords = "tf_crop_and_resize", .h = 4, .w = 4, .oh = 3, .ow = 3, .roi = {0.4, 0.6, 1.2, 1.7}};
+  resize_case outside = {
+      .mode = "linear", .coords = "tf_crop_and_resize", .h = 4, .w = 4, .oh = 3, .ow = 3, .roi = {0.4, 0.6, 1.2, 1.7}};
   try_resize(&outside);
 }
 
 /* Scales that are known only at run time. */
 Test(lower_resize, scales_operand) {
   run_case c = case_open("nncc 1\ngraph @main(%x: f32[2,3], %s: f32[2]) -> (f32[4,6]) {\n"
-                         "  %0 = resize %x, %s {dims=[4,6], mode=\"nearest\", coords=\"asymmetric\", nearest=\"floor\"} : f32[4,6]\n  return %0\n}\n", false, 1);
+                         "  %0 = resize %x, %s {dims=[4,6], mode=\"nearest\", coords=\"asymmetric\", "
+                         "nearest=\"floor\"} : f32[4,6]\n  return %0\n}\n",
+                         false, 1);
   float *s = c.in[1].data;
   s[0] = s[1] = 2;
   case_run(&c);

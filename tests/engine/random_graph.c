@@ -16,7 +16,9 @@ typedef struct generator {
 
 static int below(generator *g, int n) { return random_below(&g->random, n); }
 static bool chance(generator *g, int percent) { return below(g, 100) < percent; }
-static nn_value *pick(generator *g) { return g->pool[chance(g, 80) ? g->npool - 1 - below(g, g->npool < 4 ? g->npool : 4) : below(g, g->npool)]; }
+static nn_value *pick(generator *g) {
+  return g->pool[chance(g, 80) ? g->npool - 1 - below(g, g->npool < 4 ? g->npool : 4) : below(g, g->npool)];
+}
 
 /* Elements, symbols counted as SYMBOL_SAMPLE. */
 static int64_t size_of(generator *g, nn_type t) {
@@ -27,8 +29,10 @@ static int64_t size_of(generator *g, nn_type t) {
 
 static void keep(generator *g, nn_value *v) {
   if (!v || size_of(g, v->type) > MAX_ELEMENTS) return;
-  if (g->npool < MAX_POOL) g->pool[g->npool++] = v;
-  else g->pool[below(g, MAX_POOL)] = v;
+  if (g->npool < MAX_POOL)
+    g->pool[g->npool++] = v;
+  else
+    g->pool[below(g, MAX_POOL)] = v;
 }
 
 static nn_dim number(generator *g, int64_t value) { return nn_dim_const(g->m, value); }
@@ -37,7 +41,8 @@ static nn_value *random_const(generator *g, int rank, const int64_t *dims) {
   nn_tensor *t = nn_tensor_new(g->m, nn_type_static(g->m, NN_F32, rank, dims));
   int64_t count = 1;
   for (int i = 0; i < rank; i++) count *= dims[i];
-  for (int64_t i = 0; i < count; i++) nn_store_f64(NN_F32, (void *)(uintptr_t)t->data, (size_t)i, (below(g, 41) - 20) / 16.0);
+  for (int64_t i = 0; i < count; i++)
+    nn_store_f64(NN_F32, (void *)(uintptr_t)t->data, (size_t)i, (below(g, 41) - 20) / 16.0);
   return nn_b_const(&g->b, t);
 }
 
@@ -46,8 +51,8 @@ static nn_value *squash(generator *g, nn_value *v) { return nn_b_unary(&g->b, NN
 /* ---- pointwise -------------------------------------------------------------------------------------------------- */
 
 static nn_value *make_unary(generator *g) {
-  static const nn_opcode codes[] = {NN_OP_NEG, NN_OP_ABS, NN_OP_RELU, NN_OP_TANH, NN_OP_SIGMOID, NN_OP_SIN, NN_OP_COPY,
-                                    NN_OP_ERF, NN_OP_SOFTPLUS, NN_OP_ATAN, NN_OP_SIGN, NN_OP_COS};
+  static const nn_opcode codes[] = {NN_OP_NEG,  NN_OP_ABS, NN_OP_RELU,     NN_OP_TANH, NN_OP_SIGMOID, NN_OP_SIN,
+                                    NN_OP_COPY, NN_OP_ERF, NN_OP_SOFTPLUS, NN_OP_ATAN, NN_OP_SIGN,    NN_OP_COS};
   return nn_b_unary(&g->b, codes[below(g, sizeof codes / sizeof *codes)], pick(g));
 }
 
@@ -94,7 +99,8 @@ static nn_value *make_cast(generator *g) {
   return nn_b_cast(&g->b, nn_b_cast(&g->b, v, t), NN_F32);
 }
 
-/* ---- movement ------------------------------------------------------------------------------------------------------ */
+/* ---- movement ------------------------------------------------------------------------------------------------------
+ */
 
 static nn_value *make_reshape(generator *g) {
   nn_value *v = pick(g);
@@ -102,7 +108,8 @@ static nn_value *make_reshape(generator *g) {
   int rank = 0;
   for (int i = 0; i < v->type.rank; i++) {
     int64_t d = 0;
-    bool splits = nn_dim_is_const(v->type.dims[i], &d) && d % 2 == 0 && d > 0 && chance(g, 40) && rank + v->type.rank - i < 6;
+    bool splits =
+        nn_dim_is_const(v->type.dims[i], &d) && d % 2 == 0 && d > 0 && chance(g, 40) && rank + v->type.rank - i < 6;
     if (splits) {
       dims[rank++] = number(g, 2);
       dims[rank++] = number(g, d / 2);
@@ -210,7 +217,8 @@ static nn_value *make_gather(generator *g) {
   return nn_b_end(&g->b, op);
 }
 
-/* ---- nests ------------------------------------------------------------------------------------------------------------ */
+/* ---- nests
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static nn_value *make_reduce(generator *g) {
   static const nn_opcode codes[] = {NN_OP_REDUCE_SUM, NN_OP_REDUCE_MAX, NN_OP_REDUCE_MIN};
@@ -246,7 +254,8 @@ static nn_value *make_conv(generator *g) {
   nn_value *v = pick(g);
   int64_t w[4] = {1 + below(g, 9), 0, 1 + below(g, 3), 1 + below(g, 3)}, h = 0, x = 0;
   if (v->type.rank != 4 || !nn_dim_is_const(v->type.dims[1], &w[1]) || w[1] == 0) return NULL;
-  if (!nn_dim_is_const(v->type.dims[2], &h) || !nn_dim_is_const(v->type.dims[3], &x) || h < w[2] || x < w[3]) return NULL;
+  if (!nn_dim_is_const(v->type.dims[2], &h) || !nn_dim_is_const(v->type.dims[3], &x) || h < w[2] || x < w[3])
+    return NULL;
   nn_value *in[2] = {v, random_const(g, 4, w)};
   nn_op *op = nn_b_begin(&g->b, NN_OP_CONV, in, 2, 1);
   if (!op) return NULL;
@@ -262,7 +271,8 @@ static nn_value *make_pool(generator *g) {
   nn_value *v = pick(g);
   int64_t h = 0, x = 0, kernel[2] = {1 + below(g, 3), 1 + below(g, 3)}, strides[2] = {1 + below(g, 2), 1 + below(g, 2)};
   if (v->type.rank != 4) return NULL;
-  if (!nn_dim_is_const(v->type.dims[2], &h) || !nn_dim_is_const(v->type.dims[3], &x) || h < kernel[0] || x < kernel[1]) return NULL;
+  if (!nn_dim_is_const(v->type.dims[2], &h) || !nn_dim_is_const(v->type.dims[3], &x) || h < kernel[0] || x < kernel[1])
+    return NULL;
   nn_op *op = nn_b_begin(&g->b, chance(g, 50) ? NN_OP_MAX_POOL : NN_OP_AVG_POOL, &v, 1, -1);
   if (!op) return NULL;
   nn_set_ints(op, "kernel", kernel, 2);
@@ -270,7 +280,8 @@ static nn_value *make_pool(generator *g) {
   return nn_b_end(&g->b, op);
 }
 
-/* ---- graphs ------------------------------------------------------------------------------------------------------------- */
+/* ---- graphs
+ * ------------------------------------------------------------------------------------------------------------- */
 
 static void make_inputs(generator *g, const random_options *o) {
   static const int64_t sizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17};
@@ -296,9 +307,10 @@ static void make_inputs(generator *g, const random_options *o) {
 typedef nn_value *maker(generator *g);
 
 static nn_value *make_any(generator *g) {
-  static maker *const makers[] = {make_unary, make_unary, make_unary, make_binary, make_binary, make_binary, make_binary, make_select,
-                                  make_cast, make_reshape, make_reshape, make_transpose, make_slice, make_concat, make_pad, make_tile,
-                                  make_ramp, make_gather, make_reduce, make_row_op, make_matmul, make_conv, make_pool};
+  static maker *const makers[] = {make_unary,  make_unary,  make_unary,  make_binary,  make_binary,  make_binary,
+                                  make_binary, make_select, make_cast,   make_reshape, make_reshape, make_transpose,
+                                  make_slice,  make_concat, make_pad,    make_tile,    make_ramp,    make_gather,
+                                  make_reduce, make_row_op, make_matmul, make_conv,    make_pool};
   return makers[below(g, sizeof makers / sizeof *makers)](g);
 }
 

@@ -4,7 +4,9 @@
 
 #include "ir/ir.h"
 
-typedef struct random_source { uint64_t state; } random_source;
+typedef struct random_source {
+  uint64_t state;
+} random_source;
 
 static inline uint32_t random_next(random_source *r) { /* PCG, 64 -> 32 bits */
   uint64_t old = r->state;

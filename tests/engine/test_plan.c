@@ -12,7 +12,8 @@ static int64_t value_at(nn_dim d, int64_t n) {
 static bool takes_over(const nn_program *p, const nn_place *a, const nn_place *b) {
   const nn_step *step = &p->steps[b->first];
   for (int i = 0; i < step->nargs; i++)
-    if (step->args[i] == b && step->in_place && step->in_place[i] >= 0 && step->args[step->in_place[i]] == a) return true;
+    if (step->args[i] == b && step->in_place && step->in_place[i] >= 0 && step->args[step->in_place[i]] == a)
+      return true;
   return false;
 }
 
@@ -28,7 +29,8 @@ static void check_plan(const nn_program *p, int64_t n, uint64_t seed) {
       if (b == a || b->kind != NN_PLACE_WORKSPACE || b->first < a->first || b->first > a->last) continue;
       int64_t from = value_at(b->offset_dim, n), to = from + value_at(b->bytes, n);
       bool is_apart = to <= begin || end <= from;
-      cr_assert(is_apart || (b->first == a->last && takes_over(p, a, b)), "seed %llu: places overlap", (unsigned long long)seed);
+      cr_assert(is_apart || (b->first == a->last && takes_over(p, a, b)), "seed %llu: places overlap",
+                (unsigned long long)seed);
     }
   }
 }
@@ -52,8 +54,10 @@ Test(plan, symbolic_places_do_not_overlap) {
 }
 
 Test(plan, a_chain_of_pointwise_ops_works_in_one_place) {
-  run_case c = case_open("nncc 1\ngraph @main(%x: f32[1000]) -> (f32[1000]) {\n  %0 = neg %x : f32[1000]\n  %1 = abs %0 : f32[1000]\n  %2 = neg %1 : f32[1000]\n"
-                         "  %3 = exp %2 : f32[1000]\n  return %3\n}\n", false, 1);
+  run_case c = case_open("nncc 1\ngraph @main(%x: f32[1000]) -> (f32[1000]) {\n  %0 = neg %x : f32[1000]\n  %1 = abs "
+                         "%0 : f32[1000]\n  %2 = neg %1 : f32[1000]\n"
+                         "  %3 = exp %2 : f32[1000]\n  return %3\n}\n",
+                         false, 1);
   cr_assert_lt(value_at(c.p->workspace_bytes, 1), 2 * 4000);
   cr_assert_eq(c.p->planned_peak, 4000);
   cr_assert_eq(c.p->planned_sum, 12000);
@@ -63,28 +67,39 @@ Test(plan, a_chain_of_pointwise_ops_works_in_one_place) {
 }
 
 Test(plan, an_operand_read_elsewhere_keeps_its_place) {
-  run_case c = case_open("nncc 1\ngraph @main(%x: f32[30,30]) -> (f32[30,30]) {\n  %0 = neg %x : f32[30,30]\n  %1 = transpose %0 {perm=[1,0]} : f32[30,30]\n"
-                         "  %2 = add %1, %0 : f32[30,30]\n  %3 = neg %2 : f32[30,30]\n  return %3\n}\n", true, 1);
+  run_case c = case_open("nncc 1\ngraph @main(%x: f32[30,30]) -> (f32[30,30]) {\n  %0 = neg %x : f32[30,30]\n  %1 = "
+                         "transpose %0 {perm=[1,0]} : f32[30,30]\n"
+                         "  %2 = add %1, %0 : f32[30,30]\n  %3 = neg %2 : f32[30,30]\n  return %3\n}\n",
+                         true, 1);
   case_run(&c);
   for (int k = 0; k < 900; k++) cr_assert_eq(case_out(&c, 0, k), k + k % 30 * 30 + k / 30);
   case_close(&c);
 }
 
 Test(plan, several_results_may_share_the_operands_place) {
-  run_case c = case_open("nncc 1\ngraph @main(%x: f32[40]) -> (f32[40], f32[40]) {\n  %0 = neg %x : f32[40]\n  %r, %s = fused %0 {body=@k} : f32[40], f32[40]\n"
+  run_case c = case_open("nncc 1\ngraph @main(%x: f32[40]) -> (f32[40], f32[40]) {\n  %0 = neg %x : f32[40]\n  %r, %s "
+                         "= fused %0 {body=@k} : f32[40], f32[40]\n"
                          "  %1 = neg %r : f32[40]\n  %2 = neg %s : f32[40]\n  return %1, %2\n}\n"
-                         "graph @k(%a: f32[40]) -> (f32[40], f32[40]) {\n  %0 = exp %a : f32[40]\n  %1 = abs %a : f32[40]\n  return %0, %1\n}\n", false, 1);
+                         "graph @k(%a: f32[40]) -> (f32[40], f32[40]) {\n  %0 = exp %a : f32[40]\n  %1 = abs %a : "
+                         "f32[40]\n  return %0, %1\n}\n",
+                         false, 1);
   case_run(&c);
   cr_assert_eq(c.code, 0);
   for (int k = 0; k < 40; k++) cr_assert(case_out(&c, 1, k) == -k && fabs(case_out(&c, 0, k) + exp(-k)) < 1e-6);
   case_close(&c);
 }
 
-Test(plan, results_of_a_nest_may_share_the_operands_place) { /* seed 4387: a residual was read after it had been overwritten */
-  run_case c = case_open("nncc 1\ngraph @main(%x: f32[6,4]) -> (f32[6,4], f32[6,4]) {\n  %0 = neg %x : f32[6,4]\n  %1 = abs %x : f32[6,4]\n"
-                         "  %r, %s = fused %0, %1 {body=@k} : f32[6,4], f32[6,4]\n  %2 = neg %r : f32[6,4]\n  %3 = neg %s : f32[6,4]\n  return %2, %3\n}\n"
-                         "graph @k(%a: f32[6,4], %b: f32[6,4]) -> (f32[6,4], f32[6,4]) {\n  %0 = cum_sum %a {axis=1} : f32[6,4]\n  %1 = neg %0 : f32[6,4]\n"
-                         "  %2 = add %1, %b : f32[6,4]\n  return %1, %2\n}\n", false, 1);
+Test(
+    plan,
+    results_of_a_nest_may_share_the_operands_place) { /* seed 4387: a residual was read after it had been overwritten */
+  run_case c = case_open("nncc 1\ngraph @main(%x: f32[6,4]) -> (f32[6,4], f32[6,4]) {\n  %0 = neg %x : f32[6,4]\n  %1 "
+                         "= abs %x : f32[6,4]\n"
+                         "  %r, %s = fused %0, %1 {body=@k} : f32[6,4], f32[6,4]\n  %2 = neg %r : f32[6,4]\n  %3 = neg "
+                         "%s : f32[6,4]\n  return %2, %3\n}\n"
+                         "graph @k(%a: f32[6,4], %b: f32[6,4]) -> (f32[6,4], f32[6,4]) {\n  %0 = cum_sum %a {axis=1} : "
+                         "f32[6,4]\n  %1 = neg %0 : f32[6,4]\n"
+                         "  %2 = add %1, %b : f32[6,4]\n  return %1, %2\n}\n",
+                         false, 1);
   case_run(&c);
   cr_assert_eq(c.code, 0);
   for (int k = 0; k < 24; k++) {

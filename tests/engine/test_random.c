@@ -44,7 +44,8 @@ static run_data new_data(const nn_module *m, uint64_t seed, int64_t n) {
   for (int i = 0; i < d.nin; i++) {
     nn_type t = m->main->params[i]->type;
     d.in[i] = new_tensor(t, n);
-    for (int64_t k = 0; k < count_of(&d.in[i]); k++) nn_store_f64(t.dtype, d.in[i].data, (size_t)k, (random_below(&r, 257) - 128) / 64.0);
+    for (int64_t k = 0; k < count_of(&d.in[i]); k++)
+      nn_store_f64(t.dtype, d.in[i].data, (size_t)k, (random_below(&r, 257) - 128) / 64.0);
   }
   const nn_op *ret = nn_graph_return(m->main);
   d.nout = ret->nin;
@@ -82,9 +83,11 @@ static void run_compiled(nn_program *p, const nn_target *t, run_data *d, uint64_
   nn_jit *jit = nn_jit_new(&p->module->diags);
   nn_emit_options options = {.name = "model", .level = 2, .weights_in_object = true};
   const nncc_rt_model *model = NULL;
-  cr_assert(jit && nn_jit_program(jit, t, p, &options, &model) == NN_OK, "seed %llu: no code", (unsigned long long)seed);
+  cr_assert(jit && nn_jit_program(jit, t, p, &options, &model) == NN_OK, "seed %llu: no code",
+            (unsigned long long)seed);
   size_t bytes = model->workspace_size(d->in, 1);
-  nncc_rt_ctx ctx = {.workspace = aligned_alloc(64, (bytes + 127) / 64 * 64), .workspace_bytes = bytes, .weights = model->weights};
+  nncc_rt_ctx ctx = {
+      .workspace = aligned_alloc(64, (bytes + 127) / 64 * 64), .workspace_bytes = bytes, .weights = model->weights};
   int code = model->run(&ctx, d->in, d->out);
   char text[256];
   cr_assert_eq(code, 0, "seed %llu: %s", (unsigned long long)seed, nncc_rt_ctx_message(&ctx, text, sizeof text));
@@ -96,9 +99,11 @@ static void compare(const run_data *a, const run_data *b, uint64_t seed, const c
   for (int i = 0; i < a->nout; i++) {
     for (int d = 0; d < a->out[i].rank; d++) cr_assert_eq(a->out[i].dims[d], b->out[i].dims[d]);
     for (int64_t k = 0; k < count_of(&a->out[i]); k++) {
-      double x = nn_load_f64(a->out_dtype[i], a->out[i].data, (size_t)k), y = nn_load_f64(b->out_dtype[i], b->out[i].data, (size_t)k);
+      double x = nn_load_f64(a->out_dtype[i], a->out[i].data, (size_t)k),
+             y = nn_load_f64(b->out_dtype[i], b->out[i].data, (size_t)k);
       bool same = x == y || (isnan(x) && isnan(y)) || fabs(x - y) <= 1e-4 * (1 + fabs(x));
-      cr_assert(same, "seed %llu, %s: output %d, element %lld: %.9g, expected %.9g", (unsigned long long)seed, what, i, (long long)k, y, x);
+      cr_assert(same, "seed %llu, %s: output %d, element %lld: %.9g, expected %.9g", (unsigned long long)seed, what, i,
+                (long long)k, y, x);
     }
   }
 }
@@ -124,7 +129,8 @@ static void try_graph(uint64_t seed, const random_options *o, int64_t n, const n
   run_interpreter(p, &other, seed);
   compare(&reference, &other, seed, "passes");
   if (compiles) {
-    for (int i = 0; i < other.nout; i++) memset(other.out[i].data, 0x7f, nn_dtype_bytes(other.out_dtype[i], (uint64_t)count_of(&other.out[i])));
+    for (int i = 0; i < other.nout; i++)
+      memset(other.out[i].data, 0x7f, nn_dtype_bytes(other.out_dtype[i], (uint64_t)count_of(&other.out[i])));
     run_compiled(p, t, &other, seed);
     compare(&reference, &other, seed, "machine code");
   }
@@ -150,4 +156,6 @@ Test(random, small_graphs) { try_graphs(1000, GRAPHS, &(random_options){.nops = 
 Test(random, graphs) { try_graphs(2000, GRAPHS, &(random_options){.nops = 25}, false); }
 Test(random, symbolic_graphs) { try_graphs(3000, GRAPHS, &(random_options){.nops = 12, .symbolic = true}, false); }
 Test(random, compiled_graphs) { try_graphs(4000, GRAPHS / 6, &(random_options){.nops = 10}, true); }
-Test(random, compiled_symbolic_graphs) { try_graphs(5000, GRAPHS / 6, &(random_options){.nops = 8, .symbolic = true}, true); }
+Test(random, compiled_symbolic_graphs) {
+  try_graphs(5000, GRAPHS / 6, &(random_options){.nops = 8, .symbolic = true}, true);
+}

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fits the polynomials of codegen/math_tables.c: minimax (Remez) in 60 digits, coefficients rounded to the
+"""Fits the polynomials of codegen/math_*.c: minimax (Remez) in 60 digits, coefficients rounded to the
 element type one after the other, lowest order first, the rest fitted again each time (on one-sided intervals).
 
 Needs mpmath. Prints C initialisers and the error each fit reaches, as log2 of the weighted maximum."""
@@ -108,23 +108,23 @@ def erfc_scaled(t, center):
 
 FITS = {
     "exp_f32": lambda: fit("exp_f32", "f32", q_exp, lambda r: r * r + tiny, -half_ln2, half_ln2, 4),
-    "erf_far": lambda: fit("erf_far", "f32", lambda t: -erfc(t + mpf("2.5")), lambda t: mpf(1), mpf("-1.5"), mpf("1.45"), 12),
+    "erf_far_f32": lambda: fit("erf_far_f32", "f32", lambda t: -erfc(t + mpf("2.5")), lambda t: mpf(1), mpf("-1.5"), mpf("1.43"), 14),
     "exp_f64": lambda: fit("exp_f64", "f64", q_exp, lambda r: r * r + tiny, -half_ln2, half_ln2, 10),
     "exp_mid": lambda: fit("exp_mid", "f64", q_exp, lambda r: r * r + tiny, -half_ln2, half_ln2, 5),
     "log_f32": lambda: fit("log_f32", "f32", q_log, lambda f: f * f + tiny, root / 2 - 1, root - 1, 8),
     "log_f64": lambda: fit("log_f64", "f64", q_ratio, lambda t: t + tiny, 0, t_max, 7),
     "log_mid": lambda: fit("log_mid", "f64", q_ratio, lambda t: t + tiny, 0, t_max, 5),
-    "log_pow": lambda: fit("log_pow", "f64", q_ratio5, lambda t: t * t + tiny, 0, t_max, 7),
-    "sin_mid": lambda: fit("sin_mid", "f64", q_sin, lambda t: t + tiny, 0, quarter, 3),
-    "cos_mid": lambda: fit("cos_mid", "f64", q_cos, lambda t: t * t + tiny, 0, quarter, 3),
+    "log_tail": lambda: fit("log_tail", "f64", q_ratio5, lambda t: t * t + tiny, 0, t_max, 7),
+    "sin_f32": lambda: fit("sin_f32", "f64", q_sin, lambda t: t + tiny, 0, quarter, 3),
+    "cos_f32": lambda: fit("cos_f32", "f64", q_cos, lambda t: t * t + tiny, 0, quarter, 3),
     "sin_f64": lambda: fit("sin_f64", "f64", q_sin, lambda t: t + tiny, 0, quarter, 6),
     "cos_f64": lambda: fit("cos_f64", "f64", q_cos, lambda t: t * t + tiny, 0, quarter, 6),
     "atan_f32": lambda: fit("atan_f32", "f32", q_atan, lambda t: t + tiny, 0, eighth, 3),
     "atan_f64": lambda: fit("atan_f64", "f64", q_atan, lambda t: t + tiny, 0, eighth, 10),
     "asin_f32": lambda: fit("asin_f32", "f32", q_asin, lambda t: t + tiny, 0, mpf("0.2505"), 5),
     "asin_f64": lambda: fit("asin_f64", "f64", q_asin, lambda t: t + tiny, 0, mpf("0.2505"), 12),
-    "erf_f32": lambda: fit("erf_f32", "f32", q_erf, lambda t: mpf(1), 0, mpf("1.0"), 6),
-    "erf_f64": lambda: fit("erf_f64", "f64", q_erf, lambda t: mpf(1), 0, mpf("1.0"), 13),
+    "erf_near_f32": lambda: fit("erf_near_f32", "f32", q_erf, lambda t: mpf(1), 0, mpf("1.0"), 6),
+    "erf_near_f64": lambda: fit("erf_near_f64", "f64", q_erf, lambda t: mpf(1), 0, mpf("1.0"), 13),
     "erfcx_f64": lambda: fit("erfcx_f64", "f64", lambda t: erfc_scaled(t, mpf(2)), lambda t: mpf(1), mpf(-1) / 3, mpf("0.51"), 16),
 }
 

@@ -187,13 +187,15 @@ static nn_x *tensor_element(nn_lower *L, const nn_tensor *tensor, size_t at) {
   return nn_x_iconst(L->kernel, tensor->dtype, nn_load_i64(tensor->dtype, tensor->data, at));
 }
 
-enum { MAX_INLINED_TABLE = 16 }; /* constants up to this size become numbers where the index is one */
+/* Integer constants up to this size become numbers where the index is one: axes, sizes, indices. Floats do not:
+   kernels that differ only in them stay equal. */
+enum { MAX_INLINED_TABLE = 16 };
 
 static nn_x *load_element(nn_lower *L, const nn_value *v, const source *from, nn_x *const *index) {
   nn_x *flat = nn_flat_index(L, v->type, index);
   int64_t at = 0, count = 0;
-  if (from->tensor && nn_x_is_const(flat, &at) && nn_type_static_count(v->type, &count) && count <= MAX_INLINED_TABLE &&
-      at >= 0 && at < count && !nn_guard(L))
+  if (from->tensor && nn_dtype_is_int(v->type.dtype) && nn_x_is_const(flat, &at) &&
+      nn_type_static_count(v->type, &count) && count <= MAX_INLINED_TABLE && at >= 0 && at < count && !nn_guard(L))
     return tensor_element(L, from->tensor, (size_t)at);
   return nn_let(L->kernel, nn_x_load(L->kernel, from->buf, flat, nn_guard(L)));
 }

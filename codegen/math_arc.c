@@ -5,16 +5,18 @@
    like pi/2 come in two parts. Polynomials: tools/fit_math.py. */
 #include "codegen/math.h"
 
-static const double asin_f32[] = {0.166666597, 0.0750052184, 0.0445133969, 0.0318386555, 0.0143174529, 0.037691921};
+static const double asin_f32[] = {
+  0.166666597, 0.0750052109, 0.0445136353, 0.0318360627, 0.0143291028, 0.0376733653};
 static const double asin_f64[] = {
-  0x1.5555555555578p-3, 0x1.333333332de87p-4, 0x1.6db6db72364ecp-5, 0x1.f1c71a865b352p-6, 0x1.6e8be092564f0p-6,
-  0x1.1c49cd43860ddp-6, 0x1.ca23c180ee179p-7, 0x1.75576b96cdea1p-7, 0x1.6295e46790c24p-7, 0x1.cb7346c31ead4p-9,
-  0x1.6dc32187bd837p-6, -0x1.6987a3b469f36p-6, 0x1.11cb8e7c45288p-5};
-static const double atan_f32[] = {-0.333329558, 0.199779227, -0.138796329, 0.0805916786};
+  0x1.5555555555579p-3, 0x1.333333332dcdcp-4, 0x1.6db6db7247282p-5, 0x1.f1c71a80aee6dp-6, 0x1.6e8be129c4d0cp-6,
+  0x1.1c49c6a3a7b7ep-6, 0x1.ca237567f7ad9p-7, 0x1.756627eecec1fp-7, 0x1.61e636c7332b3p-7, 0x1.dc7636b7a00dep-9,
+  0x1.664ebb461d439p-6, -0x1.5b7fb36046e8dp-6, 0x1.0c453086cdf42p-5};
+static const double atan_f32[] = {
+  -0.333329558, 0.199779227, -0.138796329, 0.0805919468};
 static const double atan_f64[] = {
   -0x1.555555555553ep-2, 0x1.9999999995a36p-3, -0x1.24924922b6d2cp-3, 0x1.c71c70e93a2e7p-4, -0x1.745cf92bb2378p-4,
   0x1.3b111df20563ep-4, -0x1.10ebe8d69f29dp-4, 0x1.df11c0a57036fp-5, -0x1.9cdcb594568e4p-5, 0x1.37ecbef691eadp-5,
-  -0x1.2599331e4d24bp-6};
+  -0x1.2599331c63d7ap-6};
 
 static double half_pi(const nn_mx *m) { return nn_mx_is_f64(m) ? 0x1.921fb54442d18p+0 : 0x1.921fb6p+0; }
 static double half_pi_low(const nn_mx *m) { return nn_mx_is_f64(m) ? 0x1.1a62633145c07p-54 : -0x1.777a5cf72cecep-25; }

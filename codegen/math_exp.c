@@ -5,11 +5,12 @@
    product with n is exact. Polynomials: tools/fit_math.py. */
 #include "codegen/math.h"
 
-static const double exp_f32[] = {0.5, 0.166665182, 0.041666206, 0.00836901926, 0.00139505207};
+static const double exp_f32[] = {
+  0.5, 0.166665182, 0.041666206, 0.00836901926, 0.00139505207};
 static const double exp_f64[] = {
   0x1.0000000000000p-1, 0x1.555555555555cp-3, 0x1.555555555555ep-5, 0x1.111111110eb35p-7, 0x1.6c16c16c134bcp-10,
-  0x1.a01a01b3ee231p-13, 0x1.a01a01b48b291p-16, 0x1.71ddef0fd4987p-19, 0x1.27e4bec9890aap-22, 0x1.af6db9613ada7p-26,
-  0x1.1f9e83bbddaebp-29};
+  0x1.a01a01b3ee231p-13, 0x1.a01a01b48b291p-16, 0x1.71ddef0fd4987p-19, 0x1.27e4bec9890aap-22,
+  0x1.af6db9613ada7p-26, 0x1.1f9e83bbddaebp-29};
 
 /* What differs between the types. */
 typedef struct limits {

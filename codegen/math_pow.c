@@ -6,16 +6,19 @@
 
 #include <math.h>
 
-static const double log_mid[] = {0x1.5555555553a78p-1, 0x1.999999a2629adp-2, 0x1.24924190317e5p-2,
-                                 0x1.c7226ce9014a8p-3, 0x1.732d544ee117bp-3, 0x1.586b7643f1da7p-3};
-static const double exp_mid[] = {0x1.000000438476ep-1, 0x1.5555559820bf9p-3, 0x1.55547ef55520bp-5,
-                                 0x1.11107c8a1b800p-7, 0x1.6d97d05c1bcedp-10, 0x1.a1b8c2b3dd836p-13};
-static const double log_tail[] = {0x1.9999999999999p-2, 0x1.2492492492b22p-2, 0x1.c71c71c5978b8p-3, 0x1.745d1863c65c1p-3,
-                                  0x1.3b13473813bbap-3, 0x1.1126acbbba259p-3, 0x1.dd0330047becep-4, 0x1.f6a0349915a77p-4};
+static const double log_mid[] = {
+  0x1.5555555553933p-1, 0x1.999999a2a1266p-2, 0x1.2492416e2642bp-2, 0x1.c7227dcf2bb7ap-3, 0x1.732b613c4ccb1p-3,
+  0x1.58812ce4e7bffp-3};
+static const double exp_mid[] = {
+  0x1.000000438476ep-1, 0x1.5555559820bf9p-3, 0x1.55547ef55520bp-5, 0x1.11107c8a1b800p-7, 0x1.6d97d05c1bcedp-10,
+  0x1.a1b8c2b3dd836p-13};
+static const double log_tail[] = {
+  0x1.9999999999996p-2, 0x1.2492492492f56p-2, 0x1.c71c71c59592cp-3, 0x1.745d1829f1d0ep-3, 0x1.3b13649929647p-3,
+  0x1.112077311868dp-3, 0x1.de3c123eb157fp-4, 0x1.ead1ccaac5000p-4};
 static const double exp_f64[] = {
   0x1.0000000000000p-1, 0x1.555555555555cp-3, 0x1.555555555555ep-5, 0x1.111111110eb35p-7, 0x1.6c16c16c134bcp-10,
-  0x1.a01a01b3ee231p-13, 0x1.a01a01b48b291p-16, 0x1.71ddef0fd4987p-19, 0x1.27e4bec9890aap-22, 0x1.af6db9613ada7p-26,
-  0x1.1f9e83bbddaebp-29};
+  0x1.a01a01b3ee231p-13, 0x1.a01a01b48b291p-16, 0x1.71ddef0fd4987p-19, 0x1.27e4bec9890aap-22,
+  0x1.af6db9613ada7p-26, 0x1.1f9e83bbddaebp-29};
 
 static const double ln2 = 0.69314718055994530942;
 

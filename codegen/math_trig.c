@@ -14,12 +14,16 @@ static const double half_pi[] = {0x1.921fb00000000p+0, 0x1.5110b00000000p-22, 0x
                                  0x1.3198800000000p-69, 0x1.1701b80000000p-88};
 enum { CHUNKS = 7 };
 
-static const double sin_f32[] = {-0x1.5555554cb38adp-3, 0x1.1111089100e4cp-7, -0x1.a00f991bbaca7p-13, 0x1.6cd738b351027p-19};
-static const double cos_f32[] = {0x1.5555554f4e24dp-5, -0x1.6c16b8977da80p-10, 0x1.a0111ec099850p-16, -0x1.242a7683f43abp-22};
-static const double sin_f64[] = {-0x1.5555555555555p-3, 0x1.1111111111067p-7, -0x1.a01a019ffdbd1p-13, 0x1.71de3a32ad983p-19,
-                                 -0x1.ae642ad3b0aacp-26, 0x1.6108a99323b4cp-33, -0x1.9f66c8eef3309p-41};
-static const double cos_f64[] = {0x1.5555555555555p-5, -0x1.6c16c16c16b2ap-10, 0x1.a01a019ffb5a9p-16, -0x1.27e4fb58463a8p-22,
-                                 0x1.1eed6d2177714p-29, -0x1.93716e30ed50dp-37, 0x1.9c52b8b7231c7p-45};
+static const double sin_f32[] = {
+  -0x1.5555554cb1642p-3, 0x1.1111088fe13e5p-7, -0x1.a00f9865f3a8cp-13, 0x1.6cd713c270a58p-19};
+static const double cos_f32[] = {
+  0x1.5555554f492a5p-5, -0x1.6c16b89313634p-10, 0x1.a0111c441a61bp-16, -0x1.242a037cc11f9p-22};
+static const double sin_f64[] = {
+  -0x1.5555555555555p-3, 0x1.1111111111067p-7, -0x1.a01a019ffdba1p-13, 0x1.71de3a32a8c64p-19,
+  -0x1.ae642ad48fe59p-26, 0x1.6108b2543a590p-33, -0x1.9f6f6b683566fp-41};
+static const double cos_f64[] = {
+  0x1.5555555555555p-5, -0x1.6c16c16c16b2bp-10, 0x1.a01a019ffb91cp-16, -0x1.27e4fb588e865p-22,
+  0x1.1eed6d7a44915p-29, -0x1.9371d4b85f3c3p-37, 0x1.9c7f71b98d7c0p-45};
 
 /* x = n * pi/2 + r + low; quarter holds n in its low bits. */
 typedef struct angle { nn_x *quarter, *r, *low; } angle;

@@ -93,7 +93,7 @@ q_ratio = series(lambda t: (log((1 + sqrt(t)) / (1 - sqrt(t))) - 2 * sqrt(t)) / 
 # tail of the same after 2s + 2/3 s^3: s^5 P(s^2)
 q_ratio5 = series(lambda t: (log((1 + sqrt(t)) / (1 - sqrt(t))) - 2 * sqrt(t) - sqrt(t) ** 3 * 2 / 3) / sqrt(t) ** 5, [mpf(2) / 5, mpf(2) / 7])
 half_ln2 = log(mpf(2)) / 2 * mpf("1.002")
-tiny = mpf(10) ** -4  # weights must not vanish
+tiny, tinier = mpf(10) ** -4, mpf(10) ** -12  # weights must not vanish inside the interval
 root = sqrt(mpf(2))
 t_max = ((root - 1) / (root + 1)) ** 2 * mpf("1.001")
 quarter = (pi / 4) ** 2 * mpf("1.001")
@@ -112,17 +112,17 @@ FITS = {
     "exp_f64": lambda: fit("exp_f64", "f64", q_exp, lambda r: r * r + tiny, -half_ln2, half_ln2, 10),
     "exp_mid": lambda: fit("exp_mid", "f64", q_exp, lambda r: r * r + tiny, -half_ln2, half_ln2, 5),
     "log_f32": lambda: fit("log_f32", "f32", q_log, lambda f: f * f + tiny, root / 2 - 1, root - 1, 8),
-    "log_f64": lambda: fit("log_f64", "f64", q_ratio, lambda t: t + tiny, 0, t_max, 7),
-    "log_mid": lambda: fit("log_mid", "f64", q_ratio, lambda t: t + tiny, 0, t_max, 5),
-    "log_tail": lambda: fit("log_tail", "f64", q_ratio5, lambda t: t * t + tiny, 0, t_max, 7),
-    "sin_f32": lambda: fit("sin_f32", "f64", q_sin, lambda t: t + tiny, 0, quarter, 3),
-    "cos_f32": lambda: fit("cos_f32", "f64", q_cos, lambda t: t * t + tiny, 0, quarter, 3),
-    "sin_f64": lambda: fit("sin_f64", "f64", q_sin, lambda t: t + tiny, 0, quarter, 6),
-    "cos_f64": lambda: fit("cos_f64", "f64", q_cos, lambda t: t * t + tiny, 0, quarter, 6),
+    "log_f64": lambda: fit("log_f64", "f64", q_ratio, lambda t: t + tinier, 0, t_max, 7),
+    "log_mid": lambda: fit("log_mid", "f64", q_ratio, lambda t: t + tinier, 0, t_max, 5),
+    "log_tail": lambda: fit("log_tail", "f64", q_ratio5, lambda t: t * t + tinier, 0, t_max, 7),
+    "sin_f32": lambda: fit("sin_f32", "f64", q_sin, lambda t: t + tinier, 0, quarter, 3),
+    "cos_f32": lambda: fit("cos_f32", "f64", q_cos, lambda t: t * t + tinier, 0, quarter, 3),
+    "sin_f64": lambda: fit("sin_f64", "f64", q_sin, lambda t: t + tinier, 0, quarter, 6),
+    "cos_f64": lambda: fit("cos_f64", "f64", q_cos, lambda t: t * t + tinier, 0, quarter, 6),
     "atan_f32": lambda: fit("atan_f32", "f32", q_atan, lambda t: t + tiny, 0, eighth, 3),
     "atan_f64": lambda: fit("atan_f64", "f64", q_atan, lambda t: t + tiny, 0, eighth, 10),
-    "asin_f32": lambda: fit("asin_f32", "f32", q_asin, lambda t: t + tiny, 0, mpf("0.2505"), 5),
-    "asin_f64": lambda: fit("asin_f64", "f64", q_asin, lambda t: t + tiny, 0, mpf("0.2505"), 12),
+    "asin_f32": lambda: fit("asin_f32", "f32", q_asin, lambda t: t + tinier, 0, mpf("0.2505"), 5),
+    "asin_f64": lambda: fit("asin_f64", "f64", q_asin, lambda t: t + tinier, 0, mpf("0.2505"), 12),
     "erf_near_f32": lambda: fit("erf_near_f32", "f32", q_erf, lambda t: mpf(1), 0, mpf("1.0"), 6),
     "erf_near_f64": lambda: fit("erf_near_f64", "f64", q_erf, lambda t: mpf(1), 0, mpf("1.0"), 13),
     "erfcx_f64": lambda: fit("erfcx_f64", "f64", lambda t: erfc_scaled(t, mpf(2)), lambda t: mpf(1), mpf(-1) / 3, mpf("0.51"), 16),

@@ -163,12 +163,10 @@ static nn_status use_scales(onnx_node *n, nn_type x, int place, resize *r) {
 /* One scale for all axes, so that none becomes larger (or smaller) than its size; the sizes follow. */
 static nn_status keep_aspect(onnx_node *n, nn_type x, const nn_dim *sizes, bool is_larger, resize *r) {
   double scale = is_larger ? 0 : INFINITY;
-  int64_t from, to;
   for (int i = 0; i < r->naxes; i++) {
-    if (!nn_dim_is_const(sizes[i], &to) || !nn_dim_is_const(x.dims[r->axes[i]], &from))
-      return onnx_unsupported(n, "keeping the aspect ratio of sizes that are known only while running");
+    int64_t from = nn_dim_value(x.dims[r->axes[i]]);
     if (from == 0) return onnx_fail(n, "dimension %d is empty, its aspect ratio cannot be kept", r->axes[i]);
-    double ratio = (double)to / (double)from;
+    double ratio = (double)nn_dim_value(sizes[i]) / (double)from;
     scale = is_larger ? fmax(scale, ratio) : fmin(scale, ratio);
   }
   for (int i = 0; i < r->naxes; i++) {
@@ -178,6 +176,33 @@ static nn_status keep_aspect(onnx_node *n, nn_type x, const nn_dim *sizes, bool 
   }
   r->has_scales = true;
   return NN_OK;
+}
+
+/* The same of sizes, or dimensions, known only while running. */
+static nn_status keep_running_aspect(onnx_node *n, nn_type x, const nn_dim *sizes, bool is_larger, resize *r) {
+  static const double rest[] = {1};
+  nn_builder *b = n->b;
+  nn_dim from[NN_MAX_RANK], naxes = nn_dim_const(n->m, r->naxes);
+  const nn_dim *dims;
+  int count;
+  for (int i = 0; i < r->naxes; i++) from[i] = x.dims[r->axes[i]];
+  nn_value *wanted = nn_b_cast(b, nn_b_dims(b, sizes, r->naxes), NN_F32);
+  nn_value *ratios = nn_b_binary(b, NN_OP_DIV, wanted, nn_b_cast(b, nn_b_dims(b, from, r->naxes), NN_F32));
+  nn_opcode code = is_larger ? NN_OP_REDUCE_MAX : NN_OP_REDUCE_MIN;
+  nn_value *scale = nn_b_reduce(b, code, ratios, (int64_t[]){0}, 1, true);
+  nn_value *all = nn_b_broadcast(b, scale, 1, &naxes);
+  r->scale_input = all ? spread(n, all, r, x.rank, 1, rest) : NULL;
+  nn_value *exact = nn_b_binary(b, NN_OP_MUL, nn_b_cast(b, nn_b_dims(b, x.dims, x.rank), NN_F32), r->scale_input);
+  nn_value *rounded = nn_b_unary(b, NN_OP_FLOOR, nn_b_scalar_op(b, NN_OP_ADD, exact, 0.5));
+  NN_TRY(nn_b_elems(b, nn_b_cast(b, rounded, NN_I64), 0, onnx_hints(n, 0, x.rank), &dims, &count));
+  for (int d = 0; d < x.rank; d++) r->dims[d] = dims[d];
+  return NN_OK;
+}
+
+static bool is_known(const resize *r, nn_type x, const nn_dim *sizes) {
+  for (int i = 0; i < r->naxes; i++)
+    if (!nn_dim_is_const(sizes[i], NULL) || !nn_dim_is_const(x.dims[r->axes[i]], NULL)) return false;
+  return true;
 }
 
 static nn_status use_sizes(onnx_node *n, nn_type x, int place, resize *r) {
@@ -193,7 +218,8 @@ static nn_status use_sizes(onnx_node *n, nn_type x, int place, resize *r) {
     r->dims[d] = x.dims[d];
     r->scales[d] = 1;
   }
-  if (is_larger || is_smaller) return keep_aspect(n, x, sizes, is_larger, r);
+  if ((is_larger || is_smaller) && r->naxes > 0)
+    return (is_known(r, x, sizes) ? keep_aspect : keep_running_aspect)(n, x, sizes, is_larger, r);
   for (int i = 0; i < count; i++) {
     r->dims[r->axes[i]] = onnx_settle(n, sizes[i], hints[r->axes[i]], "resized dimension");
     if (!r->dims[r->axes[i]]) return NN_FAIL;

@@ -32,7 +32,7 @@ nn_status onnx_Size(onnx_node *n) {
 
 /* ---- Reshape ------------------------------------------------------------------------------------------- */
 
-/* Entries as written: numbers, expressions, or symbols bound while running, which may turn out -1 or 0. */
+/* The new shape: its entries are numbers, or expressions of symbols, which are sizes and never mean -1 or 0. */
 typedef struct target {
   int rank;
   const nn_dim *raw;
@@ -40,48 +40,33 @@ typedef struct target {
   int inferred; /* entry that is -1, or -1 */
 } target;
 
+static nn_status check_new_rank(onnx_node *n, int rank) {
+  if (rank <= NN_MAX_RANK) return NN_OK;
+  return onnx_fail(n, "the new shape has rank %d, at most %d is possible", rank, NN_MAX_RANK);
+}
+
 static nn_status get_target(onnx_node *n, target *t) {
   if (n->since >= 5) {
-    NN_TRY(onnx_need(n, 2, 2, 1));
     NN_TRY(onnx_dims(n, 1, -1, false, &t->raw, &t->rank));
   } else {
-    NN_TRY(onnx_need(n, 1, 1, 1));
     const int64_t *shape = onnx_ints(n, "shape", &t->rank);
     if (!shape) return onnx_fail(n, "attribute 'shape' is missing");
     nn_dim *raw = NN_NEW_ARRAY(n->m->arena, nn_dim, t->rank + 1);
     for (int i = 0; i < t->rank; i++) raw[i] = nn_dim_const(n->m, shape[i]);
     t->raw = raw;
   }
-  return t->rank <= NN_MAX_RANK
-             ? NN_OK
-             : onnx_fail(n, "the new shape has rank %d, at most %d is possible", t->rank, NN_MAX_RANK);
+  return check_new_rank(n, t->rank);
 }
 
-/* True for a symbol whose value decides, while running, what the entry means. */
-static bool is_undecided(onnx_node *n, nn_dim raw) {
-  int64_t min, max;
-  nn_dim_range(raw, &min, &max);
-  return min < 0 && onnx_is_open(n, raw);
-}
-
-static nn_status decide_entry(onnx_node *n, target *t, int i, bool zero_copies, nn_dim hint) {
-  nn_module *m = n->m;
+static nn_status decide_entry(onnx_node *n, target *t, int i, bool zero_copies) {
   nn_type x = n->in[0]->type;
-  nn_dim raw = t->raw[i], zero = nn_dim_const(m, 0);
+  nn_dim raw = t->raw[i];
   if (nn_dim_is(raw, -1)) {
     if (t->inferred >= 0) return onnx_fail(n, "the new shape has -1 twice, expected once at most");
     t->inferred = i;
   } else if (nn_dim_is(raw, 0) && zero_copies) {
     if (i >= x.rank) return onnx_fail(n, "entry %d of the new shape is 0 (copy), the input has rank %d", i, x.rank);
     t->dims[i] = x.dims[i];
-  } else if (is_undecided(n, raw)) {
-    nn_dim copied = zero_copies && i < x.rank ? nn_dim_select(m, nn_dim_is_eq(m, raw, zero), x.dims[i], raw) : raw;
-    if (!hint)
-      return onnx_unsupported(n, "entry %d of the new shape is known only while running, and so is whether it is -1",
-                              i);
-    nn_dim found = nn_dim_select(m, nn_dim_is_lt(m, raw, zero), hint, copied);
-    t->dims[i] = onnx_settle(n, found, hint, "dimension of the new shape");
-    return t->dims[i] ? NN_OK : NN_FAIL;
   } else {
     t->dims[i] = raw;
   }
@@ -98,12 +83,38 @@ static nn_dim infer_entry(nn_module *m, nn_type x, const target *t) {
   return nn_dim_divides(m, count, rest, &left) ? left : nn_dim_floordiv(m, count, rest);
 }
 
+/* A shape of which nothing is known: the meaning of -1 and 0 is computed where the shape is, and the result bound
+   to symbols, or held against the declared shape. */
+static nn_status bind_target(onnx_node *n, bool zero_copies, const nn_dim **dims, int *rank) {
+  nn_builder *b = n->b;
+  nn_module *m = n->m;
+  nn_type x = n->in[0]->type;
+  nn_value *raw = onnx_to_i64(n, n->in[1]), *zero = nn_b_scalar(b, NN_I64, 0), *one = nn_b_scalar(b, NN_I64, 1);
+  int64_t count;
+  if (n->in[1]->type.rank != 1 || !nn_type_static_count(n->in[1]->type, &count))
+    return onnx_unsupported(n, "the new shape is %s, expected a vector whose length is known",
+                            nn_type_text(m->arena, n->in[1]->type));
+  NN_TRY(check_new_rank(n, (int)(count < INT32_MAX ? count : INT32_MAX)));
+  nn_dim copied[NN_MAX_RANK], total = nn_type_count(m, x);
+  for (int d = 0; d < count; d++) copied[d] = d < x.rank ? x.dims[d] : nn_dim_const(m, 0);
+  if (zero_copies) raw = nn_b_select(b, nn_b_binary(b, NN_OP_EQ, raw, zero), nn_b_dims(b, copied, (int)count), raw);
+  nn_value *is_rest = nn_b_binary(b, NN_OP_LT, raw, zero);
+  nn_value *rest = nn_b_reduce(b, NN_OP_REDUCE_PROD, nn_b_select(b, is_rest, one, raw), (int64_t[]){0}, 1, false);
+  nn_value *left = nn_b_binary(b, NN_OP_DIV, onnx_as_scalar(n, nn_b_dims(b, &total, 1)), rest);
+  return nn_b_elems(b, nn_b_select(b, is_rest, left, raw), 0, onnx_hints(n, 0, (int)count), dims, rank);
+}
+
 nn_status onnx_Reshape(onnx_node *n) {
-  target t = {.inferred = -1};
-  NN_TRY(get_target(n, &t));
+  NN_TRY(onnx_need(n, n->since >= 5 ? 2 : 1, n->since >= 5 ? 2 : 1, 1));
   bool zero_copies = onnx_int(n, "allowzero", 0) == 0;
-  const nn_dim *hints = onnx_hints(n, 0, t.rank);
-  for (int i = 0; i < t.rank; i++) NN_TRY(decide_entry(n, &t, i, zero_copies, hints[i]));
+  target t = {.inferred = -1};
+  const nn_dim *dims;
+  if (n->since >= 5 && nn_dtype_is_int(n->in[1]->type.dtype) && !n->in[1]->elems && !onnx_is_const(n, 1)) {
+    NN_TRY(bind_target(n, zero_copies, &dims, &t.rank));
+    ONNX_GIVE(n, nn_b_reshape(n->b, n->in[0], t.rank, dims));
+  }
+  NN_TRY(get_target(n, &t));
+  for (int i = 0; i < t.rank; i++) NN_TRY(decide_entry(n, &t, i, zero_copies));
   if (t.inferred >= 0) t.dims[t.inferred] = infer_entry(n->m, n->in[0]->type, &t);
   ONNX_GIVE(n, nn_b_reshape(n->b, n->in[0], t.rank, t.dims));
 }
@@ -121,15 +132,16 @@ nn_status onnx_Flatten(onnx_node *n) {
 
 /* ---- Squeeze, Unsqueeze -------------------------------------------------------------------------------- */
 
-/* axes: an attribute before version 13, then an input. Known while compiling (given), or bound while running
-   (open, entries between -rank and rank - 1); neither if there are none. */
+/* axes: an attribute before version 13, then an input. Known while compiling (given), or only while running
+   (open); neither if there are none. */
 typedef struct axis_list {
   const int64_t *given;
-  const nn_dim *open;
+  nn_value *open; /* i64[count] */
   int count;
 } axis_list;
 
 static nn_status get_axes(onnx_node *n, axis_list *axes) {
+  int64_t count;
   *axes = (axis_list){0};
   if (n->since < 13)
     axes->given = onnx_ints(n, "axes", &axes->count);
@@ -137,49 +149,58 @@ static nn_status get_axes(onnx_node *n, axis_list *axes) {
     return NN_OK;
   else if (onnx_is_const(n, 1))
     return onnx_const_ints(n, 1, &axes->given, &axes->count);
-  else
-    return onnx_dims(n, 1, -NN_MAX_RANK, false, &axes->open, &axes->count);
+  else {
+    nn_type type = n->in[1]->type;
+    NN_TRY(onnx_need_kind(n, 1, ONNX_INT));
+    if (type.rank != 1 || !nn_type_static_count(type, &count) || count > NN_MAX_RANK)
+      return onnx_unsupported(n, "axes is %s, expected a short vector whose length is known",
+                              nn_type_text(n->m->arena, type));
+    axes->count = (int)count;
+    axes->open = onnx_to_i64(n, n->in[1]);
+  }
   return onnx_failed(n) ? NN_FAIL : NN_OK;
 }
 
-/* 1 if axis d of rank is among the axes that are known only while running, else 0. */
-static nn_dim is_among(nn_module *m, const axis_list *axes, int d, int rank) {
-  nn_dim count = nn_dim_const(m, 0);
-  for (int i = 0; i < axes->count; i++) {
-    nn_dim axis = nn_dim_mod(m, axes->open[i], nn_dim_const(m, rank));
-    count = nn_dim_add(m, count, nn_dim_is_eq(m, axis, nn_dim_const(m, d)));
-  }
-  return nn_dim_min(m, count, nn_dim_const(m, 1));
+/* i64[rank]: 1 where a dimension is among axes that are known only while running. */
+static nn_value *axes_mask(onnx_node *n, const axis_list *axes, int rank) {
+  nn_builder *b = n->b;
+  nn_dim count = nn_dim_const(n->m, rank);
+  nn_value *is_negative = nn_b_scalar_op(b, NN_OP_LT, axes->open, 0);
+  nn_value *axis = nn_b_select(b, is_negative, nn_b_scalar_op(b, NN_OP_ADD, axes->open, rank), axes->open);
+  nn_value *is_here = nn_b_binary(b, NN_OP_EQ, nn_b_unsqueeze(b, axis, 1), nn_b_iota(b, NN_I64, 1, &count, 0));
+  return nn_b_reduce(b, NN_OP_REDUCE_MAX, nn_b_cast(b, is_here, NN_I64), (int64_t[]){0}, 1, false);
 }
 
-/* x with dimensions of 1 taken out (or put in) where only the run tells, so only the declared shape gives
-   dimensions to compile for: that they are what the axes ask for is checked, dimension by dimension of the
-   longer shape. place counts dimensions of the shorter shape passed so far. */
+/* The longer shape that axes make of the shorter one: 1 where the mask says, else the next dimension of the
+   shorter. An axis that does not exist leaves places for more than there are: gather reports it. */
+static nn_value *longer_shape(onnx_node *n, nn_value *mask, const nn_dim *shorter, int nshorter) {
+  nn_builder *b = n->b;
+  nn_value *is_other = nn_b_binary(b, NN_OP_SUB, nn_b_scalar(b, NN_I64, 1), mask);
+  nn_op *op = nn_b_begin(b, NN_OP_CUM_SUM, &is_other, 1, -1);
+  if (!op) return NULL;
+  nn_set_int(op, "exclusive", 1);
+  nn_value *place = nn_b_binary(b, NN_OP_MUL, nn_b_end(b, op), is_other); /* 0 where it is not used */
+  nn_value *in[2] = {nn_b_dims(b, shorter, nshorter), place};
+  nn_value *size = nshorter ? nn_b_op(b, NN_OP_GATHER, in, 2) : mask;
+  return nn_b_select(b, nn_b_cast(b, mask, NN_BOOL), nn_b_scalar(b, NN_I64, 1), size);
+}
+
+/* By axes known only while running. Unsqueeze's shape is bound then; Squeeze's must be declared, since what it
+   drops decides which dimensions stay; that it fits is checked. */
 static nn_value *reshape_by_open_axes(onnx_node *n, const axis_list *axes, int rank) {
-  nn_module *m = n->m;
   nn_type x = n->in[0]->type;
-  const nn_dim *result = onnx_hints(n, 0, rank);
+  const nn_dim *result = onnx_hints(n, 0, rank), *dims = result;
   bool grows = rank > x.rank;
-  const nn_dim *lesser = grows ? x.dims : result, *longer = grows ? result : x.dims;
-  int nlesser = grows ? x.rank : rank, nlonger = grows ? rank : x.rank;
-  nn_dim place = nn_dim_const(m, 0), one = nn_dim_const(m, 1);
-  for (int d = 0; d < rank; d++)
+  int k;
+  for (int d = 0; d < rank && !grows; d++)
     if (!result[d]) {
       onnx_unsupported(n, "axes are known only while running, and the shape of the result is not declared");
       return NULL;
     }
-  for (int i = 0; i < axes->count; i++)
-    if (onnx_check_open_axis(n, axes->open[i], nlonger) != NN_OK) return NULL;
-  for (int d = 0; d < nlonger; d++) {
-    nn_dim is_one = is_among(m, axes, d, nlonger), expected = is_one;
-    for (int k = 0; k < nlesser; k++) {
-      nn_dim is_here = nn_dim_mul(m, nn_dim_is_eq(m, place, nn_dim_const(m, k)), nn_dim_sub(m, one, is_one));
-      expected = nn_dim_add(m, expected, nn_dim_mul(m, is_here, lesser[k]));
-    }
-    if (nn_b_check(n->b, "eq", expected, longer[d], "dimension by the axes given") != NN_OK) return NULL;
-    place = nn_dim_add(m, place, nn_dim_sub(m, one, is_one));
-  }
-  return nn_b_reshape(n->b, n->in[0], rank, result);
+  nn_value *longer =
+      longer_shape(n, axes_mask(n, axes, grows ? rank : x.rank), grows ? x.dims : result, grows ? x.rank : rank);
+  if (nn_b_elems(n->b, longer, 0, grows ? result : x.dims, &dims, &k) != NN_OK) return NULL;
+  return nn_b_reshape(n->b, n->in[0], rank, grows ? dims : result);
 }
 
 /* Without axes every dimension of 1 goes. A symbol may turn out to be 1; the rank must not depend on that,

@@ -91,7 +91,7 @@ static nn_status check_axes(onnx_node *n, const cuts *c, int rank) {
   bool is_taken[NN_MAX_RANK] = {false};
   int64_t value;
   for (int i = 0; i < c->count; i++) {
-    int axis;
+    int axis = 0;
     if (nn_dim_is(c->steps[i], 0)) return onnx_fail(n, "steps has a 0");
     if (!nn_dim_is_const(c->steps[i], NULL))
       NN_TRY(nn_b_check(n->b, "le", nn_dim_const(n->m, 1), nn_dim_mul(n->m, c->steps[i], c->steps[i]),
@@ -232,21 +232,35 @@ static nn_status get_pads(onnx_node *n, const nn_dim **pads, int *count) {
   return NN_OK;
 }
 
-/* The axes that pads is about: all, or those of input 3. */
-static nn_status get_pad_axes(onnx_node *n, int rank, int *axes, int *count) {
-  const int64_t *given;
+/* The axes that pads is about: all, or those of input 3, which may be known only while running. */
+static nn_status get_pad_axes(onnx_node *n, int rank, const nn_dim **axes, int *count) {
   bool is_taken[NN_MAX_RANK] = {false};
+  int64_t value;
   *count = rank;
-  for (int d = 0; d < rank; d++) axes[d] = d;
+  *axes = default_axes(n, rank);
   if (n->nin <= 3 || !n->in[3]) return NN_OK;
-  NN_TRY(onnx_const_ints(n, 3, &given, count));
-  if (*count > rank) return onnx_fail(n, "axes has %d entries, the tensor has rank %d", *count, rank);
+  NN_TRY(onnx_dims(n, 3, -NN_MAX_RANK, false, axes, count));
   for (int i = 0; i < *count; i++) {
-    NN_TRY(onnx_axis(n, given[i], rank, &axes[i]));
-    if (is_taken[axes[i]]) return onnx_fail(n, "axes names axis %d twice", axes[i]);
-    is_taken[axes[i]] = true;
+    int axis;
+    if (!nn_dim_is_const((*axes)[i], &value)) {
+      NN_TRY(onnx_check_open_axis(n, (*axes)[i], rank));
+      continue;
+    }
+    NN_TRY(onnx_axis(n, value, rank, &axis));
+    if (is_taken[axis]) return onnx_fail(n, "axes names axis %d twice", axis);
+    is_taken[axis] = true;
   }
   return NN_OK;
+}
+
+/* The padding of axis d: that of the entry whose axis it is, or 0. */
+static nn_dim pad_of_axis(nn_module *m, const nn_dim *pads, const nn_dim *axes, int naxes, int d, int rank) {
+  nn_dim sum = nn_dim_const(m, 0);
+  for (int i = 0; i < naxes; i++) {
+    nn_dim axis = nn_dim_mod(m, axes[i], nn_dim_const(m, rank));
+    sum = nn_dim_add(m, sum, nn_dim_mul(m, nn_dim_is_eq(m, axis, nn_dim_const(m, d)), pads[i]));
+  }
+  return sum;
 }
 
 static nn_value *pad_value(onnx_node *n) {
@@ -256,27 +270,30 @@ static nn_value *pad_value(onnx_node *n) {
   return nn_b_scalar(n->b, t, 0);
 }
 
-nn_status onnx_Pad(onnx_node *n) {
+static nn_status check_pad_mode(onnx_node *n, const char *mode) {
   static const char *const modes[] = {"constant", "reflect", "edge", "wrap"};
+  for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+    if (strcmp(mode, modes[i]) == 0) return NN_OK;
+  return onnx_fail(n, "mode is '%s', expected constant, reflect, edge or wrap", mode);
+}
+
+nn_status onnx_Pad(onnx_node *n) {
   NN_TRY(onnx_need(n, n->since < 11 ? 1 : 2, n->since < 11 ? 1 : n->since < 18 ? 3 : 4, 1));
   nn_module *m = n->m;
   nn_type x = n->in[0]->type;
   const char *mode = onnx_str(n, "mode", "constant");
-  const nn_dim *pads, *hints = onnx_hints(n, 0, x.rank);
-  int axes[NN_MAX_RANK], npads, naxes;
+  const nn_dim *pads, *axes, *hints = onnx_hints(n, 0, x.rank);
+  int npads, naxes;
   nn_dim before[NN_MAX_RANK], after[NN_MAX_RANK];
-  bool is_known = false;
-  for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) is_known |= strcmp(mode, modes[i]) == 0;
-  if (!is_known) return onnx_fail(n, "mode is '%s', expected constant, reflect, edge or wrap", mode);
+  NN_TRY(check_pad_mode(n, mode));
   NN_TRY(get_pads(n, &pads, &npads));
-  NN_TRY(get_pad_axes(n, x.rank, axes, &naxes));
+  NN_TRY(get_pad_axes(n, x.rank, &axes, &naxes));
   if (npads != 2 * naxes) return onnx_fail(n, "pads has %d entries, expected %d", npads, 2 * naxes);
-  for (int d = 0; d < x.rank; d++) before[d] = after[d] = nn_dim_const(m, 0);
-  for (int i = 0; i < naxes; i++) {
-    int d = axes[i];
-    before[d] = pads[i];
+  for (int d = 0; d < x.rank; d++) {
+    before[d] = pad_of_axis(m, pads, axes, naxes, d, x.rank);
     nn_dim unpadded = nn_dim_add(m, before[d], x.dims[d]);
-    nn_dim size = onnx_settle(n, nn_dim_add(m, unpadded, pads[naxes + i]), hints[d], "dimension of the padded shape");
+    nn_dim padded = nn_dim_add(m, unpadded, pad_of_axis(m, pads + naxes, axes, naxes, d, x.rank));
+    nn_dim size = onnx_settle(n, padded, hints[d], "dimension of the padded shape");
     if (!size) return NN_FAIL;
     after[d] = nn_dim_sub(m, size, unpadded);
   }

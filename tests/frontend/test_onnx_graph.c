@@ -90,7 +90,28 @@ Test(onnx_graph, if_with_a_constant_condition) {
 
 Test(onnx_graph, if_decided_while_running) {
   nn_module *m = load_if("in x 1 2\nin c 9 -\nout y 1 2", then_text, else_text);
-  EXPECT_DIAG(m, "its condition is decided while running");
+  EXPECT_OK(m);
+  EXPECT_DIAG(m, "both branches are computed");
+  cr_expect(has_op(m, "relu") && has_op(m, "neg") && has_op(m, "select"));
+  free_module(m);
+}
+
+Test(onnx_graph, if_whose_branches_differ) {
+  nn_module *m = load_if("in x 1 2\nin c 9 -\nout y 1 ?", then_text, "node Concat n x,x z axis=i:0\nout z 1 4");
+  EXPECT_DIAG(m, "output 0 is f32[2] or f32[4]");
+  free_module(m);
+  m = load_if("in x 1 2\nin c 9 -\nout y 1 ?", then_text, "node NonZero n x z\nout z 7 1,?");
+  EXPECT_DIAG(m, "the else_branch has sizes that are checked then");
+  free_module(m);
+}
+
+/* What PyTorch makes of squeeze(x, 1). */
+Test(onnx_graph, if_that_squeezes) {
+  nn_module *m = load_if("in x 1 2,N\nin c 9 -\ninit a 7 1 1\nout y 1 ?", "node Squeeze r x,a z\nout z 1 2",
+                         "node Identity n x z\nout z 1 2,N");
+  EXPECT_OK(m);
+  cr_expect_str_eq(result_type(m, 0), "f32[2]");
+  cr_expect(has_op(m, "check"));
   free_module(m);
 }
 

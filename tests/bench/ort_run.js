@@ -4,7 +4,8 @@
 const ort = require('onnxruntime-node');
 const fs = require('fs');
 
-const arrays = { float32: Float32Array, int64: BigInt64Array, int32: Int32Array, bool: Uint8Array, float16: Uint16Array };
+const arrays = { float32: Float32Array, int64: BigInt64Array, int32: Int32Array, bool: Uint8Array, float16: Uint16Array,
+  uint8: Uint8Array, int8: Int8Array };
 
 function readInput(spec) {
   const [name, rest] = spec.split(/=(.*)/s);

@@ -70,13 +70,13 @@ nn_x *elem_gather_nd(nn_lower *L, nn_op *op, nn_x *const *index) {
 
 typedef struct scatter {
   nn_value *data, *indices, *updates;
-  nn_type type;              /* of data and result */
-  nn_buf *out, *from;        /* from: buffer of data, or NULL */
-  char reduction[2];         /* the first two letters of its name */
-  int axis;                  /* scatter_elements */
-  nn_x *at[NN_MAX_RANK];     /* of the update */
-  nn_x *place[NN_MAX_RANK];  /* of the result */
-  int depth;                 /* scatter_nd: dimensions that an index vector fixes */
+  nn_type type;             /* of data and result */
+  nn_buf *out, *from;       /* from: buffer of data, or NULL */
+  char reduction[2];        /* the first two letters of its name */
+  int axis;                 /* scatter_elements */
+  nn_x *at[NN_MAX_RANK];    /* of the update */
+  nn_x *place[NN_MAX_RANK]; /* of the result */
+  int depth;                /* scatter_nd: dimensions that an index vector fixes */
 } scatter;
 
 static void copy_flat(nn_lower *L, nn_x *const *index, void *data) {
@@ -94,12 +94,17 @@ static void copy_element(nn_lower *L, nn_x *const *index, void *data) {
 static void copy_data(nn_lower *L, scatter *s) {
   nn_dim count = nn_type_count(L->module, s->type);
   int lanes = nn_target_lanes(L->target, s->type.dtype);
-  if (nn_read_is_plain(L, s->data, &s->from)) nn_box_loops(L, &count, 1, lanes, 1, copy_flat, s);
-  else nn_box_loops(L, s->type.dims, s->type.rank, lanes, 2, copy_element, s);
+  if (nn_read_is_plain(L, s->data, &s->from))
+    nn_box_loops(L, &count, 1, lanes, 1, copy_flat, s);
+  else
+    nn_box_loops(L, s->type.dims, s->type.rank, lanes, 2, copy_element, s);
 }
 
 static nn_x *reduced(nn_lower *L, const scatter *s, nn_x *old, nn_x *update) {
-  nn_xop op = s->reduction[0] == 'a' ? NN_X_ADD : s->reduction[1] == 'u' ? NN_X_MUL : s->reduction[1] == 'a' ? NN_X_MAX : NN_X_MIN;
+  nn_xop op = s->reduction[0] == 'a'   ? NN_X_ADD
+              : s->reduction[1] == 'u' ? NN_X_MUL
+              : s->reduction[1] == 'a' ? NN_X_MAX
+                                       : NN_X_MIN;
   return nn_x_binary(L->kernel, op, old, update);
 }
 

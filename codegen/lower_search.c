@@ -10,9 +10,9 @@
 #include "codegen/codegen.h"
 
 enum {
-  INSERT_MOST = 64,  /* largest k of insertion */
-  SPARE = 128,       /* room for candidates besides 2 * k */
-  BLOCK_VECTORS = 4  /* vectors of a block */
+  INSERT_MOST = 64, /* largest k of insertion */
+  SPARE = 128,      /* room for candidates besides 2 * k */
+  BLOCK_VECTORS = 4 /* vectors of a block */
 };
 
 /* Numbers in registers: candidates; 1 if k are known; width of the sorted runs; the half of the memory that holds
@@ -24,9 +24,9 @@ typedef struct top {
   int axis, rank;
   bool is_largest, is_few, may_cut;
   nn_dtype acc;
-  nn_x *n, *k, *room;            /* elements of a row; candidates that fit */
-  nn_buf *keys, *order;          /* candidates: elements and their indices; two halves if they are sorted */
-  nn_buf *numbers, *worst;       /* registers; the last of the best k */
+  nn_x *n, *k, *room;      /* elements of a row; candidates that fit */
+  nn_buf *keys, *order;    /* candidates: elements and their indices; two halves if they are sorted */
+  nn_buf *numbers, *worst; /* registers; the last of the best k */
   nn_x *index[NN_MAX_RANK];
 } top;
 
@@ -46,7 +46,9 @@ static void set(nn_lower *L, nn_buf *buf, nn_x *at, nn_x *value) { nn_store(L->k
 
 static nn_x *number(nn_lower *L, const top *t, int which) { return load(L, t->numbers, nn_x_int(L->kernel, which)); }
 
-static void set_number(nn_lower *L, const top *t, int which, nn_x *value) { set(L, t->numbers, nn_x_int(L->kernel, which), value); }
+static void set_number(nn_lower *L, const top *t, int which, nn_x *value) {
+  set(L, t->numbers, nn_x_int(L->kernel, which), value);
+}
 
 static nn_x *worst(nn_lower *L, const top *t) { return load(L, t->worst, nn_x_int(L->kernel, 0)); }
 
@@ -67,7 +69,8 @@ static void insert(nn_lower *L, top *t, nn_x *key, nn_x *place) {
   nn_x *left = nn_x_int(k, LEFT), *count = number(L, t, COUNT);
   set(L, t->numbers, left, nn_xi_min(k, count, last_of_k(L, t)));
   nn_x *now = nn_x_load(k, t->numbers, left, NULL);
-  nn_x *before = nn_xi_max(k, nn_xi_addc(k, now, -1), nn_x_int(k, 0)), *more = nn_x_binary(k, NN_X_LT, nn_x_int(k, 0), now);
+  nn_x *before = nn_xi_max(k, nn_xi_addc(k, now, -1), nn_x_int(k, 0)),
+       *more = nn_x_binary(k, NN_X_LT, nn_x_int(k, 0), now);
   nn_while_begin(k, nn_x_binary(k, NN_X_AND, more, precedes(L, t, key, nn_x_load(k, t->keys, before, NULL))));
   nn_x *at = load(L, t->numbers, left), *from = nn_let(k, nn_xi_addc(k, at, -1));
   set(L, t->keys, at, load(L, t->keys, from));
@@ -157,8 +160,10 @@ static void take_between(nn_lower *L, top *t, nn_x *lo, nn_x *hi) {
   nn_kernel *k = L->kernel;
   nn_x *at = nn_loop_begin(k, NN_FOR, "at", lo, hi), *key = key_of(L, t, at);
   nn_if_begin(k, is_wanted(L, t, key));
-  if (t->is_few) insert(L, t, key, at);
-  else collect(L, t, key, at);
+  if (t->is_few)
+    insert(L, t, key, at);
+  else
+    collect(L, t, key, at);
   nn_end(k);
   nn_end(k);
 }
@@ -184,7 +189,8 @@ static void take_blocks(nn_lower *L, top *t, int lanes) {
   nn_x *is_full = nn_x_binary(k, NN_X_EQ, number(L, t, FULL), nn_x_int(k, 1));
   nn_if_begin(k, nn_x_binary(k, NN_X_AND, is_full, nn_x_binary(k, NN_X_LE, end, t->n)));
   nn_x *best = best_between(L, t, lo, lanes), *looks = precedes(L, t, best, worst(L, t));
-  if (nn_dtype_is_float(t->acc) && !t->is_largest) looks = nn_x_binary(k, NN_X_OR, looks, nn_x_binary(k, NN_X_NE, best, best));
+  if (nn_dtype_is_float(t->acc) && !t->is_largest)
+    looks = nn_x_binary(k, NN_X_OR, looks, nn_x_binary(k, NN_X_NE, best, best));
   set_number(L, t, LOOK, nn_x_cast(k, looks, NN_I64));
   nn_end(k);
   nn_if_begin(k, nn_x_binary(k, NN_X_EQ, number(L, t, LOOK), nn_x_int(k, 1)));
@@ -219,8 +225,10 @@ static void top_row(nn_lower *L, nn_x *const *outer, void *data) {
   set_number(L, t, FULL, nn_x_int(L->kernel, 0));
   set_number(L, t, SOURCE, nn_x_int(L->kernel, 0));
   set(L, t->worst, nn_x_int(L->kernel, 0), nn_zero(L, t->acc));
-  if (has_blocks(L, t, lanes)) take_blocks(L, t, lanes);
-  else take_between(L, t, nn_x_int(L->kernel, 0), t->n);
+  if (has_blocks(L, t, lanes))
+    take_blocks(L, t, lanes);
+  else
+    take_between(L, t, nn_x_int(L->kernel, 0), t->n);
   if (!t->is_few) sort_candidates(L, t);
   write_row(L, t);
 }
@@ -257,14 +265,20 @@ nn_status lower_top_k(nn_lower *L, nn_op *op) {
   int nouter = 0;
   for (int d = 0; d < t.rank; d++)
     if (d != t.axis) outer[nouter++] = t.x->type.dims[d];
-  if (nouter == 0) top_row(L, NULL, &t);
-  else nn_parallel_rows(L, outer, nouter, nn_dim_guess(n, 1024) * (t.is_few ? 2 : 16) + 1, top_row, &t);
+  if (nouter == 0)
+    top_row(L, NULL, &t);
+  else
+    nn_parallel_rows(L, outer, nouter, nn_dim_guess(n, 1024) * (t.is_few ? 2 : 16) + 1, top_row, &t);
   return NN_OK;
 }
 
 /* ---- non_zero ---------------------------------------------------------------------------------------------------- */
 
-typedef struct found { nn_value *x, *places; nn_buf *out, *count; nn_x *total; } found;
+typedef struct found {
+  nn_value *x, *places;
+  nn_buf *out, *count;
+  nn_x *total;
+} found;
 
 static void give_place(nn_lower *L, nn_x *const *index, void *data) {
   const found *f = data;
@@ -304,7 +318,8 @@ nn_status lower_non_zero(nn_lower *L, nn_op *op) {
   find_all(L, &f);
   nn_x *count = load(L, f.count, nn_x_int(L->kernel, 0));
   if (is_used) clear_rest(L, &f, count);
-  if (is_used && !is_plain) nn_box_loops(L, type.dims, type.rank, nn_target_lanes(L->target, NN_I64), 4, give_place, &f);
+  if (is_used && !is_plain)
+    nn_box_loops(L, type.dims, type.rank, nn_target_lanes(L->target, NN_I64), 4, give_place, &f);
   if (nn_value_nuses(op->out[1])) nn_write(L, op->out[1], NULL, count);
   return NN_OK;
 }

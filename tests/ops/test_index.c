@@ -14,8 +14,13 @@ static int below(int n) {
 /* ---- shapes and types as text ----------------------------------------------------------------------------------- */
 
 enum { SYMBOL = -1 };
-typedef struct shape { int rank; int64_t dims[NN_MAX_RANK]; } shape; /* SYMBOL: N */
-typedef struct type_text { char text[128]; } type_text;
+typedef struct shape {
+  int rank;
+  int64_t dims[NN_MAX_RANK];
+} shape; /* SYMBOL: N */
+typedef struct type_text {
+  char text[128];
+} type_text;
 
 static int64_t symbol_value; /* of N in the case that is being made */
 
@@ -32,8 +37,10 @@ static type_text type_of(const char *dtype, const shape *s) {
   int n = snprintf(t.text, sizeof t.text, "%s[", dtype);
   for (int d = 0; d < s->rank; d++) {
     if (d) t.text[n++] = ',';
-    if (s->dims[d] == SYMBOL) t.text[n++] = 'N';
-    else n += snprintf(t.text + n, sizeof t.text - (size_t)n, "%lld", (long long)s->dims[d]);
+    if (s->dims[d] == SYMBOL)
+      t.text[n++] = 'N';
+    else
+      n += snprintf(t.text + n, sizeof t.text - (size_t)n, "%lld", (long long)s->dims[d]);
   }
   t.text[n] = ']';
   return t;
@@ -63,7 +70,8 @@ static shape random_shape(int rank, bool may_be_empty) {
 /* ---- running ---------------------------------------------------------------------------------------------------- */
 
 static void fill_small(run_case *c, int i) {
-  for (int64_t k = 0; k < case_count(&c->in[i]); k++) nn_store_f64(c->in_dtype[i], c->in[i].data, (size_t)k, below(7) - (c->in_dtype[i] == NN_U8 ? 0 : 3));
+  for (int64_t k = 0; k < case_count(&c->in[i]); k++)
+    nn_store_f64(c->in_dtype[i], c->in[i].data, (size_t)k, below(7) - (c->in_dtype[i] == NN_U8 ? 0 : 3));
 }
 
 /* Indices into a dimension of this size, some counted from the end. */
@@ -72,7 +80,9 @@ static void fill_indices(run_case *c, int i, int64_t size) {
   for (int64_t k = 0; k < case_count(&c->in[i]); k++) to[k] = below((int)(2 * size)) - size;
 }
 
-static double in_at(const run_case *c, int i, int64_t k) { return nn_load_f64(c->in_dtype[i], c->in[i].data, (size_t)k); }
+static double in_at(const run_case *c, int i, int64_t k) {
+  return nn_load_f64(c->in_dtype[i], c->in[i].data, (size_t)k);
+}
 
 static int64_t place_at(const run_case *c, int i, int64_t k, int64_t size) {
   int64_t at = ((const int64_t *)c->in[i].data)[k];
@@ -80,7 +90,8 @@ static int64_t place_at(const run_case *c, int i, int64_t k, int64_t size) {
 }
 
 static void spoil_outputs(run_case *c) {
-  for (int i = 0; i < c->nout; i++) memset(c->out[i].data, 0x7f, nn_dtype_bytes(c->out_dtype[i], (uint64_t)case_count(&c->out[i])));
+  for (int i = 0; i < c->nout; i++)
+    memset(c->out[i].data, 0x7f, nn_dtype_bytes(c->out_dtype[i], (uint64_t)case_count(&c->out[i])));
 }
 
 static void run_compiled(run_case *c) {
@@ -92,7 +103,8 @@ static void run_compiled(run_case *c) {
   cr_assert(jit && nn_jit_program(jit, &host, c->p, &options, &model) == NN_OK);
   nncc_rt_pool *pool = nncc_rt_pool_create(3);
   size_t bytes = model->workspace_size(c->in, 3);
-  c->ctx = (nncc_rt_ctx){.workspace = aligned_alloc(64, (bytes + 127) / 64 * 64), .workspace_bytes = bytes, .weights = model->weights};
+  c->ctx = (nncc_rt_ctx){
+      .workspace = aligned_alloc(64, (bytes + 127) / 64 * 64), .workspace_bytes = bytes, .weights = model->weights};
   nncc_rt_ctx_use_pool(&c->ctx, pool);
   c->code = model->run(&c->ctx, c->in, c->out);
   free(c->ctx.workspace);
@@ -106,15 +118,18 @@ static void expect(run_case *c, double *const *expected, int code, const char *t
   for (int engine = 0; engine < 2; engine++) {
     const char *name = engine ? "machine code" : "interpreter";
     spoil_outputs(c);
-    if (engine) run_compiled(c);
-    else case_run(c);
+    if (engine)
+      run_compiled(c);
+    else
+      case_run(c);
     cr_assert_eq(c->code, code, "%s gave code %d, expected %d:\n%s", name, c->code, code, text);
     if (code) continue;
     for (int i = 0; i < c->nout; i++) {
       if (!expected[i]) continue;
       for (int64_t k = 0; k < case_count(&c->out[i]); k++) {
         double got = case_out(c, i, k), want = expected[i][k];
-        cr_assert(got == want || (isnan(got) && isnan(want)), "%s: output %d, element %lld is %g, expected %g:\n%s", name, i, (long long)k, got, want, text);
+        cr_assert(got == want || (isnan(got) && isnan(want)), "%s: output %d, element %lld is %g, expected %g:\n%s",
+                  name, i, (long long)k, got, want, text);
       }
     }
   }
@@ -124,7 +139,12 @@ static double *new_numbers(int64_t count) { return calloc((size_t)count + 1, siz
 
 /* ---- gathers ---------------------------------------------------------------------------------------------------- */
 
-typedef struct gather { const char *op; char attrs[32]; int axis, batch, depth; shape data, at, out; } gather;
+typedef struct gather {
+  const char *op;
+  char attrs[32];
+  int axis, batch, depth;
+  shape data, at, out;
+} gather;
 
 static void want_gathered(const run_case *c, const gather *g, double *want) {
   int64_t index[NN_MAX_RANK] = {0}, inner[NN_MAX_RANK] = {0}, size;
@@ -132,7 +152,8 @@ static void want_gathered(const run_case *c, const gather *g, double *want) {
     case_unflatten(&c->out[0], k, index);
     if (strcmp(g->op, "gather") == 0) {
       size = size_of(&g->data, g->axis);
-      for (int d = 0; d < g->data.rank; d++) inner[d] = index[d < g->axis ? d : d - 1 + g->at.rank];
+      for (int d = 0; d < g->data.rank; d++)
+        if (d != g->axis) inner[d] = index[d < g->axis ? d : d - 1 + g->at.rank];
       inner[g->axis] = place_at(c, 1, case_flatten(&c->in[1], index + g->axis), size);
     } else if (strcmp(g->op, "gather_elements") == 0) {
       memcpy(inner, index, sizeof inner);
@@ -141,8 +162,10 @@ static void want_gathered(const run_case *c, const gather *g, double *want) {
       int64_t row = 0;
       for (int d = 0; d < g->at.rank - 1; d++) row = row * size_of(&g->at, d) + index[d];
       memcpy(inner, index, (size_t)g->batch * sizeof *inner);
-      for (int j = 0; j < g->depth; j++) inner[g->batch + j] = place_at(c, 1, row * g->depth + j, size_of(&g->data, g->batch + j));
-      for (int d = g->batch + g->depth; d < g->data.rank; d++) inner[d] = index[g->at.rank - 1 + d - g->batch - g->depth];
+      for (int j = 0; j < g->depth; j++)
+        inner[g->batch + j] = place_at(c, 1, row * g->depth + j, size_of(&g->data, g->batch + j));
+      for (int d = g->batch + g->depth; d < g->data.rank; d++)
+        inner[d] = index[g->at.rank - 1 + d - g->batch - g->depth];
     }
     want[k] = in_at(c, 0, case_flatten(&c->in[0], inner));
   }
@@ -162,7 +185,8 @@ static void try_gather(const gather *g, const char *dtype, bool fuses) {
   type_text data = type_of(dtype, &g->data), at = type_of("i64", &g->at), out = type_of(dtype, &g->out);
   const char *twice = strcmp(dtype, "bool") == 0 ? "not" : "neg";
   case_text(text, sizeof text,
-            "nncc 1\ngraph @main(%%x: %s, %%i: %s) -> (%s) {\n  %%0 = %s %%x : %s\n  %%1 = %s %%0, %%i {%s} : %s\n  %%2 = %s %%1 : %s\n  return %%2\n}\n",
+            "nncc 1\ngraph @main(%%x: %s, %%i: %s) -> (%s) {\n  %%0 = %s %%x : %s\n  %%1 = %s %%0, %%i {%s} : %s\n  "
+            "%%2 = %s %%1 : %s\n  return %%2\n}\n",
             data.text, at.text, out.text, twice, data.text, g->op, g->attrs, out.text, twice, out.text);
   run_case c = case_open(text, fuses, symbol_value);
   fill_small(&c, 0);
@@ -223,15 +247,20 @@ static const char *const reductions[] = {"none", "add", "mul", "max", "min"};
 
 static double reduced(int reduction, double old, double update) {
   switch (reduction) {
-    case 1: return old + update;
-    case 2: return old * update;
-    case 3: return old > update ? old : update;
-    case 4: return old < update ? old : update;
-    default: return update;
+  case 1: return old + update;
+  case 2: return old * update;
+  case 3: return old > update ? old : update;
+  case 4: return old < update ? old : update;
+  default: return update;
   }
 }
 
-typedef struct scatter { const char *op; char attrs[64]; int axis, depth, reduction; shape data, at, updates; } scatter;
+typedef struct scatter {
+  const char *op;
+  char attrs[64];
+  int axis, depth, reduction;
+  shape data, at, updates;
+} scatter;
 
 static void want_scattered(const run_case *c, const scatter *s, double *want) {
   int64_t index[NN_MAX_RANK] = {0}, inner[NN_MAX_RANK] = {0};
@@ -257,10 +286,11 @@ static void try_scatter(const scatter *s, const char *dtype, bool fuses) {
   type_text data = type_of(dtype, &s->data), at = type_of("i64", &s->at), updates = type_of(dtype, &s->updates);
   const char *twice = strcmp(dtype, "bool") == 0 ? "not" : "neg";
   case_text(text, sizeof text,
-            "nncc 1\ngraph @main(%%x: %s, %%i: %s, %%u: %s) -> (%s) {\n  %%0 = %s %%x : %s\n  %%1 = %s %%0 : %s\n  %%2 = %s %%u : %s\n  %%3 = %s %%2 : %s\n"
+            "nncc 1\ngraph @main(%%x: %s, %%i: %s, %%u: %s) -> (%s) {\n  %%0 = %s %%x : %s\n  %%1 = %s %%0 : %s\n  %%2 "
+            "= %s %%u : %s\n  %%3 = %s %%2 : %s\n"
             "  %%4 = %s %s, %%i, %s {%s} : %s\n  return %%4\n}\n",
-            data.text, at.text, updates.text, data.text, twice, data.text, twice, data.text, twice, updates.text, twice, updates.text, s->op,
-            below(2) ? "%1" : "%x", below(2) ? "%3" : "%u", s->attrs, data.text);
+            data.text, at.text, updates.text, data.text, twice, data.text, twice, data.text, twice, updates.text, twice,
+            updates.text, s->op, below(2) ? "%1" : "%x", below(2) ? "%3" : "%u", s->attrs, data.text);
   run_case c = case_open(text, fuses, symbol_value);
   fill_small(&c, 0);
   fill_small(&c, 2);
@@ -284,7 +314,8 @@ Test(index, scatter_elements) {
     int dtype = below(7);
     if (dtype >= REPLACED_ONLY) s.reduction = 0;
     s.axis = below(s.data.rank);
-    snprintf(s.attrs, sizeof s.attrs, "axis=%d, reduction=\"%s\"", below(2) ? s.axis : s.axis - s.data.rank, reductions[s.reduction]);
+    snprintf(s.attrs, sizeof s.attrs, "axis=%d, reduction=\"%s\"", below(2) ? s.axis : s.axis - s.data.rank,
+             reductions[s.reduction]);
     s.at = s.data;
     s.at.dims[s.axis] = below(6);
     s.updates = s.at;
@@ -311,7 +342,9 @@ Test(index, scatter_nd) {
 
 static void expect_out_of_range(const char *line, const char *out_type, int64_t index, int64_t found, int64_t size) {
   char text[TEXT];
-  case_text(text, sizeof text, "nncc 1\ngraph @main(%%x: f32[3,9], %%i: i64[1,1], %%u: f32[1,1], %%v: f32[1,9]) -> (%s) {\n  %%0 = %s : %s\n  return %%0\n}\n",
+  case_text(text, sizeof text,
+            "nncc 1\ngraph @main(%%x: f32[3,9], %%i: i64[1,1], %%u: f32[1,1], %%v: f32[1,9]) -> (%s) {\n  %%0 = %s : "
+            "%s\n  return %%0\n}\n",
             out_type, line, out_type);
   run_case c = case_open(text, false, 1);
   *(int64_t *)c.in[1].data = index;
@@ -376,8 +409,10 @@ static void try_top(shape data, int axis, const char *k_text, int64_t k, const c
   bool is_largest = below(2);
   for (int d = 0; d < data.rank; d++) {
     char dim[64] = "N";
-    if (d == axis) snprintf(dim, sizeof dim, "%s", k_text);
-    else if (data.dims[d] != SYMBOL) snprintf(dim, sizeof dim, "%lld", (long long)data.dims[d]);
+    if (d == axis)
+      snprintf(dim, sizeof dim, "%s", k_text);
+    else if (data.dims[d] != SYMBOL)
+      snprintf(dim, sizeof dim, "%lld", (long long)data.dims[d]);
     snprintf(out + strlen(out), sizeof out - strlen(out), "%s%s", d ? "," : "", dim);
   }
   strcat(out, "]");
@@ -386,7 +421,9 @@ static void try_top(shape data, int axis, const char *k_text, int64_t k, const c
   char values[TEXT];
   case_text(values, sizeof values, "%s%.1000s", dtype, out);
   case_text(types, sizeof types, outputs == 2 ? "%.900s, %.900s" : "%.900s", outputs == 1 ? places : values, places);
-  case_text(text, sizeof text, "nncc 1\ngraph @main(%%x: %.200s) -> (%.600s) {\n  %%0 = abs %%x : %.200s\n  %%1, %%2 = top_k %%x {k=[%s], axis=%d, largest=%d} : %.200s, %.200s\n  return %s\n}\n",
+  case_text(text, sizeof text,
+            "nncc 1\ngraph @main(%%x: %.200s) -> (%.600s) {\n  %%0 = abs %%x : %.200s\n  %%1, %%2 = top_k %%x {k=[%s], "
+            "axis=%d, largest=%d} : %.200s, %.200s\n  return %s\n}\n",
             in, types, in, k_text, axis, is_largest, values, places, returned[outputs]);
   run_case c = case_open(text, below(2), symbol_value);
   fill_small(&c, 0);
@@ -423,7 +460,8 @@ Test(index, top_k) {
 }
 
 Test(index, top_k_of_nothing) {
-  shape empty = {.rank = 2, .dims = {3, 0}}, no_rows = {.rank = 2, .dims = {0, 5}}, symbol = {.rank = 2, .dims = {3, SYMBOL}};
+  shape empty = {.rank = 2, .dims = {3, 0}}, no_rows = {.rank = 2, .dims = {0, 5}},
+        symbol = {.rank = 2, .dims = {3, SYMBOL}};
   symbol_value = 0;
   try_top(empty, 1, "0", 0, "f32", 2);
   try_top(no_rows, 1, "2", 2, "f32", 2);
@@ -439,13 +477,16 @@ static void try_non_zero(shape data, const char *dtype, int outputs) {
   int64_t known = 1, count = count_of(&data), found = 0;
   bool has_symbol = false;
   for (int d = 0; d < data.rank; d++)
-    if (data.dims[d] == SYMBOL) has_symbol = true;
-    else known *= data.dims[d];
+    if (data.dims[d] == SYMBOL)
+      has_symbol = true;
+    else
+      known *= data.dims[d];
   case_text(columns, sizeof columns, has_symbol && known ? (known == 1 ? "N" : "N*%lld") : "%lld", (long long)known);
   case_text(places, sizeof places, "i64[%d,%.100s]", data.rank, columns);
   case_text(types, sizeof types, outputs == 2 ? "%.200s, i64[]" : "%.200s", outputs == 1 ? "i64[]" : places);
-  case_text(text, sizeof text, "nncc 1\ngraph @main(%%x: %s) -> (%.300s) {\n  %%1, %%2 = non_zero %%x : %.200s, i64[]\n  return %s\n}\n", in.text, types, places,
-            returned[outputs]);
+  case_text(text, sizeof text,
+            "nncc 1\ngraph @main(%%x: %s) -> (%.300s) {\n  %%1, %%2 = non_zero %%x : %.200s, i64[]\n  return %s\n}\n",
+            in.text, types, places, returned[outputs]);
   run_case c = case_open(text, below(2), symbol_value);
   for (int64_t k = 0; k < count; k++) nn_store_f64(c.in_dtype[0], c.in[0].data, (size_t)k, below(2) ? 0 : 1 + below(2));
   double *want[2] = {new_numbers(count * data.rank), new_numbers(1)};
@@ -469,13 +510,26 @@ Test(index, non_zero) {
   for (int n = 0; n < MANY / 2; n++) try_non_zero(random_shape(below(5), true), dtypes[below(5)], below(3));
 }
 
-/* ---- more than one task ------------------------------------------------------------------------------------------- */
+/* ---- more than one task -------------------------------------------------------------------------------------------
+ */
 
 Test(index, gathers_in_parallel) {
-  gather rows = {.op = "gather", .attrs = "axis=0", .data = {2, {300, 67}}, .at = {2, {90, 11}}, .out = {3, {90, 11, 67}}};
-  gather columns = {.op = "gather", .attrs = "axis=1", .axis = 1, .data = {2, {300, 67}}, .at = {1, {250}}, .out = {2, {300, 250}}};
-  gather each = {.op = "gather_elements", .attrs = "axis=0", .data = {2, {20, 1000}}, .at = {2, {50, 1000}}, .out = {2, {50, 1000}}};
-  gather slices = {.op = "gather_nd", .attrs = "batch_dims=1", .batch = 1, .depth = 1, .data = {3, {8, 20, 65}}, .at = {3, {8, 100, 1}}, .out = {3, {8, 100, 65}}};
+  gather rows = {
+      .op = "gather", .attrs = "axis=0", .data = {2, {300, 67}}, .at = {2, {90, 11}}, .out = {3, {90, 11, 67}}};
+  gather columns = {
+      .op = "gather", .attrs = "axis=1", .axis = 1, .data = {2, {300, 67}}, .at = {1, {250}}, .out = {2, {300, 250}}};
+  gather each = {.op = "gather_elements",
+                 .attrs = "axis=0",
+                 .data = {2, {20, 1000}},
+                 .at = {2, {50, 1000}},
+                 .out = {2, {50, 1000}}};
+  gather slices = {.op = "gather_nd",
+                   .attrs = "batch_dims=1",
+                   .batch = 1,
+                   .depth = 1,
+                   .data = {3, {8, 20, 65}},
+                   .at = {3, {8, 100, 1}},
+                   .out = {3, {8, 100, 65}}};
   const gather *all[] = {&rows, &columns, &each, &slices};
   for (int i = 0; i < 4; i++)
     for (int fuses = 0; fuses < 2; fuses++) try_gather(all[i], "f32", fuses), try_gather(all[i], "i4", fuses);
@@ -483,8 +537,20 @@ Test(index, gathers_in_parallel) {
 
 Test(index, scatters_in_parallel) {
   shape cube = {3, {70, 40, 33}}, at = {3, {70, 21, 33}}, updates = {3, {2000, 40, 33}}, vectors = {2, {2000, 1}};
-  scatter each = {.op = "scatter_elements", .attrs = "axis=1, reduction=\"add\"", .axis = 1, .reduction = 1, .data = cube, .at = at, .updates = at};
-  scatter slices = {.op = "scatter_nd", .attrs = "reduction=\"max\"", .depth = 1, .reduction = 3, .data = cube, .at = vectors, .updates = updates};
+  scatter each = {.op = "scatter_elements",
+                  .attrs = "axis=1, reduction=\"add\"",
+                  .axis = 1,
+                  .reduction = 1,
+                  .data = cube,
+                  .at = at,
+                  .updates = at};
+  scatter slices = {.op = "scatter_nd",
+                    .attrs = "reduction=\"max\"",
+                    .depth = 1,
+                    .reduction = 3,
+                    .data = cube,
+                    .at = vectors,
+                    .updates = updates};
   try_scatter(&each, "f32", false);
   try_scatter(&each, "f64", true);
   try_scatter(&slices, "f32", true);

@@ -26,7 +26,8 @@ int64_t nn_int_wrap(nn_dtype t, int64_t value) {
 }
 
 bool nn_int_limits(nn_dtype t, int64_t *min, int64_t *max) {
-  if (is_float(t) || t == NN_U64) return false;
+  nn_dtype_kind kind = nn_dtype_kind_of(t);
+  if ((kind != NN_KIND_INT && kind != NN_KIND_UINT && kind != NN_KIND_BOOL) || t == NN_U64) return false;
   int bits = width_of(t);
   *min = is_signed(t) ? -(INT64_C(1) << (bits - 2)) * 2 : 0;
   *max = is_signed(t) ? -(*min + 1) : (INT64_C(1) << bits) - 1;

@@ -44,6 +44,7 @@ typedef struct plan {
   slot *slots;
   int nslots, slots_cap;
   int64_t *sample; /* by symbol */
+  nn_map *relaxed; /* nn_dim -> nn_dim */
 } plan;
 
 /* ---- blocks ---------------------------------------------------------------------------------------------------- */
@@ -231,6 +232,52 @@ static nn_dim bound(plan *pl, nn_dim bytes) {
   return is_data_dependent(pl, limit) || nn_dim_is_overflow(limit) ? NULL : limit;
 }
 
+static nn_dim relax(plan *pl, nn_dim d);
+
+/* a and b of min(max(a, b), a * b), the extent of a broadcast; false if the operands are something else. */
+static bool is_broadcast(nn_module *m, nn_dim max, nn_dim product, nn_dim *a, nn_dim *b) {
+  if (max->nterms != 1 || max->terms[0].coefficient != 1 || max->terms[0].natoms != 1) return false;
+  const nn_atom *atom = max->terms[0].atoms[0];
+  if (atom->kind != NN_ATOM_MAX || nn_dim_mul(m, atom->a, atom->b) != product) return false;
+  *a = atom->a;
+  *b = atom->b;
+  return true;
+}
+
+static nn_dim relax_atom(plan *pl, const nn_atom *atom) {
+  nn_module *m = pl->m;
+  nn_dim a = NULL, b = NULL;
+  switch (atom->kind) {
+  case NN_ATOM_SYMBOL: return nn_dim_symbol(m, m->symbols[atom->symbol]->name);
+  case NN_ATOM_MIN:
+    if (is_broadcast(m, atom->a, atom->b, &a, &b) || is_broadcast(m, atom->b, atom->a, &a, &b))
+      return nn_dim_max(m, relax(pl, a), relax(pl, b));
+    return nn_dim_min(m, relax(pl, atom->a), relax(pl, atom->b));
+  case NN_ATOM_MAX: return nn_dim_max(m, relax(pl, atom->a), relax(pl, atom->b));
+  case NN_ATOM_FLOORDIV:
+    if (nn_dim_is_const(atom->b, NULL)) return nn_dim_floordiv(m, relax(pl, atom->a), atom->b);
+    return nn_dim_floordiv(m, atom->a, atom->b);
+  default: return nn_dim_mod(m, atom->a, atom->b);
+  }
+}
+
+/* An upper bound that is simpler and, for the extents of valid broadcasts, the same: max(a, b) in place of
+   min(max(a, b), a * b). Residual additions of symbolic sizes nest these until nobody can add them up. */
+static nn_dim relax(plan *pl, nn_dim d) {
+  nn_dim sum = nn_map_get_ptr(pl->relaxed, d);
+  if (sum) return sum;
+  sum = nn_dim_const(pl->m, 0);
+  for (int t = 0; t < d->nterms; t++) {
+    const nn_term *term = &d->terms[t];
+    if (term->coefficient < 0) return d;
+    nn_dim product = nn_dim_const(pl->m, term->coefficient);
+    for (int i = 0; i < term->natoms; i++) product = nn_dim_mul(pl->m, product, relax_atom(pl, term->atoms[i]));
+    sum = nn_dim_add(pl->m, sum, product);
+  }
+  nn_map_put_ptr(pl->relaxed, d, (void *)(uintptr_t)sum);
+  return sum;
+}
+
 static int64_t sample_of(const plan *pl, nn_dim d) {
   int64_t value = 0;
   return nn_dim_eval(d, pl->sample, &value) ? value : INT64_MAX;
@@ -263,6 +310,7 @@ static int find_slot(plan *pl, const block *b, nn_dim bytes) {
 static void take_slot(plan *pl, block *b) {
   nn_dim bytes = bound(pl, b->bytes);
   if (!bytes) return;
+  bytes = relax(pl, bytes);
   int i = find_slot(pl, b, bytes);
   if (i < 0) {
     slot fresh = {.size = bytes, .sample = sample_of(pl, bytes)};
@@ -314,6 +362,7 @@ nn_status nn_plan_memory(nn_program *p, const nn_target *t) {
   plan pl = {.p = p, .m = p->module, .scratch = nn_arena_new()};
   if (!pl.scratch) return too_large(&pl);
   pl.block_of = nn_map_new(pl.scratch);
+  pl.relaxed = nn_map_new(pl.scratch);
   make_blocks(&pl);
   bool all_static = is_static(&pl);
   nn_status status = all_static ? place_blocks(&pl) : place_slots(&pl);

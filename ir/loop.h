@@ -31,14 +31,15 @@ typedef enum nn_xop {
   NN_X_DIV,      /* ints truncate; x/0 = 0; MIN/-1 = MIN (wraps) */
   NN_X_REM,      /* ints: sign of the dividend; x rem 0 = 0; floats: not allowed (see fmod in codegen/math.c) */
   NN_X_FLOORDIV, NN_X_FLOORMOD, /* ints only; by 0 gives 0 */
-  NN_X_MIN, NN_X_MAX,           /* floats: NaN wins */
+  NN_X_MIN, NN_X_MAX,           /* floats: NaN wins; of -0 and 0 either */
   NN_X_FMA,      /* a0*a1+a2, floats; fused where the target has it, else multiply and add */
   NN_X_NEG, NN_X_ABS, NN_X_SQRT, NN_X_FLOOR, NN_X_CEIL, NN_X_TRUNC, NN_X_ROUND, /* round: half to even */
   NN_X_AND, NN_X_OR, NN_X_XOR, NN_X_NOT, NN_X_SHL, NN_X_SHR, /* ints and bool; shift amount taken modulo width: guard it */
   /* comparisons: operands agree, result bool; ordered: false with NaN, but NE true */
   NN_X_EQ, NN_X_NE, NN_X_LT, NN_X_LE,
   NN_X_SELECT,   /* a0 bool ? a1 : a2 */
-  NN_X_CAST,     /* a0 to dtype: float->int truncates and saturates, NaN to 0; int->int wraps; ->bool is != 0; ->float rounds to nearest even */
+  NN_X_CAST,     /* a0 to dtype: float->int truncates and saturates, NaN to 0; int->int wraps; ->bool is != 0; ->float rounds to nearest even,
+                    ints to less than f32 through f32; beyond the range of an 8-bit float: infinity in e5m2, NaN in the others */
   NN_X_CAST_SAT, /* to an 8-bit-or-smaller float: overflow gives the largest finite value; elsewhere as CAST */
   NN_X_BITCAST,  /* same width (f16 and bf16: their 16 storage bits) */
   NN_X_INDEX,    /* a0 if 0 <= a0 < a1, else 0 and the run fails with an index error: i64; a2 = mask (bool) or NULL: no check where false */

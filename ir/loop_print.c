@@ -34,6 +34,8 @@ typedef struct printer {
   int *size;          /* node -> nodes of its text, 0 not known yet */
   int *uses;          /* node -> uses inside the large expression at hand */
   const char **named; /* node -> name it has in the statement at hand */
+  int *forget;        /* nodes with a name, for the end of the statement */
+  int nforget, forget_cap;
   int nnamed;
 } printer;
 
@@ -184,6 +186,7 @@ static void name_shared(printer *p, const nn_x *x) {
   print_x(p, x, 0);
   fputc('\n', p->out);
   p->named[x->id] = name;
+  NN_PUSH(p->arena, p->forget, p->nforget, p->forget_cap, x->id);
 }
 
 static bool is_large(printer *p, const nn_stmt *s) {
@@ -251,7 +254,7 @@ static void print_stmt(printer *p, const nn_stmt *s) {
     case NN_S_FAIL: fprintf(p->out, "fail %" PRId64 "\n", s->value->i); break;
     default: print_assignment(p, s);
   }
-  if (large) memset(p->named, 0, (size_t)p->k->nxs * sizeof *p->named);
+  while (p->nforget) p->named[p->forget[--p->nforget]] = NULL;
 }
 
 static void print_block(printer *p, const nn_block *block) {

@@ -157,12 +157,15 @@ typedef struct nn_tiles {
   /* Stores src[at + l] as element (m, n + l), l < lanes; is_tail: where n + l < N only. lanes may be 1. */
   void (*store)(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, bool is_tail, nn_buf *src, nn_x *at);
   bool store_direct;                         /* the store is cheap: straight from the registers, code copied out */
+  bool store_checks;                         /* the store itself leaves out what is beyond N, whatever is_tail says */
+  void (*pack)(nn_lower *L, void *data, nn_x *n0); /* before a task's row tiles of a panel: makes B ready; may be NULL */
   nn_dim outer;                              /* independent products: groups, ... */
   nn_x **outer_index;                        /* set before a, b, store are called */
   void *data;
   bool in_parallel;                          /* already inside a parallel loop */
 } nn_tiles;
 void nn_tiles_emit(nn_lower *L, const nn_tiles *t);
+bool nn_tiles_pack_pays(const nn_lower *L, const nn_tiles *t); /* few tasks would pack one panel, for enough rows */
 
 /* C[m, n] = sum over k of A(m, k) * B(k, n), through callbacks that give loop IR values, so any layout,
    fused producer or implicit im2col is an operand. See gemm.c. */

@@ -368,7 +368,7 @@ static void emit_image(nn_lower *L, conv_run *r) {
   if (r->in_place) r->image_base = nn_let(k, nn_xi_mul(k, nn_xi_mul(k, r->image, nn_dim_x(L, c->x->type.dims[1])), r->plane_x));
   else pad_image(L, r);
   nn_tiles t = {.tile = r->tile, .m = c->group_out, .n = r->pixels, .acc = c->acc, .b_padded = !r->in_place, .store = store_vector,
-                .store_direct = r->flat && r->y, .outer = nn_dim_const(m, c->groups), .outer_index = &r->group, .data = r,
+                .store_direct = r->flat && r->y, .store_checks = !r->flat, .outer = nn_dim_const(m, c->groups), .outer_index = &r->group, .data = r,
                 .in_parallel = r->images_are_tasks};
   set_k_loops(r, &t);
   t.a = t.nk == 1 ? weight_of_point : weight_at;

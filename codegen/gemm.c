@@ -13,7 +13,7 @@
    any number of threads. */
 #include "codegen/codegen.h"
 
-enum { TASK_FLOPS = 1 << 21, TASK_LEAST_FLOPS = 1 << 17, TASKS_WANTED = 16 };
+enum { TASK_FLOPS = 1 << 21, TASK_LEAST_FLOPS = 1 << 17, TASKS_WANTED = 16, MANY_PANELS = 16, LEAST_SUMS = 10, PACKED_ROWS = 96 };
 
 typedef struct tile_row { int registers; bool fma; int mr, nv; } tile_row;
 
@@ -56,6 +56,7 @@ typedef struct run {
 typedef struct variant {
   int rows, nv, lanes;
   bool is_tail;                /* columns beyond N are masked */
+  bool is_any;                 /* the panel may be a tail or not: B is padded, and stores look */
   bool clamp;                  /* fewer than `rows` rows may be left */
   nn_x *m0, *n0;               /* of the row tile and of the panel */
   nn_x *j0;                    /* first column in the panel */
@@ -131,8 +132,9 @@ static nn_x *first_column(const run *r, const variant *v, nn_x *c) {
   return nn_xi_add(k, nn_xi_add(k, v->n0, v->j0), nn_xi_mulc(k, c, v->lanes));
 }
 
-static void store_direct(const run *r, const variant *v, nn_buf *acc) {
+static void store_registers(const run *r, const variant *v, nn_buf *acc, nn_x *rows) {
   nn_kernel *k = r->L->kernel;
+  (void)rows;
   nn_x *i = nn_loop_range(k, NN_UNROLL, "r", v->rows);
   nn_x *c = nn_loop_range(k, NN_UNROLL, "c", v->nv);
   nn_x *n = first_column(r, v, c);
@@ -140,6 +142,24 @@ static void store_direct(const run *r, const variant *v, nn_buf *acc) {
   r->t->store(r->L, r->t->data, nn_xi_add(k, v->m0, i), n, v->lanes, v->is_tail, acc, at);
   nn_end(k);
   nn_end(k);
+}
+
+typedef void store_fn(const run *r, const variant *v, nn_buf *acc, nn_x *rows);
+
+/* Stores a tile: where it may reach beyond N, with masks only if it does. */
+static void store_tile(const run *r, variant v, nn_buf *acc, nn_x *rows, store_fn *store) {
+  nn_kernel *k = r->L->kernel;
+  if (v.is_any && !r->t->store_checks) {
+    nn_x *end = nn_xi_addc(k, nn_xi_add(k, v.n0, v.j0), (int64_t)v.nv * v.lanes);
+    nn_if_begin(k, nn_x_binary(k, NN_X_LE, end, r->n));
+    store(r, &v, acc, rows);
+    nn_else(k);
+    v.is_tail = true;
+    store(r, &v, acc, rows);
+    nn_end(k);
+  } else {
+    store(r, &v, acc, rows);
+  }
 }
 
 static void store_stage(const run *r, const variant *v, nn_buf *acc) {
@@ -160,19 +180,19 @@ static void emit_tile(const run *r, variant v, int rows) {
   clear_registers(L, acc, rows * v.nv, v.lanes);
   k_loops(r, &v, acc, b);
   if (r->stage) store_stage(r, &v, acc);
-  else store_direct(r, &v, acc);
+  else store_tile(r, v, acc, NULL, store_registers);
 }
 
 /* ---- row tiles ---------------------------------------------------------------------------------------- */
 
 /* Rows of the stage, one loop for all row counts: the epilogue's code exists once. */
-static void store_rows(const run *r, const variant *v, nn_x *rows) {
+static void store_rows(const run *r, const variant *v, nn_buf *stage, nn_x *rows) {
   nn_kernel *k = r->L->kernel;
   nn_x *i = nn_loop_begin(k, NN_FOR, "r", nn_x_int(k, 0), rows);
   nn_x *c = nn_loop_range(k, NN_UNROLL, "c", v->nv);
   nn_x *n = first_column(r, v, c);
   nn_x *at = nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, i, v->nv), c), v->lanes);
-  r->t->store(r->L, r->t->data, nn_xi_add(k, v->m0, i), n, v->lanes, v->is_tail, r->stage, at);
+  r->t->store(r->L, r->t->data, nn_xi_add(k, v->m0, i), n, v->lanes, v->is_tail, stage, at);
   nn_end(k);
   nn_end(k);
 }
@@ -191,7 +211,7 @@ static void rows_static(const run *r, variant v, nn_x *tile) {
   }
   emit_tile(r, v, (int)r->rows);
   if (r->extra) nn_end(k);
-  if (r->stage) store_rows(r, &v, nn_let(k, rows));
+  if (r->stage) store_tile(r, v, r->stage, nn_let(k, rows), store_rows);
 }
 
 /* A symbolic number of rows: whole tiles, and for the last one a few sizes whose surplus rows repeat the last. */
@@ -217,7 +237,7 @@ static void rows_symbolic(const run *r, variant v, nn_x *tile) {
   if (small < mr) nn_end(k);
   nn_end(k);
   nn_end(k);
-  store_rows(r, &v, nn_let(k, nn_xi_min(k, left, nn_x_int(k, mr))));
+  store_tile(r, v, r->stage, nn_let(k, nn_xi_min(k, left, nn_x_int(k, mr))), store_rows);
 }
 
 static void emit_rows(const run *r, const variant *v, nn_x *tile) {
@@ -256,12 +276,23 @@ static void emit_tail(const run *r, variant v, nn_x *tile) {
   emit_columns(r, v, tile);
 }
 
-static void emit_panel(const run *r, nn_x *panel, nn_x *tile) {
+/* One code for whole panels and the last one: possible if B is padded, good if the columns beyond N cost little. */
+static bool is_one_code(const run *r, int width) {
+  if (!r->t->b_padded || r->t->tile.lanes == 1) return false;
+  int64_t rest = r->static_n % width;
+  return r->static_n < 0 || ceil_div(rest, r->t->tile.lanes) == r->t->tile.nv || r->static_n >= (int64_t)MANY_PANELS * width;
+}
+
+static void emit_panel(const run *r, nn_x *n0, nn_x *tile) {
   nn_kernel *k = r->L->kernel;
   int width = r->t->tile.nv * r->t->tile.lanes;
-  nn_x *n0 = nn_let(k, nn_xi_mulc(k, panel, width));
-  variant v = {0, r->t->tile.nv, r->t->tile.lanes, false, false, NULL, n0, nn_x_int(k, 0)};
+  variant v = {.nv = r->t->tile.nv, .lanes = r->t->tile.lanes, .n0 = n0, .j0 = nn_x_int(k, 0)};
   bool whole = r->static_n < 0 || r->static_n >= width, rest = r->static_n < 0 || r->static_n % width;
+  if (rest && is_one_code(r, width)) {
+    v.is_any = true;
+    emit_rows(r, &v, tile);
+    return;
+  }
   if (whole && rest) nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_xi_addc(k, n0, width), r->n));
   if (whole) emit_rows(r, &v, tile);
   if (whole && rest) nn_else(k);
@@ -271,28 +302,36 @@ static void emit_panel(const run *r, nn_x *panel, nn_x *tile) {
 
 /* ---- tasks ---------------------------------------------------------------------------------------------- */
 
-typedef struct blocks { int64_t tiles, panels; } blocks; /* of one task */
+typedef struct blocks { int64_t tiles, panels, row_blocks; } blocks; /* of one task; tasks side by side in a column */
 
 static int64_t clamp64(int64_t x, int64_t low, int64_t high) { return x > high ? high : x < low ? low : x; }
 
-static blocks choose_blocks(const run *r) {
-  const nn_tiles *t = r->t;
-  const int64_t width = (int64_t)t->tile.nv * t->tile.lanes;
-  int64_t kdepth = 1;
-  for (int i = 0; i < t->nk; i++) kdepth *= clamp64(nn_dim_guess(t->kcount[i], 64), 1, 1 << 20);
-  kdepth = clamp64(kdepth, 1, 1 << 24);
-  int64_t flops = 2 * t->tile.mr * width * kdepth;
-  int64_t ntiles = clamp64(r->static_m >= 0 ? r->ntiles : ceil_div(nn_dim_guess(t->m, 128), t->tile.mr), 1, 1 << 20);
-  int64_t npanels = clamp64(ceil_div(nn_dim_guess(t->n, 1024), width), 1, 1 << 20);
-  int64_t total = ntiles * npanels * clamp64(t->outer ? nn_dim_guess(t->outer, 1) : 1, 1, 1 << 20);
-  int64_t per_task = clamp64(ceil_div(TASK_FLOPS, flops), 1, ceil_div(total, TASKS_WANTED));
-  int64_t least = ceil_div(TASK_LEAST_FLOPS, flops);
-  if (per_task < least) per_task = least;
-  int64_t row_bytes = kdepth * t->tile.mr * nn_dtype_bits(t->acc) / 8;
-  int64_t fit = clamp64(r->L->target->l2_bytes / 2 / row_bytes, 1, 1 << 20);
-  int64_t tiles = clamp64(per_task < fit ? per_task : fit, 1, ntiles);
-  tiles = ceil_div(ntiles, ceil_div(ntiles, tiles));
-  return (blocks){tiles, clamp64(per_task / tiles, 1, npanels)};
+static int64_t guess_depth(const nn_tiles *t) {
+  int64_t depth = 1;
+  for (int i = 0; i < t->nk; i++) depth *= clamp64(nn_dim_guess(t->kcount[i], 64), 1, 1 << 12);
+  return clamp64(depth, 1, 1 << 24);
+}
+
+/* Whole columns of row tiles if A then stays in L2 and there are enough tasks; else cut along the rows. */
+static blocks choose_blocks(const nn_lower *L, const nn_tiles *t) {
+  const int64_t width = (int64_t)t->tile.nv * t->tile.lanes, depth = guess_depth(t);
+  int64_t flops = 2 * t->tile.mr * width * depth, outer = t->outer ? clamp64(nn_dim_guess(t->outer, 1), 1, 1 << 20) : 1;
+  int64_t ntiles = clamp64(ceil_div(nn_dim_guess(t->m, 128), t->tile.mr), 1, 1 << 20);
+  int64_t npanels = clamp64(ceil_div(nn_dim_guess(t->n, 1024), width), 1, 1 << 20), columns = npanels * outer;
+  int64_t fit = clamp64(L->target->l2_bytes / 2 / (depth * t->tile.mr * nn_dtype_bits(t->acc) / 8 + 1), 1, ntiles);
+  int64_t cuts = clamp64(ceil_div(TASKS_WANTED, columns), 1, ntiles), least = clamp64(ceil_div(TASK_LEAST_FLOPS, flops), 1, ntiles);
+  int64_t tiles = clamp64(ntiles / cuts, least, ntiles);
+  if (tiles > fit) tiles = fit;
+  int64_t row_blocks = ceil_div(ntiles, tiles);
+  tiles = ceil_div(ntiles, row_blocks);
+  int64_t most = clamp64(columns * row_blocks / TASKS_WANTED, 1, npanels);
+  int64_t wanted = clamp64(ceil_div(TASK_FLOPS, flops * tiles), 1, most), needed = ceil_div(TASK_LEAST_FLOPS, flops * tiles);
+  return (blocks){tiles, clamp64(wanted > needed ? wanted : needed, 1, npanels), row_blocks};
+}
+
+bool nn_tiles_pack_pays(const nn_lower *L, const nn_tiles *t) {
+  blocks size = choose_blocks(L, t);
+  return size.row_blocks == 1 || size.tiles * t->tile.mr >= PACKED_ROWS;
 }
 
 static nn_x *block_loop(nn_lower *L, const char *name, nn_x *block, int64_t size, nn_x *count) {
@@ -307,7 +346,7 @@ static void emit_tasks(run *r, nn_x *ntiles, nn_x *npanels) {
   nn_lower *L = r->L;
   nn_kernel *k = L->kernel;
   const nn_tiles *t = r->t;
-  blocks size = choose_blocks(r);
+  blocks size = choose_blocks(L, t);
   nn_x *row_blocks = nn_let(k, nn_ceildiv_x(L, ntiles, size.tiles));
   nn_x *column_blocks = nn_let(k, nn_ceildiv_x(L, npanels, size.panels));
   nn_x *count = nn_xi_mul(k, row_blocks, column_blocks);
@@ -320,17 +359,25 @@ static void emit_tasks(run *r, nn_x *ntiles, nn_x *npanels) {
     rest = nn_let(k, nn_xi_mod(k, rest, column_blocks));
   }
   nn_x *panel = block_loop(L, "panel", rest, size.panels, npanels);
+  nn_x *n0 = nn_let(k, nn_xi_mulc(k, panel, (int64_t)t->tile.nv * t->tile.lanes));
+  if (t->pack) t->pack(L, t->data, n0);
   nn_x *tile = block_loop(L, "tile", row_block, size.tiles, ntiles);
-  emit_panel(r, panel, tile);
+  emit_panel(r, n0, tile);
   nn_end(k);
   nn_end(k);
   nn_end(k);
 }
 
+/* As few tiles as possible; a few more if they then all have the same number of rows, which is one code less. */
 static void cut_rows(run *r) {
-  int mr = r->t->tile.mr;
+  int mr = r->t->tile.mr, least = (2 * mr + 2) / 3, latency = (int)ceil_div(LEAST_SUMS, r->t->tile.nv);
   if (r->static_m < 0) return;
   r->ntiles = ceil_div(r->static_m, mr);
+  for (int rows = mr; rows >= least && rows >= latency; rows--) {
+    if (r->static_m % rows) continue;
+    r->ntiles = r->static_m / rows;
+    break;
+  }
   r->rows = r->ntiles ? r->static_m / r->ntiles : 0;
   r->extra = r->ntiles ? r->static_m % r->ntiles : 0;
 }

@@ -1,7 +1,8 @@
 /* Operands of C[m, n] = sum over k of A(m, k) * B(k, n) made ready for the register tiles of gemm.c, and the
    choice between tiles and the forms for few rows (gemm_thin.c).
 
-   Packed B: [panel][k][width], zero beyond N. Packed A: rows of k elements, a few elements apart from a
+   Packed B: [panel][k][width], zero beyond N; if a panel serves one task, or its rows are cheap to copy, the task
+   packs it for itself, so that it never leaves the worker's cache, else all are packed beforehand. Packed A: rows of k elements, a few elements apart from a
    power of two, so that the rows of a tile do not fall into one cache set. */
 #include "codegen/codegen.h"
 
@@ -11,6 +12,7 @@ typedef struct product {
   const nn_gemm *g;
   nn_tile tile;
   nn_buf *a, *b;      /* packed, or NULL */
+  bool own_panel;     /* b is the task's own, one panel */
   nn_x *a_pitch, *k;
 } product;
 
@@ -39,7 +41,8 @@ static void pack_panel(nn_lower *L, const product *p, nn_x *n0, bool is_tail) {
   nn_x *c = nn_loop_range(k, NN_UNROLL, "c", p->tile.nv);
   nn_x *l = nn_lanes_begin(L, p->tile.lanes);
   nn_x *j = nn_xi_add(k, nn_xi_mulc(k, c, p->tile.lanes), l), *n = nn_xi_add(k, n0, j);
-  nn_x *to = nn_xi_add(k, nn_xi_add(k, nn_xi_mul(k, n0, p->k), nn_xi_mulc(k, ki, width)), j);
+  nn_x *first = p->own_panel ? nn_x_int(k, 0) : nn_xi_mul(k, n0, p->k);
+  nn_x *to = nn_xi_add(k, nn_xi_add(k, first, nn_xi_mulc(k, ki, width)), j);
   if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, n, nn_dim_x(L, p->g->n)));
   nn_x *value = nn_gemm_b(L, p->g, ki, n);
   if (is_tail) nn_guard_pop(L);
@@ -49,25 +52,31 @@ static void pack_panel(nn_lower *L, const product *p, nn_x *n0, bool is_tail) {
   nn_end(k);
 }
 
-static void pack_b(nn_lower *L, product *p) {
+static void pack_any_panel(nn_lower *L, void *data, nn_x *n0) {
+  const product *p = data;
   nn_kernel *k = L->kernel;
+  int width = p->tile.nv * p->tile.lanes;
+  int64_t n;
+  bool is_static = nn_dim_is_const(p->g->n, &n), rest = !is_static || n % width, whole = !is_static || n >= width;
+  if (rest && whole) nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_xi_addc(k, n0, width), nn_dim_x(L, p->g->n)));
+  if (whole) pack_panel(L, p, n0, false);
+  if (rest && whole) nn_else(k);
+  if (rest) pack_panel(L, p, n0, true);
+  if (rest && whole) nn_end(k);
+}
+
+static void pack_b(nn_lower *L, product *p) {
   nn_module *m = L->module;
   const nn_gemm *g = p->g;
-  int width = p->tile.nv * p->tile.lanes;
-  nn_dim panels = nn_dim_ceildiv(m, g->n, nn_dim_const(m, width));
-  p->b = nn_temp(L, temp_space(g), g->acc, nn_dim_mul(m, nn_dim_mul(m, panels, nn_dim_const(m, width)), g->k));
-  nn_x *panel = nn_task_loop(L, g->in_parallel, "panel", nn_dim_x(L, panels));
-  nn_x *n0 = nn_let(k, nn_xi_mulc(k, panel, width));
-  int64_t n;
-  bool is_static = nn_dim_is_const(g->n, &n), rest = !is_static || n % width;
-  if (rest) nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_xi_addc(k, n0, width), nn_dim_x(L, g->n)));
-  pack_panel(L, p, n0, false);
-  if (rest) {
-    nn_else(k);
-    pack_panel(L, p, n0, true);
-    nn_end(k);
+  nn_dim width = nn_dim_const(m, (int64_t)p->tile.nv * p->tile.lanes), panels = nn_dim_ceildiv(m, g->n, width);
+  if (p->own_panel) {
+    p->b = nn_temp(L, NN_BUF_WORKER, g->acc, nn_dim_mul(m, width, g->k));
+    return;
   }
-  nn_end(k);
+  p->b = nn_temp(L, temp_space(g), g->acc, nn_dim_mul(m, nn_dim_mul(m, panels, width), g->k));
+  nn_x *panel = nn_task_loop(L, g->in_parallel, "panel", nn_dim_x(L, panels));
+  pack_any_panel(L, p, nn_let(L->kernel, nn_xi_mul(L->kernel, panel, nn_dim_x(L, width))));
+  nn_end(L->kernel);
 }
 
 typedef struct row_copy { const product *p; nn_x *m; } row_copy;
@@ -108,7 +117,8 @@ static nn_x *tile_b(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j)
   const product *p = data;
   nn_kernel *k = L->kernel;
   if (!p->b) return nn_gemm_b(L, p->g, ks[0], nn_xi_add(k, n0, j));
-  nn_x *row = nn_xi_add(k, nn_xi_mul(k, n0, p->k), nn_xi_mulc(k, ks[0], p->tile.nv * p->tile.lanes));
+  nn_x *first = p->own_panel ? nn_x_int(k, 0) : nn_xi_mul(k, n0, p->k);
+  nn_x *row = nn_xi_add(k, first, nn_xi_mulc(k, ks[0], p->tile.nv * p->tile.lanes));
   return nn_x_load(k, p->b, nn_xi_add(k, row, j), NULL);
 }
 
@@ -137,11 +147,15 @@ static bool b_in_place(const product *p) {
 
 static void emit_tiled(nn_lower *L, const nn_gemm *g) {
   product p = {.g = g, .tile = nn_tile_choose(L->target, g->acc, g->m, g->n), .k = nn_let(L->kernel, nn_dim_x(L, g->k))};
-  if (!g->a_plain) pack_a(L, &p);
-  if (!b_in_place(&p)) pack_b(L, &p);
   nn_tiles t = {.tile = p.tile, .m = g->m, .n = g->n, .acc = g->acc, .nk = 1, .kcount = {g->k}, .a = tile_a, .b = tile_b,
-                .b_padded = p.b != NULL, .store = tile_store, .store_direct = g->store_direct, .data = &p,
-                .in_parallel = g->in_parallel};
+                .store = tile_store, .store_direct = g->store_direct, .data = &p, .in_parallel = g->in_parallel};
+  if (!g->a_plain) pack_a(L, &p);
+  if (!b_in_place(&p)) {
+    p.own_panel = g->in_parallel || nn_tiles_pack_pays(L, &t);
+    if (p.own_panel) t.pack = pack_any_panel;
+    pack_b(L, &p);
+  }
+  t.b_padded = p.b != NULL;
   nn_tiles_emit(L, &t);
 }
 

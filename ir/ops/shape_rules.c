@@ -133,6 +133,7 @@ nn_status nn_need_axis(nn_op *op, const char *attr, int rank, int *axis) {
     return nn_fail(op, "%s is %lld, expected %d to %d", attr, (long long)value, -rank, rank - 1);
   }
   *axis = (int)(value < 0 ? value + rank : value);
+  if (value < 0) nn_set_int(op, attr, *axis); /* whoever reads the attribute later need not count from the end */
   return NN_OK;
 }
 

@@ -61,8 +61,8 @@ const nn_value *nn_program_output(const nn_program *p, int i) { return nn_graph_
 nn_v nn_emit_text(nn_pemit *s, const char *text) { return nn_emod_text(s->e, text); }
 
 nn_v nn_emit_io_name(nn_pemit *s, bool is_output, int i) {
-  const nn_value *v = is_output ? nn_program_output(s->p, i) : s->p->graph->params[i];
-  return nn_emit_text(s, v->name ? v->name : "");
+  const char *input = is_output ? NULL : s->p->graph->params[i]->name;
+  return nn_emit_text(s, is_output ? nn_graph_output_name(s->p->graph, i) : input ? input : "");
 }
 
 static nn_v element(nn_pemit *s, LLVMTypeRef type, nn_v base, int i) {

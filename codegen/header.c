@@ -48,7 +48,7 @@ static void name_tensors(header *h) {
   nn_map_put(h->used, "workspace", h);
   nn_map_put(h->used, "weights", h);
   for (int i = 0; i < p->ninputs; i++) h->inputs[i] = unique_name(h, p->graph->params[i]->name);
-  for (int i = 0; i < p->noutputs; i++) h->outputs[i] = unique_name(h, nn_program_output(p, i)->name);
+  for (int i = 0; i < p->noutputs; i++) h->outputs[i] = unique_name(h, nn_graph_output_name(p->graph, i));
 }
 
 /* ---- what it says ---------------------------------------------------------------------------------------------------- */
@@ -84,11 +84,11 @@ static void print_contract(header *h) {
   fprintf(h->out, "#define %s_STACK %" PRId64 "\n", h->name, h->p->stack_bytes);
 }
 
-static void print_tensor(header *h, const char *role, int i, const char *name, const nn_value *v) {
+static void print_tensor(header *h, const char *role, int i, const char *name, const char *text, const nn_value *v) {
   int64_t count = 1;
   bool is_static = nn_type_static_count(v->type, &count);
   fprintf(h->out, "\n/* %s %d \"", role, i);
-  print_comment_text(h, v->name ? v->name : "");
+  print_comment_text(h, text);
   fprintf(h->out, "\": %s */\n", nn_type_text(h->arena, v->type));
   fprintf(h->out, "#define %s_%s_RANK %d\n", h->name, name, v->type.rank);
   if (!is_static) return;
@@ -125,8 +125,8 @@ static void print_header(header *h) {
   print_top(h);
   fprintf(h->out, "#ifndef %s_H\n#define %s_H\n\n#include <stddef.h>\n#include <stdint.h>\n\n", h->name, h->name);
   print_contract(h);
-  for (int i = 0; i < p->ninputs; i++) print_tensor(h, "input", i, h->inputs[i], p->graph->params[i]);
-  for (int i = 0; i < p->noutputs; i++) print_tensor(h, "output", i, h->outputs[i], nn_program_output(p, i));
+  for (int i = 0; i < p->ninputs; i++) print_tensor(h, "input", i, h->inputs[i], p->graph->params[i]->name, p->graph->params[i]);
+  for (int i = 0; i < p->noutputs; i++) print_tensor(h, "output", i, h->outputs[i], nn_graph_output_name(p->graph, i), nn_program_output(p, i));
   fprintf(h->out, "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n");
   print_infer(h);
   print_descriptor(h);

@@ -198,6 +198,13 @@ nn_value *nn_graph_param(nn_graph *g, const char *name, nn_type type) {
 
 nn_op *nn_graph_return(nn_graph *g) { return g->last && g->last->code == NN_OP_RETURN ? g->last : NULL; }
 
+const char *nn_graph_output_name(nn_graph *g, int i) {
+  nn_op *op = nn_graph_return(g);
+  const nn_attr *names = nn_op_attr(op, "names");
+  if (i < names->count) return names->strs[i];
+  return op->in[i]->name ? op->in[i]->name : "";
+}
+
 nn_op *nn_graph_set_return(nn_graph *g, nn_value *const *results, int n) {
   nn_op *old = nn_graph_return(g);
   nn_op *op = nn_op_new(g, NULL, NN_OP_RETURN, results, n, 0);

@@ -103,8 +103,7 @@ const char *engine_input_name(const engine *e, int i) { return e->compiled ? e->
 
 const char *engine_output_name(const engine *e, int i) {
   if (e->compiled) return e->compiled->outputs[i].name;
-  const char *name = nn_graph_return(graph_of(e))->in[i]->name;
-  return name ? name : "output";
+  return nn_graph_output_name(graph_of(e), i);
 }
 
 int32_t engine_input_dtype(const engine *e, int i) {

@@ -38,7 +38,7 @@ static void print_table(nn_module *m) {
   for (int i = 0; i < m->main->nparams; i++)
     printf("input  %s : %s\n", m->main->params[i]->name, nn_type_text(m->arena, m->main->params[i]->type));
   nn_op *ret = nn_graph_return(m->main);
-  for (int i = 0; i < ret->nin; i++) printf("output %s : %s\n", ret->in[i]->name ? ret->in[i]->name : "?", nn_type_text(m->arena, ret->in[i]->type));
+  for (int i = 0; i < ret->nin; i++) printf("output %s : %s\n", nn_graph_output_name(m->main, i), nn_type_text(m->arena, ret->in[i]->type));
   printf("total: %.0f parameters, %.3f GFLOP%s\n", parameters, flops * 1e-9, m->nsymbols ? " (symbolic sizes counted as 1)" : "");
 }
 

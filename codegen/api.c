@@ -8,8 +8,7 @@
 enum { DEFAULT_LEVEL = 2 };
 static const int64_t embed_limit = INT64_C(1) << 30; /* weights up to this size go into the object */
 
-/* ---- options --------------------------------------------------------------------------------------------------------
- */
+/* ---- options ------------------------------------------------------------------------------------- */
 
 static const nncc_compile_options defaults = {.level = -1};
 
@@ -58,8 +57,7 @@ static bool is_embedded(const nncc_compile_options *o, const nn_program *p) {
   return o->weights == NNCC_WEIGHTS_EMBED;
 }
 
-/* ---- from a model to a program
- * --------------------------------------------------------------------------------------- */
+/* ---- from a model to a program ------------------------------------------------------------------- */
 
 static nn_program *make_program(nncc_model *model, const nn_target *t, const nncc_compile_options *o) {
   nn_module *m = model->module;
@@ -103,8 +101,7 @@ nncc_status nncc_model_compile(nncc_model *model, const char *out, const nncc_co
   return status == NN_OK ? NNCC_OK : NNCC_ERROR;
 }
 
-/* ---- code in memory
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- code in memory ------------------------------------------------------------------------------ */
 
 static void free_jit(void *compiled) { nn_jit_free(compiled); }
 

@@ -23,8 +23,7 @@ typedef struct evaluator {
   nn_diags silent; /* a JIT that cannot be had is no error: the interpreter does its work */
 } evaluator;
 
-/* ---- the op in a module of its own --------------------------------------------------------------------------------
- */
+/* ---- the op in a module of its own --------------------------------------------------------------- */
 
 static bool copy_type(nn_module *to, nn_type from, nn_type *copy) {
   int64_t dims[NN_MAX_RANK];
@@ -72,8 +71,7 @@ static nn_op *copy_op(nn_module *to, const nn_op *op) {
   return copy;
 }
 
-/* ---- running its kernel -------------------------------------------------------------------------------------------
- */
+/* ---- running its kernel -------------------------------------------------------------------------- */
 
 static int64_t work_of(const nn_op *op) {
   int64_t sum = 0, count = 0;

@@ -52,7 +52,7 @@ struct nn_lower_state {
 
 static nn_arena *arena_of(const nn_lower *L) { return L->module->arena; }
 
-/* ---- what is remembered --------------------------------------------------------------------------- */
+/* ---- what is remembered -------------------------------------------------------------------------- */
 
 static uint32_t hash_key(const nn_value *v, nn_x *const *index, int rank, const nn_x *guard) {
   uint64_t h = (uint64_t)(uintptr_t)v * 0x9e3779b97f4a7c15u ^ (guard ? (uint64_t)guard->id + 1 : 0);
@@ -110,7 +110,7 @@ nn_x *nn_bind(nn_lower *L, nn_x *x) {
   return named;
 }
 
-/* ---- numbers and indices --------------------------------------------------------------------------- */
+/* ---- numbers and indices ------------------------------------------------------------------------- */
 
 nn_x *nn_number(nn_lower *L, nn_dtype dtype, double value) {
   if (nn_dtype_is_float(dtype)) return nn_x_const(L->kernel, dtype, value);
@@ -152,7 +152,7 @@ bool nn_has_packed_output(const nn_lower *L) {
   return false;
 }
 
-/* ---- guards ------------------------------------------------------------------------------------------ */
+/* ---- guards -------------------------------------------------------------------------------------- */
 
 nn_x *nn_guard(nn_lower *L) { return L->state->nguards ? L->state->guards[L->state->nguards - 1] : NULL; }
 
@@ -173,7 +173,7 @@ void nn_guard_pop(nn_lower *L) {
   L->state->nguards--;
 }
 
-/* ---- reading ----------------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------------- */
 
 static source *source_of(const nn_lower *L, const nn_value *v) {
   source *from = nn_map_get_ptr(L->state->sources, v);
@@ -290,7 +290,7 @@ bool nn_read_is_unit(nn_lower *L, nn_value *v, int dim) {
   return (from->unit & bit) != 0;
 }
 
-/* ---- writing ----------------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------------- */
 
 /* True if computing group result r needs result v of the nest. */
 static bool depends_on(const nn_lower *L, int r, const nn_value *v) {
@@ -325,7 +325,7 @@ bool nn_write_is_plain(nn_lower *L, nn_value *v, nn_buf **buf) {
   return true;
 }
 
-/* ---- a group of element ops ---------------------------------------------------------------------------- */
+/* ---- a group of element ops ---------------------------------------------------------------------- */
 
 /* Rough operations for one element of the result, for the size of tasks. */
 static int64_t op_cost(const nn_op *op) {
@@ -447,7 +447,7 @@ static nn_status lower_elements(nn_lower *L) {
   return NN_OK;
 }
 
-/* ---- from an op to a group ----------------------------------------------------------------------------- */
+/* ---- from an op to a group ----------------------------------------------------------------------- */
 
 static void add_input(nn_arena *arena, nn_group *g, nn_value *inner, nn_value *outer) {
   int cap = g->inputs_cap, n = g->ninputs;
@@ -537,7 +537,7 @@ static nn_status make_group(nn_module *m, nn_op *op, nn_group *g) {
   return NN_OK;
 }
 
-/* ---- from a group to a kernel --------------------------------------------------------------------------- */
+/* ---- from a group to a kernel -------------------------------------------------------------------- */
 
 static bool is_number(const nn_value *v) {
   int64_t count = 0;

@@ -19,7 +19,7 @@ typedef struct boundaries {
   int count;
 } boundaries;
 
-/* ---- boundaries ------------------------------------------------------------------------------------------------- */
+/* ---- boundaries ---------------------------------------------------------------------------------- */
 
 static int find_root(boundaries *b, int i) {
   while (b->parent[i] != i) i = b->parent[i] = b->parent[b->parent[i]];
@@ -65,8 +65,7 @@ static void number_boundaries(boundaries *b, const nn_group *g) {
   for (int i = 0; i < b->count; i++) b->parent[i] = i;
 }
 
-/* ---- what each op asks for ------------------------------------------------------------------------------------------
- */
+/* ---- what each op asks for ----------------------------------------------------------------------- */
 
 typedef enum repetition { ABSENT, ONE, FULL, OPEN } repetition; /* of the operand's dimension j in a broadcast */
 
@@ -211,8 +210,7 @@ static void ask(boundaries *b, const nn_op *op) {
     if (op->in[i]) keep_all(b, op->in[i]);
 }
 
-/* ---- copies with merged dimensions
- * --------------------------------------------------------------------------------------- */
+/* ---- copies with merged dimensions --------------------------------------------------------------- */
 
 /* begin[r]: the first dimension of v's merged dimension r; returns their number. */
 static int runs_of(boundaries *b, const nn_value *v, int *begin) {

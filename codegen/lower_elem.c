@@ -8,7 +8,7 @@ static nn_x *operand(nn_lower *L, nn_op *op, int i, nn_x *const *index) { return
 
 static bool is_float(const nn_x *x) { return nn_dtype_is_float(x->dtype); }
 
-/* ---- ops that are one node ----------------------------------------------------------------------------- */
+/* ---- ops that are one node ----------------------------------------------------------------------- */
 
 #define UNARY(name, xop)                                                                                               \
   nn_x *elem_##name(nn_lower *L, nn_op *op, nn_x *const *index) {                                                      \
@@ -76,7 +76,7 @@ FUNCTION(softplus, SOFTPLUS)
 
 nn_x *elem_copy(nn_lower *L, nn_op *op, nn_x *const *index) { return operand(L, op, 0, index); }
 
-/* ---- signs ----------------------------------------------------------------------------------------------- */
+/* ---- signs --------------------------------------------------------------------------------------- */
 
 static bool is_unsigned(const nn_x *x) {
   nn_dtype_kind kind = nn_dtype_kind_of(x->dtype);
@@ -108,7 +108,7 @@ nn_x *elem_recip(nn_lower *L, nn_op *op, nn_x *const *index) {
   return nn_x_binary(L->kernel, NN_X_DIV, nn_number(L, x->dtype, 1), x);
 }
 
-/* ---- tests and types ---------------------------------------------------------------------------------------- */
+/* ---- tests and types ----------------------------------------------------------------------------- */
 
 /* Narrow floats as f32, where infinity exists. */
 static nn_x *widen(nn_lower *L, nn_x *x) {
@@ -141,14 +141,14 @@ nn_x *elem_bitcast(nn_lower *L, nn_op *op, nn_x *const *index) {
   return nn_x_bitcast(L->kernel, operand(L, op, 0, index), (nn_dtype)nn_attr_int(op, "to"));
 }
 
-/* ---- choice ------------------------------------------------------------------------------------ */
+/* ---- choice -------------------------------------------------------------------------------------- */
 
 nn_x *elem_select(nn_lower *L, nn_op *op, nn_x *const *index) {
   nn_x *cond = operand(L, op, 0, index), *yes = operand(L, op, 1, index);
   return nn_x_select(L->kernel, cond, yes, operand(L, op, 2, index));
 }
 
-/* ---- remainders ------------------------------------------------------------------------------------------------- */
+/* ---- remainders ---------------------------------------------------------------------------------- */
 
 nn_x *elem_fmod(nn_lower *L, nn_op *op, nn_x *const *index) {
   nn_x *x = operand(L, op, 0, index), *y = operand(L, op, 1, index);
@@ -166,7 +166,7 @@ nn_x *elem_mod(nn_lower *L, nn_op *op, nn_x *const *index) {
   return nn_x_select(k, differ, nn_x_binary(k, NN_X_ADD, r, y), r);
 }
 
-/* ---- powers ----------------------------------------------------------------------------------------------------- */
+/* ---- powers -------------------------------------------------------------------------------------- */
 
 /* x to a small known exponent, or NULL. One half: sqrt, but -0 gives 0 and -inf gives inf. */
 static nn_x *known_power(nn_lower *L, nn_x *x, double y) {
@@ -218,7 +218,7 @@ nn_x *elem_pow(nn_lower *L, nn_op *op, nn_x *const *index) {
   return integer_power(L, x, y);
 }
 
-/* ---- shifts ------------------------------------------------------------------------------------------------------ */
+/* ---- shifts -------------------------------------------------------------------------------------- */
 
 /* 0 <= y < width */
 static nn_x *is_in_width(nn_lower *L, nn_x *y) {

@@ -17,7 +17,7 @@
 
 enum { TASK_COST = 16384, MAX_TASKS = 64 };
 
-/* ---- one dimension as vector code ------------------------------------------------------------------------ */
+/* ---- one dimension as vector code ---------------------------------------------------------------- */
 
 typedef void line_body(nn_lower *L, nn_x *i, void *data);
 
@@ -93,7 +93,7 @@ void nn_vector_loops(nn_lower *L, nn_x *n, int lanes, line_body *body, void *dat
   emit_line(L, nn_x_int(L->kernel, 0), n, lanes, false, body, data);
 }
 
-/* ---- how work is cut ----------------------------------------------------------------------------------------- */
+/* ---- how work is cut ----------------------------------------------------------------------------- */
 
 typedef struct cut {
   nn_x *rows, *block, *nblocks; /* rows, rows of a task, tasks along the rows */
@@ -168,7 +168,7 @@ static int parallel_prefix(const nn_dim *dims, int nd, const nn_x *ntasks) {
   return nd;
 }
 
-/* ---- the loops ------------------------------------------------------------------------------------------------- */
+/* ---- the loops ----------------------------------------------------------------------------------- */
 
 typedef struct box {
   const nn_dim *dims;

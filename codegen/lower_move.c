@@ -7,7 +7,7 @@ static bool is_zero(nn_dim d) { return nn_dim_is(d, 0); }
 
 static nn_x *zero_of(nn_lower *L, const nn_op *op) { return nn_number(L, op->out[0]->type.dtype, 0); }
 
-/* ---- broadcast, transpose, slice, tile --------------------------------------------------------------------- */
+/* ---- broadcast, transpose, slice, tile ----------------------------------------------------------- */
 
 /* Where one of the dimensions is symbolic, it is not known before the run whether it is repeated: the
    index min(i, dim - 1) is right in both cases. */
@@ -52,7 +52,7 @@ nn_x *elem_tile(nn_lower *L, nn_op *op, nn_x *const *index) {
   return nn_read(L, op->in[0], inner);
 }
 
-/* ---- reshape ------------------------------------------------------------------------------------------------- */
+/* ---- reshape ------------------------------------------------------------------------------------- */
 
 /* The dimensions from[*i..] and to[*j..] up to where their products agree; everything that is left if they
    never can be told to. */
@@ -97,7 +97,7 @@ nn_x *elem_reshape(nn_lower *L, nn_op *op, nn_x *const *index) {
   return nn_read(L, op->in[0], inner);
 }
 
-/* ---- pad, dilate ----------------------------------------------------------------------------------------------- */
+/* ---- pad, dilate --------------------------------------------------------------------------------- */
 
 typedef struct padding {
   nn_x *cond; /* conjunction of what must hold for the operand to be read; NULL: always */
@@ -175,7 +175,7 @@ nn_x *elem_dilate(nn_lower *L, nn_op *op, nn_x *const *index) {
   return read_or(L, op->in[0], &p, zero_of(L, op));
 }
 
-/* ---- concat ------------------------------------------------------------------------------------------------------ */
+/* ---- concat -------------------------------------------------------------------------------------- */
 
 /* Operand `part`, whose first element along the axis is `offset` of the result. */
 static nn_x *read_part(nn_lower *L, nn_op *op, int part, nn_dim offset, nn_x *const *index) {
@@ -237,8 +237,7 @@ nn_x *elem_concat(nn_lower *L, nn_op *op, nn_x *const *index) {
   return result ? result : zero_of(L, op);
 }
 
-/* ---- indices and shapes as values ----------------------------------------------------------------------------------
- */
+/* ---- indices and shapes as values ---------------------------------------------------------------- */
 
 nn_x *elem_iota(nn_lower *L, nn_op *op, nn_x *const *index) {
   return nn_x_cast(L->kernel, index[nn_attr_int(op, "axis")], op->out[0]->type.dtype);

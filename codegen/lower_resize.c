@@ -30,7 +30,7 @@ typedef struct resize {
   nn_dtype acc;
 } resize;
 
-/* ---- arithmetic in f32 ---------------------------------------------------------------------------------------- */
+/* ---- arithmetic in f32 --------------------------------------------------------------------------- */
 
 static nn_x *number(nn_lower *L, double value) { return nn_x_const(L->kernel, NN_F32, value); }
 static nn_x *add(nn_lower *L, nn_x *a, nn_x *b) { return nn_x_binary(L->kernel, NN_X_ADD, a, b); }
@@ -45,7 +45,7 @@ static nn_x *clamp_index(nn_lower *L, nn_x *i, nn_x *size) {
   return nn_xi_max(L->kernel, nn_xi_min(L->kernel, i, last), nn_x_int(L->kernel, 0));
 }
 
-/* ---- scales and coordinates -------------------------------------------------------------------------------------- */
+/* ---- scales and coordinates ---------------------------------------------------------------------- */
 
 static nn_x *scale_of(nn_lower *L, nn_op *op, int dim) {
   int count = 0;
@@ -111,8 +111,7 @@ static nn_x *coordinate(nn_lower *L, nn_op *op, const axis *a, nn_x *index) {
   return half_pixel(L, a, x);
 }
 
-/* ---- taps
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- taps ---------------------------------------------------------------------------------------- */
 
 static nn_x *floor_of(nn_lower *L, nn_x *x) { return nn_x_unary(L->kernel, NN_X_FLOOR, x); }
 static nn_x *ceil_of(nn_lower *L, nn_x *x) { return nn_x_unary(L->kernel, NN_X_CEIL, x); }
@@ -192,8 +191,7 @@ static void interpolation_taps(nn_lower *L, nn_op *op, axis *a, int ntaps) {
   for (int t = 0; t < ntaps; t++) a->weight[t] = nn_bind(L, a->weight[t]);
 }
 
-/* ---- sums over taps
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- sums over taps ------------------------------------------------------------------------------ */
 
 static nn_x *read_point(nn_lower *L, const resize *r) {
   return nn_x_cast(L->kernel, nn_read(L, r->op->in[0], r->inner), r->acc);
@@ -212,8 +210,7 @@ static nn_x *sum_taps(nn_lower *L, resize *r, int i) {
   return sum;
 }
 
-/* ---- antialiasing
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- antialiasing -------------------------------------------------------------------------------- */
 
 typedef struct smooth {
   nn_buf *sums; /* per lane: weighted values, weights */
@@ -278,8 +275,7 @@ static nn_x *smooth_value(nn_lower *L, resize *r) {
   return nn_let(k, nn_x_binary(k, NN_X_DIV, sum, weight));
 }
 
-/* ---- the op
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- the op -------------------------------------------------------------------------------------- */
 
 static bool is_kept(nn_op *op, const nn_x *scale, int dim) {
   if (strcmp(nn_attr_str(op, "coords"), "tf_crop_and_resize") == 0) return false;

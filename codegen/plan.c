@@ -47,7 +47,7 @@ typedef struct plan {
   nn_map *relaxed; /* nn_dim -> nn_dim */
 } plan;
 
-/* ---- blocks ---------------------------------------------------------------------------------------------------- */
+/* ---- blocks -------------------------------------------------------------------------------------- */
 
 static void add_member(plan *pl, block *b, nn_place *place) {
   NN_PUSH(pl->scratch, b->members, b->nmembers, b->cap, place);
@@ -91,8 +91,7 @@ static void make_blocks(plan *pl) {
   }
 }
 
-/* ---- all sizes known ----------------------------------------------------------------------------------------------
- */
+/* ---- all sizes known ----------------------------------------------------------------------------- */
 
 static bool is_static(const plan *pl) {
   for (int i = 0; i < pl->nblocks; i++)
@@ -175,8 +174,7 @@ static void measure(plan *pl) {
   }
 }
 
-/* ---- sizes of symbols
- * ------------------------------------------------------------------------------------------------ */
+/* ---- sizes of symbols ---------------------------------------------------------------------------- */
 
 static bool is_data_dependent(const plan *pl, nn_dim d) {
   bool *used = NN_NEW_ARRAY(pl->scratch, bool, pl->m->nsymbols + 1);
@@ -343,8 +341,7 @@ static nn_status place_slots(plan *pl) {
   return NN_OK;
 }
 
-/* ---- the plan
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- the plan ------------------------------------------------------------------------------------ */
 
 static void tell_places(plan *pl, bool all_static) {
   for (int i = 0; i < pl->nblocks; i++)

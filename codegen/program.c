@@ -18,8 +18,7 @@ typedef struct building {
   nn_arena *scratch;
 } building;
 
-/* ---- views --------------------------------------------------------------------------------------------------------
- */
+/* ---- views --------------------------------------------------------------------------------------- */
 
 /* The dimensions that are not 1 are the same, in the same order. */
 static bool keeps_order(nn_type a, nn_type b) {
@@ -60,8 +59,7 @@ static nn_value *root_of(nn_value *v) {
   return v;
 }
 
-/* ---- places ---------------------------------------------------------------------------------------------------------
- */
+/* ---- places -------------------------------------------------------------------------------------- */
 
 static nn_dim bytes_of(nn_module *m, nn_dtype dtype, nn_dim count) {
   nn_dim bits = nn_dim_const(m, nn_dtype_bits(dtype)), eight = nn_dim_const(m, 8);
@@ -127,8 +125,7 @@ static void make_outputs(building *b, const nn_op *ret) {
   }
 }
 
-/* ---- steps ----------------------------------------------------------------------------------------------------------
- */
+/* ---- steps --------------------------------------------------------------------------------------- */
 
 static void touch(nn_place *place, int step) {
   if (place->first < 0) place->first = step;
@@ -174,8 +171,7 @@ static int count_temps(const nn_kernel *k) {
   return count;
 }
 
-/* ---- results in the place of operands
- * ----------------------------------------------------------------------------------- */
+/* ---- results in the place of operands ------------------------------------------------------------ */
 
 /* moved[i]: operand i is read at other indices than those of the element that is computed, or may be. */
 static void find_moved(building *b, nn_op *op, bool *moved) {

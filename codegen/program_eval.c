@@ -31,7 +31,7 @@ static int fail(run *r, int code, const char *node, const char *what, int64_t fo
 
 static const char *name_of(const nn_value *v) { return v->name ? v->name : ""; }
 
-/* ---- dimensions -------------------------------------------------------------------------------------------------- */
+/* ---- dimensions ---------------------------------------------------------------------------------- */
 
 static bool is_known(const run *r, nn_dim d) {
   bool *used = NN_NEW_ARRAY(r->scratch, bool, r->m->nsymbols + 1);
@@ -65,8 +65,7 @@ static int bind(run *r, nn_dim d, int64_t value, int code, const char *node, con
   return NNCC_RT_OK;
 }
 
-/* ---- inputs and outputs ---------------------------------------------------------------------------------------------
- */
+/* ---- inputs and outputs -------------------------------------------------------------------------- */
 
 static int check_kind(run *r, const nncc_rt_tensor *t, const nn_value *v) {
   int dtype = nn_dtype_onnx(v->type.dtype);
@@ -130,8 +129,7 @@ static void write_output_dims(run *r) {
   }
 }
 
-/* ---- memory
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- memory -------------------------------------------------------------------------------------- */
 
 static void *own_memory(run *r, nn_place *place) {
   void *memory = nn_map_get_ptr(r->memory, place);
@@ -165,8 +163,7 @@ static int reserve_workspace(run *r) {
   return NNCC_RT_OK;
 }
 
-/* ---- steps
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- steps --------------------------------------------------------------------------------------- */
 
 static int call(run *r, const nn_step *step) {
   void **args = NN_NEW_ARRAY(r->scratch, void *, step->nargs + 1);

@@ -69,7 +69,7 @@ static void try_unary(const char *op, const char *attributes, nn_dtype t, nn_dty
   case_close(&c);
 }
 
-/* ---- what is expected ------------------------------------------------------------------------------------------- */
+/* ---- what is expected ---------------------------------------------------------------------------- */
 
 static int8_t wrap8(double x) { return (int8_t)(int64_t)x; }
 static double add8(double x, double y) { return wrap8(x + y); }

@@ -28,7 +28,7 @@ static void try_move(const char *in_type, const char *out_type, const char *line
   }
 }
 
-/* ---- transpose, slice, tile, broadcast -------------------------------------------------------------------------- */
+/* ---- transpose, slice, tile, broadcast ----------------------------------------------------------- */
 
 static double expect_transpose(const nncc_rt_tensor *in, const int64_t *index, const void *how) {
   const int *perm = how;
@@ -110,8 +110,7 @@ Test(lower_move, reshape) {
   try_move("f32[N,24]", "f32[N,6,4]", "%1 = reshape %0 {dims=[N,6,4]}", 3, expect_flat, e);
 }
 
-/* ---- pad, dilate
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- pad, dilate --------------------------------------------------------------------------------- */
 
 typedef struct pad_how {
   int mode;
@@ -172,8 +171,7 @@ Test(lower_move, dilate) {
   try_move("f32[3,4]", "f32[3,7]", "%1 = dilate %0 {steps=[1,2]}", 1, expect_dilate, one);
 }
 
-/* ---- concat
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- concat -------------------------------------------------------------------------------------- */
 
 /* Three parts along `axis` of sizes a, b, c: the second is the first plus 1000, the third is minus the first. */
 static void try_concat(int axis, const int *dims, bool fuses) {
@@ -224,8 +222,7 @@ Test(lower_move, concat_of_symbolic_parts_read_elsewhere) { /* parts are told ap
   case_close(&c);
 }
 
-/* ---- indices, shapes, sequences
- * ------------------------------------------------------------------------------------------ */
+/* ---- indices, shapes, sequences ------------------------------------------------------------------ */
 
 Test(lower_move, iota_and_shape_of) {
   run_case c = case_open("nncc 1\ngraph @main(%x: f32[N,3]) -> (i32[2,N,4], i64[3]) {\n  %0 = iota {dtype=i32, "

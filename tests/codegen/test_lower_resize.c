@@ -9,8 +9,7 @@ typedef struct resize_case {
   double roi[4]; /* starts, ends */
 } resize_case;
 
-/* ---- the definition ------------------------------------------------------------------------------------------------
- */
+/* ---- the definition ------------------------------------------------------------------------------ */
 
 static double coordinate_of(const resize_case *c, int x, int in, int out, double scale, double start, double end) {
   double length = scale * in;
@@ -72,8 +71,7 @@ static double element_of(const resize_case *c, const float *x, int oy, int ox) {
   return sum;
 }
 
-/* ---- cases
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- cases --------------------------------------------------------------------------------------- */
 
 static void try_resize(const resize_case *r) {
   char text[1024], scales[64] = "", roi[96] = "";

@@ -70,8 +70,7 @@ Test(program, numbers_need_no_weight) {
   case_close(&c);
 }
 
-/* ---- symbols -------------------------------------------------------------------------------------------------------
- */
+/* ---- symbols ------------------------------------------------------------------------------------- */
 
 static const char *const bind_text = "nncc 1\ngraph @main(%x: f32[N], %n: i64[1]) -> (f32[K]) {\n  bind_dims %n "
                                      "{dims=[K]}\n  %0 = slice %x {starts=[0], steps=[1], dims=[K]} : f32[K]\n"

@@ -48,7 +48,7 @@ static nn_value *random_const(generator *g, int rank, const int64_t *dims) {
 
 static nn_value *squash(generator *g, nn_value *v) { return nn_b_unary(&g->b, NN_OP_TANH, v); }
 
-/* ---- pointwise -------------------------------------------------------------------------------------------------- */
+/* ---- pointwise ----------------------------------------------------------------------------------- */
 
 static nn_value *make_unary(generator *g) {
   static const nn_opcode codes[] = {NN_OP_NEG,  NN_OP_ABS, NN_OP_RELU,     NN_OP_TANH, NN_OP_SIGMOID, NN_OP_SIN,
@@ -99,8 +99,7 @@ static nn_value *make_cast(generator *g) {
   return nn_b_cast(&g->b, nn_b_cast(&g->b, v, t), NN_F32);
 }
 
-/* ---- movement ------------------------------------------------------------------------------------------------------
- */
+/* ---- movement ------------------------------------------------------------------------------------ */
 
 static nn_value *make_reshape(generator *g) {
   nn_value *v = pick(g);
@@ -217,8 +216,34 @@ static nn_value *make_gather(generator *g) {
   return nn_b_end(&g->b, op);
 }
 
-/* ---- nests
- * ------------------------------------------------------------------------------------------------------------ */
+static nn_value *make_resize(generator *g) {
+  static const char *const modes[] = {"nearest", "linear", "cubic"};
+  nn_value *v = pick(g);
+  int axis = static_axis(g, v);
+  nn_dim dims[NN_MAX_RANK];
+  if (axis < 0) return NULL;
+  memcpy(dims, v->type.dims, (size_t)v->type.rank * sizeof *dims);
+  dims[axis] = number(g, 1 + below(g, 2 * (int)nn_dim_value(dims[axis])));
+  nn_op *op = nn_b_begin(&g->b, NN_OP_RESIZE, &v, 1, 1);
+  if (!op) return NULL;
+  nn_set_dims(op, "dims", dims, v->type.rank);
+  nn_set_str(op, "mode", modes[below(g, 3)]);
+  nn_set_int(op, "antialias", chance(g, 20));
+  return nn_b_end(&g->b, op);
+}
+
+static nn_value *make_dilate(generator *g) {
+  nn_value *v = pick(g);
+  int64_t steps[NN_MAX_RANK];
+  if (v->type.rank == 0) return NULL;
+  for (int i = 0; i < v->type.rank; i++) steps[i] = chance(g, 30) ? 2 : 1;
+  nn_op *op = nn_b_begin(&g->b, NN_OP_DILATE, &v, 1, 1);
+  if (!op) return NULL;
+  nn_set_ints(op, "steps", steps, v->type.rank);
+  return nn_b_end(&g->b, op);
+}
+
+/* ---- nests --------------------------------------------------------------------------------------- */
 
 static nn_value *make_reduce(generator *g) {
   static const nn_opcode codes[] = {NN_OP_REDUCE_SUM, NN_OP_REDUCE_MAX, NN_OP_REDUCE_MIN};
@@ -240,6 +265,27 @@ static nn_value *make_row_op(generator *g) {
   if (!op) return NULL;
   nn_set_int(op, "axis", op->code == NN_OP_NORMALIZE ? v->type.rank - 1 : below(g, v->type.rank));
   return nn_b_end(&g->b, op);
+}
+
+static nn_value *make_scan(generator *g) {
+  nn_value *v = pick(g);
+  if (v->type.rank == 0) return NULL;
+  nn_op *op = nn_b_begin(&g->b, NN_OP_CUM_SUM, &v, 1, 1);
+  if (!op) return NULL;
+  nn_set_int(op, "axis", below(g, v->type.rank));
+  nn_set_int(op, "exclusive", chance(g, 50));
+  nn_set_int(op, "reverse", chance(g, 50));
+  return nn_b_scalar_op(&g->b, NN_OP_MUL, nn_b_end(&g->b, op), 0.25);
+}
+
+static nn_value *make_arg(generator *g) {
+  nn_value *v = pick(g);
+  int axis = static_axis(g, v);
+  if (axis < 0) return NULL;
+  nn_op *op = nn_b_begin(&g->b, chance(g, 50) ? NN_OP_ARG_MAX : NN_OP_ARG_MIN, &v, 1, 1);
+  if (!op) return NULL;
+  nn_set_int(op, "axis", axis);
+  return nn_b_scalar_op(&g->b, NN_OP_MUL, nn_b_cast(&g->b, nn_b_end(&g->b, op), NN_F32), 0.0625);
 }
 
 static nn_value *make_matmul(generator *g) {
@@ -280,8 +326,7 @@ static nn_value *make_pool(generator *g) {
   return nn_b_end(&g->b, op);
 }
 
-/* ---- graphs
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- graphs -------------------------------------------------------------------------------------- */
 
 static void make_inputs(generator *g, const random_options *o) {
   static const int64_t sizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17};
@@ -292,7 +337,7 @@ static void make_inputs(generator *g, const random_options *o) {
     bool repeats = i > 0 && chance(g, 40);
     int64_t elements = 1;
     for (int d = 0; d < rank; d++) {
-      int64_t size = sizes[below(g, sizeof sizes / sizeof *sizes)];
+      int64_t size = chance(g, 2) ? 0 : sizes[below(g, sizeof sizes / sizeof *sizes)];
       if (elements * size > MAX_INPUT) size = 2;
       elements *= size;
       dims[d] = number(g, size);
@@ -307,10 +352,11 @@ static void make_inputs(generator *g, const random_options *o) {
 typedef nn_value *maker(generator *g);
 
 static nn_value *make_any(generator *g) {
-  static maker *const makers[] = {make_unary,  make_unary,  make_unary,  make_binary,  make_binary,  make_binary,
-                                  make_binary, make_select, make_cast,   make_reshape, make_reshape, make_transpose,
-                                  make_slice,  make_concat, make_pad,    make_tile,    make_ramp,    make_gather,
-                                  make_reduce, make_row_op, make_matmul, make_conv,    make_pool};
+  static maker *const makers[] = {make_unary,  make_unary,  make_unary, make_binary,  make_binary,  make_binary,
+                                  make_binary, make_select, make_cast,  make_reshape, make_reshape, make_transpose,
+                                  make_slice,  make_concat, make_pad,   make_tile,    make_ramp,    make_gather,
+                                  make_resize, make_dilate, make_scan,  make_arg,     make_reduce,  make_row_op,
+                                  make_matmul, make_conv,   make_pool};
   return makers[below(g, sizeof makers / sizeof *makers)](g);
 }
 

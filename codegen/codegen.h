@@ -231,9 +231,11 @@ struct nn_window {
   /* set for the callbacks */
   nn_x *at[2 + NN_SPATIAL];             /* image, channel, place of the result; the last one is lane 0's */
   bool is_whole;                        /* code for vectors whose windows lie in the input as a whole */
+  nn_x *first;                          /* results before this one are already there; NULL: none */
   bool few_taps, copies_taps;           /* the tap indices are constants after unrolling */
 };
 void nn_window_emit(nn_lower *L, nn_window *w);
+bool nn_window_guard_push(nn_lower *L, const nn_window *w, nn_x *x, bool is_tail); /* for close: result x is to be given; false: no guard */
 
 /* Helpers of nests (nest.c). */
 nn_x *nn_lanes_begin(nn_lower *L, int lanes);       /* a vector loop, or nothing for one lane: then index 0 */

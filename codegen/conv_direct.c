@@ -73,9 +73,9 @@ static void close_sum(nn_lower *L, nn_window *w, int lanes, bool is_tail) {
   nn_x *index[NN_MAX_RANK], *l = nn_lanes_begin(L, lanes);
   for (int d = 0; d < 2 + w->nd; d++) index[d] = w->at[d];
   index[1 + w->nd] = nn_xi_add(k, index[1 + w->nd], l);
-  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, index[1 + w->nd], nn_dim_x(L, w->out[w->nd - 1])));
+  bool guarded = nn_window_guard_push(L, w, index[1 + w->nd], is_tail);
   nn_write(L, y, index, nn_x_cast(k, nn_let(k, nn_x_load(k, t->acc, l, NULL)), y->type.dtype));
-  if (is_tail) nn_guard_pop(L);
+  if (guarded) nn_guard_pop(L);
   nn_lanes_end(L, lanes);
 }
 

@@ -114,11 +114,11 @@ static void axpy_task(nn_lower *L, thin *t) {
   nn_block_loops(L, count, t->lanes, axpy_store, t);
 }
 
-/* Columns of a task: about sixteen tasks, each of at least a few hundred columns (short pieces of rows do
+/* Columns of a task: several tasks, each of at least some hundred columns (short pieces of rows do
    not stream well) and of sums that stay in L1. */
 static int axpy_width(const thin *t) {
   int64_t n = clamp64(nn_dim_guess(t->g->n, 1024), 1, 1 << 30), unit = 4 * t->lanes;
-  int64_t want = clamp64(n / 16, 256, 1024);
+  int64_t want = clamp64(n / 8, 512, 1024);
   if (want > n) want = n;
   return (int)((want + unit - 1) / unit * unit);
 }

@@ -92,11 +92,11 @@ static void close_pool(nn_lower *L, nn_window *w, int lanes, bool is_tail, nn_x 
   nn_x *index[NN_MAX_RANK], *l = nn_lanes_begin(L, lanes);
   for (int d = 0; d < 2 + w->nd; d++) index[d] = w->at[d];
   nn_x *x = index[1 + w->nd] = nn_xi_add(k, index[1 + w->nd], l);
-  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, x, nn_dim_x(L, w->out[w->nd - 1])));
+  bool guarded = nn_window_guard_push(L, w, x, is_tail);
   nn_x *value = nn_let(k, nn_x_load(k, p->best, l, NULL));
   nn_write(L, p->y, index, nn_x_cast(k, result ? result(L, w, value, x) : value, p->y->type.dtype));
   if (p->places) nn_write(L, p->places, index, nn_let(k, nn_x_load(k, p->place, l, NULL)));
-  if (is_tail) nn_guard_pop(L);
+  if (guarded) nn_guard_pop(L);
   nn_lanes_end(L, lanes);
 }
 

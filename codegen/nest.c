@@ -48,14 +48,19 @@ nn_x *nn_task_loop(nn_lower *L, bool in_parallel, const char *name, nn_x *count)
 
 static void emit_rest(nn_lower *L, nn_x *done, nn_x *count, int lanes, nn_block_body *body, void *data) {
   nn_kernel *k = L->kernel;
-  int64_t unused;
+  int64_t rest;
   if (!L->target->has_masked_memory) {
     nn_x *i = nn_loop_begin(k, NN_FOR, "i", done, count);
     body(L, i, 1, false, data);
     nn_end(k);
     return;
   }
-  bool certain = nn_x_is_const(count, &unused);
+  bool certain = nn_x_is_const(count, &rest);
+  if (certain) rest %= lanes;
+  if (certain && rest >= 4 && (rest & (rest - 1)) == 0) { /* a whole vector, narrower */
+    body(L, done, (int)rest, false, data);
+    return;
+  }
   if (!certain) nn_if_begin(k, nn_x_binary(k, NN_X_LT, done, count));
   body(L, done, lanes, true, data);
   if (!certain) nn_end(k);

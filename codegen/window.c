@@ -1,7 +1,11 @@
 /* Sliding windows along rows of the result, in vectors.
 
    The border costs nothing inside: rows of results whose windows lie in the input get unrolled taps, the
-   others loop over the taps that do; vectors that touch the left or right border get a condition for each lane. */
+   others loop over the taps that do.
+
+   With stride 1, vectors that touch the left or right border get a condition for each lane, which a masked load
+   takes. With a larger stride vectors cover the inner part only, the last one overlapping the one before it, and
+   results at the border are computed one by one. */
 #include "codegen/codegen.h"
 
 enum { UNROLLED_TAPS = 49, UNROLLED_ROW = 16 };
@@ -86,6 +90,63 @@ static void emit_block(nn_lower *L, nn_x *x0, int lanes, bool is_tail, void *dat
   if (!is_tail) nn_end(k);
 }
 
+/* Result number i of those that no vector covers: before x_lo, or from `end` on. */
+static void emit_single(nn_lower *L, state *s, nn_x *end) {
+  nn_kernel *k = L->kernel;
+  nn_window *w = s->w;
+  bool whole_rows = w->is_whole;
+  nn_x *left = nn_let(k, nn_xi_min(k, s->x_lo, s->count));
+  nn_x *total = nn_let(k, nn_xi_add(k, left, nn_xi_sub(k, s->count, end)));
+  nn_x *i = nn_loop_begin(k, NN_FOR, "x", nn_x_int(k, 0), total);
+  nn_x *right = nn_xi_add(k, nn_xi_sub(k, i, left), end);
+  w->at[1 + w->nd] = nn_let(k, nn_x_select(k, nn_x_binary(k, NN_X_LT, i, left), i, right));
+  s->guard_x = true;
+  w->is_whole = false;
+  emit_vector(L, s, 1, false);
+  w->is_whole = whole_rows;
+  nn_end(k);
+}
+
+/* Vectors over the inner part of the row. Where the target can mask stores, the last one ends with it and
+   leaves out what is already done. */
+static nn_x *emit_inner(nn_lower *L, state *s) {
+  nn_kernel *k = L->kernel;
+  nn_window *w = s->w;
+  nn_x *lanes = nn_x_int(k, w->lanes), *n = nn_let(k, nn_xi_max(k, nn_xi_sub(k, s->x_hi, s->x_lo), nn_x_int(k, 0)));
+  bool overlaps = L->target->has_masked_memory;
+  nn_x *whole = nn_xi_floordiv(k, n, lanes), *blocks = whole, *end = nn_xi_add(k, s->x_lo, nn_xi_mul(k, whole, lanes));
+  if (overlaps) {
+    nn_x *enough = nn_x_binary(k, NN_X_LE, lanes, n);
+    blocks = nn_x_select(k, enough, nn_ceildiv_x(L, n, w->lanes), nn_x_int(k, 0));
+    end = nn_x_select(k, enough, s->x_hi, nn_xi_min(k, s->x_lo, s->count));
+  }
+  end = nn_let(k, end);
+  nn_x *b = nn_loop_begin(k, NN_FOR, "v", nn_x_int(k, 0), nn_let(k, blocks));
+  nn_x *first = nn_let(k, nn_xi_add(k, s->x_lo, nn_xi_mul(k, b, lanes)));
+  w->at[1 + w->nd] = overlaps ? nn_let(k, nn_xi_min(k, first, nn_xi_addc(k, s->x_hi, -w->lanes))) : first;
+  w->first = overlaps ? first : NULL;
+  s->guard_x = false;
+  emit_vector(L, s, w->lanes, false);
+  w->first = NULL;
+  nn_end(k);
+  return end;
+}
+
+static void emit_line(nn_lower *L, state *s) {
+  const nn_window *w = s->w;
+  if (w->stride[w->nd - 1] == 1 || w->lanes == 1) nn_block_loops(L, s->count, w->lanes, emit_block, s);
+  else emit_single(L, s, emit_inner(L, s));
+}
+
+bool nn_window_guard_push(nn_lower *L, const nn_window *w, nn_x *x, bool is_tail) {
+  nn_kernel *k = L->kernel;
+  nn_x *cond = NULL;
+  if (w->first) cond = nn_x_binary(k, NN_X_LE, w->first, x);
+  if (is_tail) cond = both(L, cond, nn_x_binary(k, NN_X_LT, x, nn_dim_x(L, w->out[w->nd - 1])));
+  if (cond) nn_guard_push(L, cond);
+  return cond != NULL;
+}
+
 /* Taps of axis d that lie in the input, for the present place. */
 static void tap_range(nn_lower *L, state *s, int d) {
   nn_kernel *k = L->kernel;
@@ -107,12 +168,12 @@ static void emit_row(nn_lower *L, state *s) {
   w->is_whole = true;
   w->copies_taps = w->few_taps;
   s->whole = NULL;
-  nn_block_loops(L, s->count, w->lanes, emit_block, s);
+  emit_line(L, s);
   s->whole = whole;
   if (!whole) return;
   nn_else(k);
   w->is_whole = w->copies_taps = false;
-  nn_block_loops(L, s->count, w->lanes, emit_block, s);
+  emit_line(L, s);
   nn_end(k);
 }
 
@@ -166,7 +227,10 @@ void nn_window_emit(nn_lower *L, nn_window *w) {
   state s = {.w = w, .count = nn_dim_x(L, w->out[w->nd - 1])};
   int64_t width;
   w->few_taps = has_few_taps(w);
-  if (nn_x_is_const(s.count, &width))
+  if (nn_x_is_const(s.count, &width)) {
     while (w->lanes > 1 && w->lanes / 2 >= width) w->lanes /= 2;
+    /* room for a vector between the borders */
+    while (w->stride[w->nd - 1] > 1 && w->lanes > 1 && w->lanes > width - 2) w->lanes /= 2;
+  }
   nn_parallel_rows(L, w->rows, 2, plane_cost(w), emit_plane, &s);
 }

@@ -4,7 +4,7 @@
 
 static int bits_of(nn_dtype t) { return t == NN_BOOL ? 1 : nn_dtype_bits(t) < 8 ? 8 : nn_dtype_bits(t); }
 
-static bool needs_calls(nn_emod *e, nn_dtype t) { return nn_dtype_bits(t) == 64 && e->target->pointer_bits < 64; }
+static bool needs_calls(nn_emod *e, nn_dtype t) { return nn_dtype_bits(t) == 64 && !nn_has_wide_ints(e->target); }
 
 /* A prelude function on each lane. */
 static nn_v call_lanes(nn_emod *e, const char *name, LLVMTypeRef result, nn_v v) {
@@ -37,7 +37,8 @@ static nn_v round_cast(nn_emod *e, nn_xop op, nn_dtype to, nn_v v) {
 static nn_v int_to_float(nn_emod *e, nn_xop op, nn_dtype to, nn_dtype from, nn_v v) {
   bool is_signed = nn_is_signed(from);
   LLVMTypeRef type = nn_like(e, to == NN_F64 ? e->f64 : e->f32, v);
-  if (needs_calls(e, from) && to != NN_F64) v = call_lanes(e, is_signed ? "nn_i64_to_f32" : "nn_u64_to_f32", e->f32, v);
+  if (needs_calls(e, from) && to == NN_F64) v = call_lanes(e, is_signed ? "nn_i64_to_f64" : "nn_u64_to_f64", e->f64, v);
+  else if (needs_calls(e, from)) v = call_lanes(e, is_signed ? "nn_i64_to_f32" : "nn_u64_to_f32", e->f32, v);
   else v = is_signed ? LLVMBuildSIToFP(e->b, v, type, "") : LLVMBuildUIToFP(e->b, v, type, "");
   return round_cast(e, op, to, v);
 }
@@ -50,7 +51,8 @@ static nn_v saturating(nn_emod *e, bool is_signed, LLVMTypeRef to, nn_v v) {
 static nn_v float_to_int(nn_emod *e, nn_dtype to, nn_dtype from, nn_v v) {
   bool is_signed = nn_is_signed(to);
   if (to == NN_BOOL) return LLVMBuildFCmp(e->b, LLVMRealUNE, v, nn_const_float(e, v, 0), "");
-  if (needs_calls(e, to) && from != NN_F64) return call_lanes(e, is_signed ? "nn_f32_to_i64" : "nn_f32_to_u64", e->i64, v);
+  if (needs_calls(e, to) && from == NN_F64) return call_lanes(e, is_signed ? "nn_f64_to_i64" : "nn_f64_to_u64", e->i64, v);
+  if (needs_calls(e, to)) return call_lanes(e, is_signed ? "nn_f32_to_i64" : "nn_f32_to_u64", e->i64, v);
   int bits = nn_dtype_bits(to);
   if (bits >= 32) return saturating(e, is_signed, nn_reg_type(e, to), v);
   nn_v wide = saturating(e, true, e->i32, v);

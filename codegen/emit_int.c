@@ -40,7 +40,7 @@ static nn_v divide_by_call(nn_emod *e, bool is_signed, nn_v a, nn_v b) {
 static nn_v divide(nn_emod *e, bool is_signed, nn_v a, nn_v b) {
   int64_t known;
   bool is_shift = nn_const_of(b, &known) && known > 0 && (known & (known - 1)) == 0;
-  if (width_of(a) == 64 && e->target->pointer_bits < 64 && !is_shift) return divide_by_call(e, is_signed, a, b);
+  if (width_of(a) == 64 && !nn_has_wide_ints(e->target) && !is_shift) return divide_by_call(e, is_signed, a, b);
   return is_signed ? LLVMBuildSDiv(e->b, a, b, "") : LLVMBuildUDiv(e->b, a, b, "");
 }
 
@@ -105,7 +105,7 @@ static nn_v divide_index(nn_emod *e, const nn_x *x, nn_v a, nn_v b) {
   nn_x_range(x->a[1], &b_min, &b_max);
   if (a_min < 0 || b_min < 1) return division(e, x->op, true, a, b);
   bool is_quotient = x->op == NN_X_DIV || x->op == NN_X_FLOORDIV;
-  bool is_small = e->target->pointer_bits < 64 && a_max <= UINT32_MAX && b_max <= UINT32_MAX;
+  bool is_small = !nn_has_wide_ints(e->target) && a_max <= UINT32_MAX && b_max <= UINT32_MAX;
   if (!is_small) return is_quotient ? divide(e, false, a, b) : remainder_of(e, a, (quotient){divide(e, false, a, b), b, NULL});
   LLVMTypeRef half = nn_like(e, e->i32, a);
   nn_v low_a = LLVMBuildTrunc(e->b, a, half, ""), low_b = LLVMBuildTrunc(e->b, b, half, "");

@@ -158,7 +158,7 @@ static const char check_text[] =
 
 /* What 64-bit targets have as instructions and 32-bit ones only as library functions. Division: shift and
    subtract, after the case that fits the machine's own divide. */
-static const char narrow_text[] =
+static const char narrow_int_text[] =
   "declare i64 @llvm.ctlz.i64(i64, i1)\n"
   "define internal i64 @nn_udiv64(i64 %n, i64 %d) noinline {\n"
   "  %both = or i64 %n, %d\n"
@@ -208,7 +208,9 @@ static const char narrow_text[] =
   "  %neg = xor i1 %nneg, %dneg\n"
   "  %r = select i1 %neg, i64 %minus, i64 %q\n"
   "  ret i64 %r\n"
-  "}\n"
+  "}\n";
+
+static const char narrow_f32_text[] =
   "define internal float @nn_u64_to_f32(i64 %v) noinline {\n"
   "  %zero = icmp eq i64 %v, 0\n"
   "  %clz = call i64 @llvm.ctlz.i64(i64 %v, i1 false)\n"
@@ -284,9 +286,71 @@ static const char narrow_text[] =
   "  ret i64 %r\n"
   "}\n";
 
+static const char narrow_f64_text[] =
+  "define internal i64 @nn_f64_magnitude(i64 %bits, i64 %width, i64 %most) noinline {\n"
+  "  %abs = and i64 %bits, 9223372036854775807\n"
+  "  %nan = icmp ugt i64 %abs, 9218868437227405312\n"
+  "  %biased = lshr i64 %abs, 52\n"
+  "  %exponent = sub i64 %biased, 1023\n"
+  "  %tiny = icmp slt i64 %exponent, 0\n"
+  "  %zero = or i1 %nan, %tiny\n"
+  "  %large = icmp sge i64 %exponent, %width\n"
+  "  %low = and i64 %abs, 4503599627370495\n"
+  "  %mantissa = or i64 %low, 4503599627370496\n"
+  "  %left = sub i64 %exponent, 52\n"
+  "  %right = sub i64 52, %exponent\n"
+  "  %is_left = icmp sge i64 %left, 0\n"
+  "  %left6 = and i64 %left, 63\n"
+  "  %right6 = and i64 %right, 63\n"
+  "  %shl = shl i64 %mantissa, %left6\n"
+  "  %shr = lshr i64 %mantissa, %right6\n"
+  "  %shifted = select i1 %is_left, i64 %shl, i64 %shr\n"
+  "  %capped = select i1 %large, i64 %most, i64 %shifted\n"
+  "  %r = select i1 %zero, i64 0, i64 %capped\n"
+  "  ret i64 %r\n"
+  "}\n"
+  "define internal i64 @nn_f64_to_i64(double %f) noinline {\n"
+  "  %bits = bitcast double %f to i64\n"
+  "  %neg = icmp slt i64 %bits, 0\n"
+  "  %most = select i1 %neg, i64 -9223372036854775808, i64 9223372036854775807\n"
+  "  %abs = call i64 @nn_f64_magnitude(i64 %bits, i64 63, i64 %most)\n"
+  "  %minus = sub i64 0, %abs\n"
+  "  %r = select i1 %neg, i64 %minus, i64 %abs\n"
+  "  ret i64 %r\n"
+  "}\n"
+  "define internal i64 @nn_f64_to_u64(double %f) noinline {\n"
+  "  %bits = bitcast double %f to i64\n"
+  "  %neg = icmp slt i64 %bits, 0\n"
+  "  %abs = call i64 @nn_f64_magnitude(i64 %bits, i64 64, i64 -1)\n"
+  "  %r = select i1 %neg, i64 0, i64 %abs\n"
+  "  ret i64 %r\n"
+  "}\n"
+  /* both halves are exact, their sum rounds once */
+  "define internal double @nn_u64_to_f64(i64 %v) noinline {\n"
+  "  %high = lshr i64 %v, 32\n"
+  "  %high32 = trunc i64 %high to i32\n"
+  "  %low32 = trunc i64 %v to i32\n"
+  "  %fhigh = uitofp i32 %high32 to double\n"
+  "  %flow = uitofp i32 %low32 to double\n"
+  "  %scaled = fmul double %fhigh, 4294967296.0\n"
+  "  %r = fadd double %scaled, %flow\n"
+  "  ret double %r\n"
+  "}\n"
+  "define internal double @nn_i64_to_f64(i64 %v) noinline {\n"
+  "  %high = ashr i64 %v, 32\n"
+  "  %high32 = trunc i64 %high to i32\n"
+  "  %low32 = trunc i64 %v to i32\n"
+  "  %fhigh = sitofp i32 %high32 to double\n"
+  "  %flow = uitofp i32 %low32 to double\n"
+  "  %scaled = fmul double %fhigh, 4294967296.0\n"
+  "  %r = fadd double %scaled, %flow\n"
+  "  ret double %r\n"
+  "}\n";
+
 char *nn_prelude_text(nn_arena *arena, const nn_target *t, const char *layout) {
   const char *size = t->pointer_bits == 64 ? "i64" : "i32";
   char *types = nn_sprintf(arena, types_text, size, size, size, size, (int)NN_ZERO_BYTES);
-  return nn_sprintf(arena, "target datalayout = \"%s\"\ntarget triple = \"%s\"\n%s%s%s%s", layout, t->triple, types, errors_text, check_text,
-                    t->pointer_bits == 64 ? "" : narrow_text);
+  bool narrow = !nn_has_wide_ints(t);
+  return nn_sprintf(arena, "target datalayout = \"%s\"\ntarget triple = \"%s\"\n%s%s%s%s%s%s", layout, t->triple, types, errors_text, check_text,
+                    narrow ? narrow_int_text : "", narrow ? narrow_f32_text : "", narrow ? narrow_f64_text : "");
 }

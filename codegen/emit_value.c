@@ -3,6 +3,8 @@
 
 #include "codegen/llvm.h"
 
+bool nn_has_wide_ints(const nn_target *t) { return t->pointer_bits == 64 || strncmp(t->triple, "wasm", 4) == 0; }
+
 bool nn_is_sub_byte(nn_dtype t) { return nn_dtype_bits(t) < 8; }
 
 bool nn_is_small_float(nn_dtype t) { return nn_dtype_is_float(t) && t != NN_F32 && t != NN_F64; }

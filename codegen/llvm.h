@@ -166,6 +166,7 @@ nn_v nn_any(nn_emod *e, nn_v mask);                      /* i1: any lane set */
 nn_v nn_and(nn_emod *e, nn_v a, nn_v b);                 /* masks; NULL is all true */
 nn_v nn_lane(nn_emod *e, nn_v v, int lane);              /* scalars come back as they are */
 bool nn_const_of(nn_v v, int64_t *value);
+bool nn_has_wide_ints(const nn_target *t);               /* 64-bit division and conversions are instructions */
 bool nn_is_sub_byte(nn_dtype t);
 bool nn_is_small_float(nn_dtype t);                      /* held as f32, rounded after each operation */
 bool nn_is_signed(nn_dtype t);

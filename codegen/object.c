@@ -103,3 +103,28 @@ nn_status nn_object_write(nn_program *p, const nn_target *t, const nn_emit_optio
   nn_arena_free(w.arena);
   return status;
 }
+
+static nn_status emit_assembly(nn_emod *e, const nn_kernel *k, nn_arena *arena, char **text) {
+  nn_v fn = nn_emit_kernel(e, k);
+  if (!fn) return NN_FAIL;
+  LLVMSetLinkage(fn, LLVMExternalLinkage); /* nobody calls it here */
+  NN_TRY(nn_emod_finish(e));
+  LLVMMemoryBufferRef buffer = NULL;
+  char *message = NULL;
+  if (LLVMTargetMachineEmitToMemoryBuffer(e->tm, e->m, LLVMAssemblyFile, &message, &buffer)) {
+    nn_report(e->diags, NN_ERROR, NULL, NULL, NULL, "%s", message);
+    LLVMDisposeMessage(message);
+    return NN_FAIL;
+  }
+  *text = nn_strndup(arena, LLVMGetBufferStart(buffer), LLVMGetBufferSize(buffer));
+  LLVMDisposeMemoryBuffer(buffer);
+  return e->failed ? NN_FAIL : NN_OK;
+}
+
+nn_status nn_kernel_assembly(const nn_target *t, const nn_kernel *k, nn_arena *arena, char **text) {
+  nn_emod e;
+  nn_status status = nn_emod_init(&e, t, &k->module->diags, 2);
+  if (status == NN_OK) status = emit_assembly(&e, k, arena, text);
+  nn_emod_free(&e);
+  return status;
+}

@@ -13,6 +13,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
 
 #define NNCC_VERSION "0.1.0"
 
@@ -99,6 +102,9 @@ nncc_status nncc_model_compile(nncc_model *model, const char *out, const nncc_co
 /* Compiles into memory. The descriptor lives until the model is freed. */
 nncc_status nncc_model_jit(nncc_model *model, const nncc_compile_options *options, const nncc_rt_model **compiled);
 
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

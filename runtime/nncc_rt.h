@@ -14,6 +14,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
 
 #define NNCC_RT_ABI 1u
 #define NNCC_RT_ALIGN 64 /* of the workspace and of a caller's weights */
@@ -143,6 +146,9 @@ typedef struct nncc_rt_library nncc_rt_library;
 int32_t nncc_rt_library_open(const char *path, const char *name, nncc_rt_library **library, const nncc_rt_model **model);
 void nncc_rt_library_close(nncc_rt_library *library);
 
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

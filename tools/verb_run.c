@@ -49,8 +49,12 @@ static bool expose(nncc_model *model, const strings *names) {
   nn_module *m = model->module;
   nn_op *ret = nn_graph_return(m->main);
   nn_value **results = NULL;
-  int count = 0, cap = 0, found = 0;
-  for (int i = 0; i < ret->nin; i++) NN_PUSH(m->arena, results, count, cap, ret->in[i]);
+  const char **labels = NULL;
+  int count = 0, cap = 0, nlabels = 0, labels_cap = 0, found = 0;
+  for (int i = 0; i < ret->nin; i++) {
+    NN_PUSH(m->arena, results, count, cap, ret->in[i]);
+    NN_PUSH(m->arena, labels, nlabels, labels_cap, nn_graph_output_name(m->main, i));
+  }
   for (nn_op *op = m->main->first; op; op = op->next)
     for (int r = 0; r < op->nout; r++) {
       bool wanted = !names;
@@ -58,14 +62,14 @@ static bool expose(nncc_model *model, const strings *names) {
       if (!wanted) continue;
       found++;
       NN_PUSH(m->arena, results, count, cap, op->out[r]);
+      NN_PUSH(m->arena, labels, nlabels, labels_cap, op->out[r]->name ? op->out[r]->name : op->loc);
     }
   for (int i = 0; names && i < names->count; i++)
     if (found < names->count) {
       fprintf(stderr, "nncc: of the values to dump only %d are in the graph (nncc inspect lists them)\n", found);
       return false;
     }
-  nn_op_remove(ret);
-  nn_graph_set_return(m->main, results, count);
+  nn_set_strs(nn_graph_set_return(m->main, results, count), "names", labels, nlabels);
   return true;
 }
 

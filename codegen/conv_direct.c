@@ -7,7 +7,7 @@
 typedef struct direct {
   const nn_conv *c;
   nn_x *group;
-  nn_buf *taps;         /* weights of the channel in registers, or NULL */
+  nn_buf *taps; /* weights of the channel in registers, or NULL */
   nn_buf *acc;
 } direct;
 
@@ -81,9 +81,17 @@ static void close_sum(nn_lower *L, nn_window *w, int lanes, bool is_tail) {
 
 void nn_conv_direct(nn_lower *L, const nn_conv *c) {
   direct t = {.c = c};
-  nn_window w = {.nd = c->nd, .rows = {c->y->type.dims[0], c->y->type.dims[1]}, .depth = c->group_in, .cost = 1, .data = &t,
-                 .lanes = nn_target_lanes(L->target, c->acc), .start = load_taps, .open = open_sum, .uniform = weight,
-                 .tap = add_tap, .close = close_sum};
+  nn_window w = {.nd = c->nd,
+                 .rows = {c->y->type.dims[0], c->y->type.dims[1]},
+                 .depth = c->group_in,
+                 .cost = 1,
+                 .data = &t,
+                 .lanes = nn_target_lanes(L->target, c->acc),
+                 .start = load_taps,
+                 .open = open_sum,
+                 .uniform = weight,
+                 .tap = add_tap,
+                 .close = close_sum};
   for (int d = 0; d < c->nd; d++) {
     w.kernel[d] = c->kernel_dim[d];
     w.in[d] = c->in[d];

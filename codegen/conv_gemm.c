@@ -13,21 +13,21 @@
    A is the weights, rows m = output channels of the group, k = (channel, tap) contiguous. */
 #include "codegen/codegen.h"
 
-enum { UNROLLED_TAPS = 16, IMAGE_FLOPS = 1 << 23, IMAGES_ENOUGH = 32, ROW_GAP = 16 };
+enum { UNROLLED_TAPS = 16, IMAGE_FLOPS = 1 << 23, IMAGES_ENOUGH = 32, IMAGE_BYTES = 1 << 22, ROW_GAP = 16 };
 
 typedef struct conv_run {
   const nn_conv *c;
   nn_tile tile;
-  bool in_place;                 /* B is x itself */
+  bool in_place; /* B is x itself */
   bool images_are_tasks;
-  int64_t phases[NN_SPATIAL];    /* of each axis */
+  int64_t phases[NN_SPATIAL]; /* of each axis */
   int64_t nphases;
-  nn_dim pitch[NN_SPATIAL];      /* dims of a plane */
-  nn_dim plane, pixels;          /* elements of a plane; columns n */
-  bool flat;                     /* pitch is the output's own: n is the flat pixel */
-  nn_buf *b, *w;                 /* padded planes or x; weights */
-  nn_x *w_pitch;                 /* between rows of w */
-  nn_buf *y;                     /* plain output, or NULL */
+  nn_dim pitch[NN_SPATIAL]; /* dims of a plane */
+  nn_dim plane, pixels;     /* elements of a plane; columns n */
+  bool flat;                /* pitch is the output's own: n is the flat pixel */
+  nn_buf *b, *w;            /* padded planes or x; weights */
+  nn_x *w_pitch;            /* between rows of w */
+  nn_buf *y;                /* plain output, or NULL */
   nn_x *image, *group;
   nn_x *plane_x, *image_base;
 } conv_run;
@@ -62,26 +62,31 @@ static bool reads_in_place(nn_lower *L, conv_run *r) {
   return true;
 }
 
-/* Images side by side when each is little work or there are many of them; else the tasks are within one. */
+/* Images side by side when each is little work or there are many of them (then each worker has padded planes of
+   its own); else the tasks are within one. */
 static bool images_as_tasks(const conv_run *r) {
   const nn_conv *c = r->c;
-  int64_t images;
-  if (nn_dim_is_const(c->batch, &images) && images >= IMAGES_ENOUGH) return true;
+  int64_t images, flops = 2 * c->groups, bytes = r->nphases * nn_dtype_bits(c->acc) / 8;
+  int64_t factors[3] = {nn_dim_guess(c->group_in, 64), nn_dim_guess(r->pixels, 256), nn_dim_guess(c->group_out, 64)};
   if (nn_dim_is(c->batch, 1)) return false;
-  int64_t flops = 2 * c->groups, factors[3] = {nn_dim_guess(c->group_in, 64), nn_dim_guess(c->group_out, 64), nn_dim_guess(r->pixels, 256)};
-  for (int d = 0; d < c->nd; d++) if (flops < IMAGE_FLOPS) flops *= c->kernel[d];
-  for (int i = 0; i < 3; i++) if (flops < IMAGE_FLOPS) flops *= factors[i];
-  return flops < IMAGE_FLOPS;
+  for (int d = 0; d < c->nd; d++)
+    if (flops < IMAGE_FLOPS) flops *= c->kernel[d];
+  for (int i = 0; i < 3; i++) {
+    if (flops < IMAGE_FLOPS) flops *= factors[i];
+    if (bytes < IMAGE_BYTES && i < 2) bytes *= factors[i];
+  }
+  bool many = nn_dim_is_const(c->batch, &images) && images >= IMAGES_ENOUGH;
+  return flops < IMAGE_FLOPS || (many && (r->in_place || bytes * c->groups < IMAGE_BYTES));
 }
 
 /* ---- the padded input ------------------------------------------------------------------------------------- */
 
 typedef struct row_copy {
   const conv_run *r;
-  nn_x *index[NN_MAX_RANK];  /* of x; the last is set within the row */
-  nn_x *to, *first;          /* element of `padded` of the row, and where the input starts in it */
-  nn_x *residue;             /* of the row's phase */
-  nn_x *count;               /* elements of the input in it */
+  nn_x *index[NN_MAX_RANK]; /* of x; the last is set within the row */
+  nn_x *to, *first;         /* element of `padded` of the row, and where the input starts in it */
+  nn_x *residue;            /* of the row's phase */
+  nn_x *count;              /* elements of the input in it */
 } row_copy;
 
 static void copy_block(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
@@ -114,7 +119,8 @@ static void zero_range(nn_lower *L, const row_copy *row, nn_x *from, nn_x *to) {
 static void filled_range(nn_lower *L, const conv_run *r, int d, nn_x *residue, nn_x **lo, nn_x **hi) {
   nn_kernel *k = L->kernel;
   const nn_conv *c = r->c;
-  nn_x *shift = nn_xi_sub(k, nn_dim_x(L, c->before[d]), residue), *pitch = nn_dim_x(L, r->pitch[d]), *zero = nn_x_int(k, 0);
+  nn_x *shift = nn_xi_sub(k, nn_dim_x(L, c->before[d]), residue), *pitch = nn_dim_x(L, r->pitch[d]),
+       *zero = nn_x_int(k, 0);
   nn_x *from = nn_ceildiv_x(L, shift, c->stride[d]);
   nn_x *to = nn_ceildiv_x(L, nn_xi_add(k, nn_dim_x(L, c->in[d]), shift), c->stride[d]);
   *lo = nn_let(k, nn_xi_min(k, nn_xi_max(k, from, zero), pitch));
@@ -168,7 +174,8 @@ static void pad_channel(nn_lower *L, nn_x *const *channel, void *data) {
   row.to = nn_let(k, nn_xi_add(k, nn_xi_mul(k, to, r->plane_x), place));
   copy_row(L, &row, inside);
   for (int d = 0; d + 1 < c->nd; d++) nn_end(k);
-  for (int d = 0; d < c->nd; d++) if (r->phases[d] > 1) nn_end(k);
+  for (int d = 0; d < c->nd; d++)
+    if (r->phases[d] > 1) nn_end(k);
 }
 
 static void pad_image(nn_lower *L, conv_run *r) {
@@ -224,7 +231,8 @@ static nn_x *sum_at(nn_lower *L, nn_buf *src, nn_x *at, nn_x *l) {
 }
 
 /* n is the flat pixel. */
-static void store_flat(nn_lower *L, const conv_run *r, nn_x *m, nn_x *n, int lanes, bool is_tail, nn_buf *src, nn_x *at) {
+static void store_flat(nn_lower *L, const conv_run *r, nn_x *m, nn_x *n, int lanes, bool is_tail, nn_buf *src,
+                       nn_x *at) {
   nn_kernel *k = L->kernel;
   const nn_conv *c = r->c;
   nn_type pixels = nn_type_make(L->module, NN_I64, c->nd, c->out);
@@ -259,7 +267,8 @@ static nn_x *row_place(nn_lower *L, const conv_run *r, nn_x *row, nn_x **place) 
 }
 
 /* The lanes of a vector that fall into one row: x from `x0`, negative lanes belong to earlier rows. */
-static void store_piece(nn_lower *L, const conv_run *r, nn_x *m, nn_x **place, nn_x *x0, int lanes, bool masked, nn_buf *src, nn_x *at) {
+static void store_piece(nn_lower *L, const conv_run *r, nn_x *m, nn_x **place, nn_x *x0, int lanes, bool masked,
+                        nn_buf *src, nn_x *at) {
   nn_kernel *k = L->kernel;
   int last = r->c->nd - 1;
   nn_x *l = nn_lanes_begin(L, lanes);
@@ -296,13 +305,20 @@ static void store_pitched(nn_lower *L, const conv_run *r, nn_x *m, nn_x *n, int 
 
 static void store_vector(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, bool is_tail, nn_buf *src, nn_x *at) {
   const conv_run *r = data;
-  if (r->flat) store_flat(L, r, m, n, lanes, is_tail, src, at);
-  else store_pitched(L, r, m, n, lanes, src, at);
+  if (r->flat)
+    store_flat(L, r, m, n, lanes, is_tail, src, at);
+  else
+    store_pitched(L, r, m, n, lanes, src, at);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------------------ */
 
-typedef struct weight_row { const conv_run *r; nn_x *row; nn_type type; nn_x *count; } weight_row;
+typedef struct weight_row {
+  const conv_run *r;
+  nn_x *row;
+  nn_type type;
+  nn_x *count;
+} weight_row;
 
 static void copy_weight_block(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
   const weight_row *row = data;
@@ -330,7 +346,8 @@ static void set_weights(nn_lower *L, conv_run *r) {
   nn_dim pitch = nn_dim_add(m, depth, nn_dim_const(m, ROW_GAP));
   r->w = nn_temp(L, NN_BUF_WORKSPACE, r->c->acc, nn_dim_mul(m, pitch, w.dims[0]));
   r->w_pitch = nn_let(k, nn_dim_x(L, pitch));
-  weight_row row = {r, nn_task_loop(L, false, "row", nn_dim_x(L, w.dims[0])), nn_type_make(m, NN_I64, w.rank - 1, w.dims + 1), NULL};
+  weight_row row = {r, nn_task_loop(L, false, "row", nn_dim_x(L, w.dims[0])),
+                    nn_type_make(m, NN_I64, w.rank - 1, w.dims + 1), NULL};
   row.count = nn_dim_x(L, depth);
   nn_block_loops(L, row.count, nn_target_lanes(L->target, r->c->acc), copy_weight_block, &row);
   nn_end(k);
@@ -365,10 +382,21 @@ static void emit_image(nn_lower *L, conv_run *r) {
   const nn_conv *c = r->c;
   r->plane_x = nn_let(k, nn_dim_x(L, r->plane));
   r->image_base = nn_x_int(k, 0);
-  if (r->in_place) r->image_base = nn_let(k, nn_xi_mul(k, nn_xi_mul(k, r->image, nn_dim_x(L, c->x->type.dims[1])), r->plane_x));
-  else pad_image(L, r);
-  nn_tiles t = {.tile = r->tile, .m = c->group_out, .n = r->pixels, .acc = c->acc, .b_padded = !r->in_place, .store = store_vector,
-                .store_direct = r->flat && r->y, .store_checks = !r->flat, .outer = nn_dim_const(m, c->groups), .outer_index = &r->group, .data = r,
+  if (r->in_place)
+    r->image_base = nn_let(k, nn_xi_mul(k, nn_xi_mul(k, r->image, nn_dim_x(L, c->x->type.dims[1])), r->plane_x));
+  else
+    pad_image(L, r);
+  nn_tiles t = {.tile = r->tile,
+                .m = c->group_out,
+                .n = r->pixels,
+                .acc = c->acc,
+                .b_padded = !r->in_place,
+                .store = store_vector,
+                .store_direct = r->flat && r->y,
+                .store_checks = !r->flat,
+                .outer = nn_dim_const(m, c->groups),
+                .outer_index = &r->group,
+                .data = r,
                 .in_parallel = r->images_are_tasks};
   set_k_loops(r, &t);
   t.a = t.nk == 1 ? weight_of_point : weight_at;
@@ -380,7 +408,8 @@ static void make_padded(nn_lower *L, conv_run *r) {
   nn_module *m = L->module;
   nn_dim planes = nn_dim_mul(m, r->c->x->type.dims[1], nn_dim_const(m, r->nphases));
   nn_dim slack = nn_dim_const(m, (int64_t)r->tile.nv * r->tile.lanes);
-  r->b = nn_temp(L, r->images_are_tasks ? NN_BUF_WORKER : NN_BUF_WORKSPACE, r->c->acc, nn_dim_add(m, nn_dim_mul(m, planes, r->plane), slack));
+  r->b = nn_temp(L, r->images_are_tasks ? NN_BUF_WORKER : NN_BUF_WORKSPACE, r->c->acc,
+                 nn_dim_add(m, nn_dim_mul(m, planes, r->plane), slack));
 }
 
 void nn_conv_gemm(nn_lower *L, const nn_conv *c) {
@@ -395,7 +424,8 @@ void nn_conv_gemm(nn_lower *L, const nn_conv *c) {
   set_weights(L, &r);
   bool single = nn_dim_is(c->batch, 1);
   r.image = single ? nn_x_int(k, 0)
-                   : nn_loop_begin(k, r.images_are_tasks ? NN_PARALLEL : NN_FOR, "image", nn_x_int(k, 0), nn_dim_x(L, c->batch));
+                   : nn_loop_begin(k, r.images_are_tasks ? NN_PARALLEL : NN_FOR, "image", nn_x_int(k, 0),
+                                   nn_dim_x(L, c->batch));
   emit_image(L, &r);
   if (!single) nn_end(k);
 }

@@ -13,13 +13,24 @@
    any number of threads. */
 #include "codegen/codegen.h"
 
-enum { TASK_FLOPS = 1 << 21, TASK_LEAST_FLOPS = 1 << 17, TASKS_WANTED = 16, MANY_PANELS = 16, LEAST_SUMS = 10, PACKED_ROWS = 96 };
+enum {
+  TASK_FLOPS = 1 << 21,
+  TASK_LEAST_FLOPS = 1 << 17,
+  TASKS_WANTED = 16,
+  MANY_PANELS = 16,
+  LEAST_SUMS = 10,
+  PACKED_ROWS = 96
+};
 
-typedef struct tile_row { int registers; bool fma; int mr, nv; } tile_row;
+typedef struct tile_row {
+  int registers;
+  bool fma;
+  int mr, nv;
+} tile_row;
 
 /* By vector registers: accumulators, nv for B, and one or two to spare. */
 static const tile_row tile_rows[] = {
-  {32, true, 12, 2}, {32, false, 8, 2}, {16, true, 6, 2}, {16, false, 4, 2}, {8, false, 2, 2}, {0, false, 2, 1},
+    {32, true, 12, 2}, {32, false, 8, 2}, {16, true, 6, 2}, {16, false, 4, 2}, {8, false, 2, 2}, {0, false, 2, 1},
 };
 
 static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
@@ -55,11 +66,11 @@ typedef struct run {
 
 typedef struct variant {
   int rows, nv, lanes;
-  bool is_tail;                /* columns beyond N are masked */
-  bool is_any;                 /* the panel may be a tail or not: B is padded, and stores look */
-  bool clamp;                  /* fewer than `rows` rows may be left */
-  nn_x *m0, *n0;               /* of the row tile and of the panel */
-  nn_x *j0;                    /* first column in the panel */
+  bool is_tail;  /* columns beyond N are masked */
+  bool is_any;   /* the panel may be a tail or not: B is padded, and stores look */
+  bool clamp;    /* fewer than `rows` rows may be left */
+  nn_x *m0, *n0; /* of the row tile and of the panel */
+  nn_x *j0;      /* first column in the panel */
 } variant;
 
 static nn_x *vector_at(nn_kernel *k, nn_x *index, int lanes, nn_x *l) {
@@ -179,8 +190,10 @@ static void emit_tile(const run *r, variant v, int rows) {
   nn_buf *b = nn_regs(L, r->t->acc, (int64_t)v.nv * v.lanes);
   clear_registers(L, acc, rows * v.nv, v.lanes);
   k_loops(r, &v, acc, b);
-  if (r->stage) store_stage(r, &v, acc);
-  else store_tile(r, v, acc, NULL, store_registers);
+  if (r->stage)
+    store_stage(r, &v, acc);
+  else
+    store_tile(r, v, acc, NULL, store_registers);
 }
 
 /* ---- row tiles ---------------------------------------------------------------------------------------- */
@@ -241,8 +254,10 @@ static void rows_symbolic(const run *r, variant v, nn_x *tile) {
 }
 
 static void emit_rows(const run *r, const variant *v, nn_x *tile) {
-  if (r->static_m >= 0) rows_static(r, *v, tile);
-  else rows_symbolic(r, *v, tile);
+  if (r->static_m >= 0)
+    rows_static(r, *v, tile);
+  else
+    rows_symbolic(r, *v, tile);
 }
 
 /* ---- panels --------------------------------------------------------------------------------------------- */
@@ -263,8 +278,10 @@ static void emit_tail(const run *r, variant v, nn_x *tile) {
   bool masks = v.lanes > 1 && (r->L->target->has_masked_memory || r->t->b_padded);
   if (r->static_n < 0) {
     v.is_tail = true;
-    if (masks) emit_rows(r, &v, tile);
-    else emit_columns(r, v, tile);
+    if (masks)
+      emit_rows(r, &v, tile);
+    else
+      emit_columns(r, v, tile);
     return;
   }
   int64_t width = r->static_n % ((int64_t)v.nv * v.lanes);
@@ -280,7 +297,8 @@ static void emit_tail(const run *r, variant v, nn_x *tile) {
 static bool is_one_code(const run *r, int width) {
   if (!r->t->b_padded || r->t->tile.lanes == 1) return false;
   int64_t rest = r->static_n % width;
-  return r->static_n < 0 || ceil_div(rest, r->t->tile.lanes) == r->t->tile.nv || r->static_n >= (int64_t)MANY_PANELS * width;
+  return r->static_n < 0 || ceil_div(rest, r->t->tile.lanes) == r->t->tile.nv ||
+         r->static_n >= (int64_t)MANY_PANELS * width;
 }
 
 static void emit_panel(const run *r, nn_x *n0, nn_x *tile) {
@@ -302,7 +320,9 @@ static void emit_panel(const run *r, nn_x *n0, nn_x *tile) {
 
 /* ---- tasks ---------------------------------------------------------------------------------------------- */
 
-typedef struct blocks { int64_t tiles, panels, row_blocks; } blocks; /* of one task; tasks side by side in a column */
+typedef struct blocks {
+  int64_t tiles, panels, row_blocks;
+} blocks; /* of one task; tasks side by side in a column */
 
 static int64_t clamp64(int64_t x, int64_t low, int64_t high) { return x > high ? high : x < low ? low : x; }
 
@@ -319,13 +339,15 @@ static blocks choose_blocks(const nn_lower *L, const nn_tiles *t) {
   int64_t ntiles = clamp64(ceil_div(nn_dim_guess(t->m, 128), t->tile.mr), 1, 1 << 20);
   int64_t npanels = clamp64(ceil_div(nn_dim_guess(t->n, 1024), width), 1, 1 << 20), columns = npanels * outer;
   int64_t fit = clamp64(L->target->l2_bytes / 2 / (depth * t->tile.mr * nn_dtype_bits(t->acc) / 8 + 1), 1, ntiles);
-  int64_t cuts = clamp64(ceil_div(TASKS_WANTED, columns), 1, ntiles), least = clamp64(ceil_div(TASK_LEAST_FLOPS, flops), 1, ntiles);
+  int64_t cuts = clamp64(ceil_div(TASKS_WANTED, columns), 1, ntiles),
+          least = clamp64(ceil_div(TASK_LEAST_FLOPS, flops), 1, ntiles);
   int64_t tiles = clamp64(ntiles / cuts, least, ntiles);
   if (tiles > fit) tiles = fit;
   int64_t row_blocks = ceil_div(ntiles, tiles);
   tiles = ceil_div(ntiles, row_blocks);
   int64_t most = clamp64(columns * row_blocks / TASKS_WANTED, 1, npanels);
-  int64_t wanted = clamp64(ceil_div(TASK_FLOPS, flops * tiles), 1, most), needed = ceil_div(TASK_LEAST_FLOPS, flops * tiles);
+  int64_t wanted = clamp64(ceil_div(TASK_FLOPS, flops * tiles), 1, most),
+          needed = ceil_div(TASK_LEAST_FLOPS, flops * tiles);
   return (blocks){tiles, clamp64(wanted > needed ? wanted : needed, 1, npanels), row_blocks};
 }
 

@@ -2,8 +2,8 @@
    choice between tiles and the forms for few rows (gemm_thin.c).
 
    Packed B: [panel][k][width], zero beyond N; if a panel serves one task, or its rows are cheap to copy, the task
-   packs it for itself, so that it never leaves the worker's cache, else all are packed beforehand. Packed A: rows of k elements, a few elements apart from a
-   power of two, so that the rows of a tile do not fall into one cache set. */
+   packs it for itself, so that it never leaves the worker's cache, else all are packed beforehand. Packed A: rows of k
+   elements, a few elements apart from a power of two, so that the rows of a tile do not fall into one cache set. */
 #include "codegen/codegen.h"
 
 enum { THIN_ROWS = 4, THIN_ROWS_LARGE = 8, ROW_GAP = 16, IN_PLACE_TILES = 3 };
@@ -11,8 +11,8 @@ enum { THIN_ROWS = 4, THIN_ROWS_LARGE = 8, ROW_GAP = 16, IN_PLACE_TILES = 3 };
 typedef struct product {
   const nn_gemm *g;
   nn_tile tile;
-  nn_buf *a, *b;      /* packed, or NULL */
-  bool own_panel;     /* b is the task's own, one panel */
+  nn_buf *a, *b;  /* packed, or NULL */
+  bool own_panel; /* b is the task's own, one panel */
   nn_x *a_pitch, *k;
 } product;
 
@@ -79,7 +79,10 @@ static void pack_b(nn_lower *L, product *p) {
   nn_end(L->kernel);
 }
 
-typedef struct row_copy { const product *p; nn_x *m; } row_copy;
+typedef struct row_copy {
+  const product *p;
+  nn_x *m;
+} row_copy;
 
 static void copy_row_block(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
   const row_copy *row = data;
@@ -146,9 +149,20 @@ static bool b_in_place(const product *p) {
 }
 
 static void emit_tiled(nn_lower *L, const nn_gemm *g) {
-  product p = {.g = g, .tile = nn_tile_choose(L->target, g->acc, g->m, g->n), .k = nn_let(L->kernel, nn_dim_x(L, g->k))};
-  nn_tiles t = {.tile = p.tile, .m = g->m, .n = g->n, .acc = g->acc, .nk = 1, .kcount = {g->k}, .a = tile_a, .b = tile_b,
-                .store = tile_store, .store_direct = g->store_direct, .data = &p, .in_parallel = g->in_parallel};
+  product p = {
+      .g = g, .tile = nn_tile_choose(L->target, g->acc, g->m, g->n), .k = nn_let(L->kernel, nn_dim_x(L, g->k))};
+  nn_tiles t = {.tile = p.tile,
+                .m = g->m,
+                .n = g->n,
+                .acc = g->acc,
+                .nk = 1,
+                .kcount = {g->k},
+                .a = tile_a,
+                .b = tile_b,
+                .store = tile_store,
+                .store_direct = g->store_direct,
+                .data = &p,
+                .in_parallel = g->in_parallel};
   if (!g->a_plain) pack_a(L, &p);
   if (!b_in_place(&p)) {
     p.own_panel = g->in_parallel || nn_tiles_pack_pays(L, &t);
@@ -210,9 +224,12 @@ static bool reads_along_k(const nn_gemm *g) {
 }
 
 static void emit_form(nn_lower *L, const nn_gemm *g) {
-  if (!is_thin(L, g)) emit_tiled(L, g);
-  else if (reads_along_k(g)) nn_gemm_dot(L, g);
-  else nn_gemm_axpy(L, g);
+  if (!is_thin(L, g))
+    emit_tiled(L, g);
+  else if (reads_along_k(g))
+    nn_gemm_dot(L, g);
+  else
+    nn_gemm_axpy(L, g);
 }
 
 void nn_gemm_emit(nn_lower *L, const nn_gemm *g) {

@@ -11,13 +11,13 @@ typedef struct thin {
   const nn_gemm *g;
   int lanes, rows;
   nn_x *k, *n;
-  nn_x *n0;            /* axpy: first column of the task */
-  int width;           /* axpy: columns of a task */
-  nn_buf *sums, *a;    /* axpy: [rows][width] in memory; A's elements at hand */
-  int depth;           /* axpy: values of k at a time */
+  nn_x *n0;         /* axpy: first column of the task */
+  int width;        /* axpy: columns of a task */
+  nn_buf *sums, *a; /* axpy: [rows][width] in memory; A's elements at hand */
+  int depth;        /* axpy: values of k at a time */
   nn_x *k0;
-  int columns;         /* dot: at a time */
-  nn_buf *acc;         /* dot: [column][row][lane] */
+  int columns; /* dot: at a time */
+  nn_buf *acc; /* dot: [column][row][lane] */
 } thin;
 
 static int64_t clamp64(int64_t x, int64_t low, int64_t high) { return x > high ? high : x < low ? low : x; }
@@ -184,7 +184,8 @@ static void dot_group(nn_lower *L, thin *t) {
   for (int c = 0; c < t->columns; c++)
     for (int m = 0; m < t->rows; m++) {
       nn_x *first = nn_x_int(k, (int64_t)(c * t->rows + m) * t->lanes);
-      nn_x *sum = t->lanes > 1 ? nn_x_lanes(k, NN_X_LANES_SUM, t->acc, first, t->lanes) : nn_x_load(k, t->acc, first, NULL);
+      nn_x *sum =
+          t->lanes > 1 ? nn_x_lanes(k, NN_X_LANES_SUM, t->acc, first, t->lanes) : nn_x_load(k, t->acc, first, NULL);
       t->g->store(L, t->g->data, nn_x_int(k, m), nn_xi_addc(k, t->n0, c), nn_let(k, sum));
     }
 }
@@ -192,7 +193,8 @@ static void dot_group(nn_lower *L, thin *t) {
 /* Groups of columns a task works on: 256 KiB of B, but about sixteen tasks. */
 static int64_t dot_groups(const thin *t) {
   int64_t n = clamp64(nn_dim_guess(t->g->n, 1024), 1, 1 << 30), depth = clamp64(nn_dim_guess(t->g->k, 256), 1, 1 << 24);
-  int64_t columns = clamp64((1 << 18) / (depth * nn_dtype_bits(t->g->acc) / 8), 1, 4096), most = clamp64(n / 16, 1, 4096);
+  int64_t columns = clamp64((1 << 18) / (depth * nn_dtype_bits(t->g->acc) / 8), 1, 4096),
+          most = clamp64(n / 16, 1, 4096);
   if (depth * most < 4096) most = clamp64(4096 / depth, 1, 4096);
   return clamp64((columns < most ? columns : most) / t->columns, 1, 4096);
 }
@@ -210,7 +212,12 @@ static void dot_range(nn_lower *L, thin *t, nn_x *first, nn_x *end) {
 void nn_gemm_dot(nn_lower *L, const nn_gemm *g) {
   nn_kernel *k = L->kernel;
   int rows = (int)nn_dim_value(g->m), wide = L->target->vector_registers / 2 / rows;
-  thin t = {.g = g, .rows = rows, .lanes = nn_target_lanes(L->target, g->acc), .columns = wide > 8 ? 8 : wide < 1 ? 1 : wide};
+  thin t = {.g = g,
+            .rows = rows,
+            .lanes = nn_target_lanes(L->target, g->acc),
+            .columns = wide > 8   ? 8
+                       : wide < 1 ? 1
+                                  : wide};
   t.k = nn_let(k, nn_dim_x(L, g->k));
   t.n = nn_let(k, nn_dim_x(L, g->n));
   int64_t n, per_task;

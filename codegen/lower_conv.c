@@ -34,8 +34,11 @@ nn_status lower_conv(nn_lower *L, nn_op *op) {
   set_spatial(L, op, &c);
   int64_t count, outputs;
   if (nn_type_static_count(c.y->type, &count) && count == 0) return NN_OK;
-  bool depthwise = nn_dim_is(c.group_in, 1) && nn_dim_is_const(c.group_out, &outputs) && outputs <= DEPTHWISE_OUTPUTS && c.groups > 1;
-  if (c.static_kernel && !depthwise) nn_conv_gemm(L, &c);
-  else nn_conv_direct(L, &c);
+  bool depthwise = nn_dim_is(c.group_in, 1) && nn_dim_is_const(c.group_out, &outputs) && outputs <= DEPTHWISE_OUTPUTS &&
+                   c.groups > 1;
+  if (c.static_kernel && !depthwise)
+    nn_conv_gemm(L, &c);
+  else
+    nn_conv_direct(L, &c);
   return NN_OK;
 }

@@ -8,11 +8,11 @@ enum { BATCHES_ENOUGH = 8, SMALL_FLOPS = 1 << 21 };
 
 typedef struct matmul {
   nn_value *x, *y, *r;
-  int rank;                      /* of all three */
+  int rank; /* of all three */
   bool trans_a, trans_b, folded;
   nn_dtype acc;
-  nn_type rows;                  /* folded: dims batch.., M */
-  nn_x *batch[NN_MAX_RANK];      /* not folded: where we are */
+  nn_type rows;             /* folded: dims batch.., M */
+  nn_x *batch[NN_MAX_RANK]; /* not folded: where we are */
 } matmul;
 
 /* The operand's index for this batch: its dims of 1 repeat. */
@@ -20,9 +20,12 @@ static void batch_index(nn_lower *L, const matmul *mm, const nn_value *v, nn_x *
   nn_kernel *k = L->kernel;
   for (int i = 0; i < mm->rank - 2; i++) {
     nn_dim d = v->type.dims[i];
-    if (d == mm->r->type.dims[i]) index[i] = batch[i];
-    else if (nn_dim_is(d, 1)) index[i] = nn_x_int(k, 0);
-    else index[i] = nn_xi_min(k, batch[i], nn_xi_addc(k, nn_dim_x(L, d), -1));
+    if (d == mm->r->type.dims[i])
+      index[i] = batch[i];
+    else if (nn_dim_is(d, 1))
+      index[i] = nn_x_int(k, 0);
+    else
+      index[i] = nn_xi_min(k, batch[i], nn_xi_addc(k, nn_dim_x(L, d), -1));
   }
 }
 
@@ -99,14 +102,22 @@ static void set_plain(nn_lower *L, matmul *mm, nn_gemm *g) {
     g->b_plain = NULL;
   }
   g->a_unit_k = nn_read_is_unit(L, mm->x, mm->trans_a ? last - 1 : last);
-  g->b_unit_k = !nn_read_is_unit(L, mm->y, mm->trans_b ? last - 1 : last) && nn_read_is_unit(L, mm->y, mm->trans_b ? last : last - 1);
+  g->b_unit_k = !nn_read_is_unit(L, mm->y, mm->trans_b ? last - 1 : last) &&
+                nn_read_is_unit(L, mm->y, mm->trans_b ? last : last - 1);
 }
 
 static void emit_product(nn_lower *L, matmul *mm, nn_dim m, bool in_parallel) {
   int last = mm->rank - 1;
   nn_buf *out;
-  nn_gemm g = {.m = m, .n = mm->r->type.dims[last], .k = mm->x->type.dims[mm->trans_a ? last - 1 : last], .acc = mm->acc,
-               .a = read_x, .b = read_y, .store = write_r, .data = mm, .in_parallel = in_parallel};
+  nn_gemm g = {.m = m,
+               .n = mm->r->type.dims[last],
+               .k = mm->x->type.dims[mm->trans_a ? last - 1 : last],
+               .acc = mm->acc,
+               .a = read_x,
+               .b = read_y,
+               .store = write_r,
+               .data = mm,
+               .in_parallel = in_parallel};
   g.store_direct = nn_write_is_plain(L, mm->r, &out);
   set_plain(L, mm, &g);
   nn_gemm_emit(L, &g);
@@ -124,8 +135,10 @@ static bool batches_are_tasks(const matmul *mm) {
   int64_t count = 1, flops = 2, n = 0;
   const nn_dim *d = mm->r->type.dims;
   for (int i = 0; i < mm->rank - 2; i++)
-    if (!nn_dim_is_const(d[i], &n)) return true;
-    else if (count < BATCHES_ENOUGH) count *= n;
+    if (!nn_dim_is_const(d[i], &n))
+      return true;
+    else if (count < BATCHES_ENOUGH)
+      count *= n;
   if (count >= BATCHES_ENOUGH) return true;
   nn_dim inner[3] = {d[mm->rank - 2], d[mm->rank - 1], mm->x->type.dims[mm->rank - (mm->trans_a ? 2 : 1)]};
   for (int i = 0; i < 3; i++)
@@ -146,8 +159,12 @@ static void emit_batches(nn_lower *L, matmul *mm) {
 }
 
 nn_status lower_matmul(nn_lower *L, nn_op *op) {
-  matmul mm = {.x = op->in[0], .y = op->in[1], .r = op->out[0], .rank = op->out[0]->type.rank,
-               .trans_a = nn_attr_int(op, "trans_a") != 0, .trans_b = nn_attr_int(op, "trans_b") != 0};
+  matmul mm = {.x = op->in[0],
+               .y = op->in[1],
+               .r = op->out[0],
+               .rank = op->out[0]->type.rank,
+               .trans_a = nn_attr_int(op, "trans_a") != 0,
+               .trans_b = nn_attr_int(op, "trans_b") != 0};
   mm.acc = nn_acc_dtype(mm.r->type.dtype);
   int64_t count;
   nn_type batch = nn_type_make(L->module, NN_I64, mm.rank - 2, mm.r->type.dims);

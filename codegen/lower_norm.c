@@ -13,15 +13,15 @@ typedef struct softmax {
   nn_value *x, *y;
   bool is_log;
   nn_dtype acc;
-  int axis, inner;           /* inner: dimension that has lanes; the axis itself: a row */
+  int axis, inner; /* inner: dimension that has lanes; the axis itself: a row */
   int outer[NN_MAX_RANK], nouter;
   int lanes, vectors;
-  nn_buf *values, *exps;     /* kept [axis][lanes], or NULL */
-  nn_x *index[NN_MAX_RANK];  /* outer dimensions set */
-  nn_x *first;               /* of the lanes */
-  nn_x *end;                 /* of the row, or of the lanes */
-  nn_buf *largest, *sum;     /* registers */
-  nn_x *largest_x, *sum_x;   /* of the row */
+  nn_buf *values, *exps;    /* kept [axis][lanes], or NULL */
+  nn_x *index[NN_MAX_RANK]; /* outer dimensions set */
+  nn_x *first;              /* of the lanes */
+  nn_x *end;                /* of the row, or of the lanes */
+  nn_buf *largest, *sum;    /* registers */
+  nn_x *largest_x, *sum_x;  /* of the row */
 } softmax;
 
 static nn_x *exp_of(nn_lower *L, nn_x *x) { return nn_math(L, NN_OP_EXP, nn_let(L->kernel, x)); }
@@ -83,9 +83,12 @@ static void write_block(nn_lower *L, nn_x *i, nn_x *slot, int lanes, bool is_tai
   nn_kernel *k = L->kernel;
   (void)slot;
   nn_x *l = nn_lanes_begin(L, lanes), *at = nn_xi_add(k, i, l), *mask = row_mask(L, s, at, is_tail), *value;
-  if (s->is_log) value = row_value(L, s, at, mask);
-  else if (s->exps) value = nn_let(k, nn_x_load(k, s->exps, at, mask));
-  else value = exp_of(L, nn_x_binary(k, NN_X_SUB, row_value(L, s, at, mask), s->largest_x));
+  if (s->is_log)
+    value = row_value(L, s, at, mask);
+  else if (s->exps)
+    value = nn_let(k, nn_x_load(k, s->exps, at, mask));
+  else
+    value = exp_of(L, nn_x_binary(k, NN_X_SUB, row_value(L, s, at, mask), s->largest_x));
   s->index[s->axis] = at;
   if (mask) nn_guard_push(L, mask);
   nn_write(L, s->y, s->index, result_of(L, s, value, s->largest_x, s->sum_x));
@@ -112,7 +115,8 @@ static void softmax_row(nn_lower *L, nn_x *const *outer, void *data) {
   nn_row_loops(L, zero, s->end, s->lanes, s->vectors, write_block, s);
 }
 
-/* ---- a row for each lane ------------------------------------------------------------------------------------------ */
+/* ---- a row for each lane ------------------------------------------------------------------------------------------
+ */
 
 typedef enum pass { FIND_LARGEST, SUM_EXPS, WRITE } pass;
 
@@ -151,7 +155,8 @@ static void write_lanes(nn_lower *L, softmax *s, nn_x *at, nn_x *l, nn_x *mask) 
 }
 
 static void column_pass(nn_lower *L, softmax *s, pass p, nn_x *i, int lanes, bool is_tail) {
-  static void (*const steps[])(nn_lower *, softmax *, nn_x *, nn_x *, nn_x *) = {largest_of_lanes, sum_of_lanes, write_lanes};
+  static void (*const steps[])(nn_lower *, softmax *, nn_x *, nn_x *, nn_x *) = {largest_of_lanes, sum_of_lanes,
+                                                                                 write_lanes};
   nn_kernel *k = L->kernel;
   nn_x *at = nn_loop_begin(k, NN_FOR, "at", nn_x_int(k, 0), nn_dim_x(L, s->x->type.dims[s->axis]));
   nn_x *l = nn_lanes_begin(L, lanes);
@@ -184,7 +189,8 @@ static void softmax_columns(nn_lower *L, nn_x *const *outer, void *data) {
   nn_block_loops(L, left, s->lanes, softmax_lanes, s);
 }
 
-/* ---- both ------------------------------------------------------------------------------------------------------------ */
+/* ---- both
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static void set_dims(nn_lower *L, softmax *s) {
   const nn_type x = s->x->type;

@@ -8,17 +8,17 @@
 enum { ROW_VECTORS = 4, KEPT_BYTES = 1 << 18 };
 
 typedef struct normalize {
-  nn_value *x, *y, *mean, *scale;   /* results without uses: NULL */
+  nn_value *x, *y, *mean, *scale; /* results without uses: NULL */
   nn_dtype acc;
   int axis, rank;
   int lanes, vectors;
-  nn_buf *values;            /* kept row, or NULL */
+  nn_buf *values; /* kept row, or NULL */
   nn_x *index[NN_MAX_RANK];
-  nn_x *base;                /* of the present line in values */
-  nn_x *end;                 /* of a line */
+  nn_x *base; /* of the present line in values */
+  nn_x *end;  /* of a line */
   nn_buf *sum;
   nn_x *mean_x, *scale_x;
-  bool square, write;        /* what the present pass does */
+  bool square, write; /* what the present pass does */
 } normalize;
 
 static nn_x *element(nn_lower *L, normalize *z, nn_x *at, nn_x *mask) {
@@ -92,7 +92,10 @@ static void write_statistic(nn_lower *L, const normalize *z, nn_value *to, nn_x 
   nn_write(L, to, index, nn_x_cast(L->kernel, value, to->type.dtype));
 }
 
-typedef struct row_task { normalize *z; nn_x *count, *epsilon; } row_task;
+typedef struct row_task {
+  normalize *z;
+  nn_x *count, *epsilon;
+} row_task;
 
 static void normalize_row(nn_lower *L, nn_x *const *outer, void *data) {
   const row_task *task = data;
@@ -135,11 +138,15 @@ nn_status lower_normalize(nn_lower *L, nn_op *op) {
   set_lanes(L, &z);
   nn_dim count = nn_dim_product(m, z.x->type.dims + z.axis, z.rank - z.axis);
   bool fits = nn_dim_guess(count, 1) <= KEPT_BYTES * 8 / nn_dtype_bits(z.acc);
-  if (fits && (!nn_read_is_plain(L, z.x, NULL) || z.acc != z.x->type.dtype)) z.values = nn_temp(L, NN_BUF_WORKER, z.acc, count);
-  row_task task = {&z, nn_let(k, nn_x_cast(k, nn_dim_x(L, count), z.acc)), nn_x_const(k, z.acc, nn_attr_float(op, "epsilon"))};
+  if (fits && (!nn_read_is_plain(L, z.x, NULL) || z.acc != z.x->type.dtype))
+    z.values = nn_temp(L, NN_BUF_WORKER, z.acc, count);
+  row_task task = {&z, nn_let(k, nn_x_cast(k, nn_dim_x(L, count), z.acc)),
+                   nn_x_const(k, z.acc, nn_attr_float(op, "epsilon"))};
   for (int d = 0; d < z.rank; d++) z.index[d] = nn_x_int(k, 0);
   int64_t cost = nn_dim_guess(count, 256) + 1;
-  if (z.axis == 0) normalize_row(L, NULL, &task);
-  else nn_parallel_rows(L, z.x->type.dims, z.axis, (cost < (1 << 28) ? cost : 1 << 28) * 4, normalize_row, &task);
+  if (z.axis == 0)
+    normalize_row(L, NULL, &task);
+  else
+    nn_parallel_rows(L, z.x->type.dims, z.axis, (cost < (1 << 28) ? cost : 1 << 28) * 4, normalize_row, &task);
   return NN_OK;
 }

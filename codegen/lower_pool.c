@@ -3,10 +3,10 @@
 
 typedef struct pool {
   nn_op *op;
-  nn_value *x, *y, *places;   /* places: max_pool's indices, NULL if unused */
+  nn_value *x, *y, *places; /* places: max_pool's indices, NULL if unused */
   nn_dtype acc;
   nn_dim after[NN_SPATIAL];
-  nn_buf *best, *place;       /* registers */
+  nn_buf *best, *place; /* registers */
   bool is_max;
 } pool;
 
@@ -53,7 +53,8 @@ static nn_x *value_at(nn_lower *L, const nn_window *w, nn_x *const *place, nn_x 
   return cond ? nn_x_select(k, cond, value, p->is_max ? nn_lowest(L, p->acc) : nn_zero(L, p->acc)) : value;
 }
 
-/* ---- max_pool ------------------------------------------------------------------------------------------------------ */
+/* ---- max_pool ------------------------------------------------------------------------------------------------------
+ */
 
 /* Flat index into x of this place; storage_order 1 counts the spatial axes column-major. */
 static nn_x *place_index(nn_lower *L, const nn_window *w, nn_x *const *place) {
@@ -79,14 +80,16 @@ static void max_tap(nn_lower *L, nn_window *w, nn_x *uniform, nn_x *depth, nn_x 
   if (!p->places) return;
   nn_x *better = nn_x_binary(k, NN_X_LT, best, value);
   if (nn_dtype_is_float(p->acc)) {
-    nn_x *first_nan = nn_x_binary(k, NN_X_AND, nn_x_binary(k, NN_X_NE, value, value), nn_x_binary(k, NN_X_EQ, best, best));
+    nn_x *first_nan =
+        nn_x_binary(k, NN_X_AND, nn_x_binary(k, NN_X_NE, value, value), nn_x_binary(k, NN_X_EQ, best, best));
     better = nn_x_binary(k, NN_X_OR, better, first_nan);
   }
   nn_x *old = nn_x_load(k, p->place, l, NULL);
   nn_store(k, p->place, l, nn_x_select(k, better, place_index(L, w, place), old), NULL);
 }
 
-static void close_pool(nn_lower *L, nn_window *w, int lanes, bool is_tail, nn_x *(*result)(nn_lower *, nn_window *, nn_x *, nn_x *)) {
+static void close_pool(nn_lower *L, nn_window *w, int lanes, bool is_tail,
+                       nn_x *(*result)(nn_lower *, nn_window *, nn_x *, nn_x *)) {
   const pool *p = w->data;
   nn_kernel *k = L->kernel;
   nn_x *index[NN_MAX_RANK], *l = nn_lanes_begin(L, lanes);
@@ -112,7 +115,8 @@ nn_status lower_max_pool(nn_lower *L, nn_op *op) {
   return NN_OK;
 }
 
-/* ---- avg_pool ------------------------------------------------------------------------------------------------------ */
+/* ---- avg_pool ------------------------------------------------------------------------------------------------------
+ */
 
 /* Taps of axis d that count for result `at`: those in the input, or in the padded input. */
 static nn_x *count_taps(nn_lower *L, const nn_window *w, int d, nn_x *at) {
@@ -152,7 +156,9 @@ static void add_tap(nn_lower *L, nn_window *w, nn_x *uniform, nn_x *depth, nn_x 
   nn_store(k, p->best, l, nn_x_binary(k, NN_X_ADD, nn_x_load(k, p->best, l, NULL), value), NULL);
 }
 
-static void close_average(nn_lower *L, nn_window *w, int lanes, bool is_tail) { close_pool(L, w, lanes, is_tail, average_of); }
+static void close_average(nn_lower *L, nn_window *w, int lanes, bool is_tail) {
+  close_pool(L, w, lanes, is_tail, average_of);
+}
 
 nn_status lower_avg_pool(nn_lower *L, nn_op *op) {
   pool p = {.op = op, .x = op->in[0], .y = op->out[0]};

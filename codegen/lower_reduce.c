@@ -13,22 +13,22 @@ enum { ROW_VECTORS = 4, COLUMN_VECTORS = 4, CHUNK_ELEMENTS = 1 << 14, FEW_RESULT
 
 typedef struct reduction {
   nn_value *x, *y;
-  nn_type view, result;    /* of x and y, with dimensions merged where both are plain buffers */
+  nn_type view, result;      /* of x and y, with dimensions merged where both are plain buffers */
   nn_buf *plain_x, *plain_y; /* then they are accessed through these, else NULL */
   nn_opcode code;
   nn_dtype acc;
   bool reduced[NN_MAX_RANK];
   bool keepdims;
-  int inner;               /* innermost dimension that is not 1; -1: none */
-  bool along_rows;         /* lanes run along a reduced dimension */
+  int inner;       /* innermost dimension that is not 1; -1: none */
+  bool along_rows; /* lanes run along a reduced dimension */
   int lanes, vectors;
-  int kept[NN_MAX_RANK], nkept;    /* kept dimensions that are loops of rows (not the one with lanes) */
-  nn_dim column_blocks;    /* lanes along a kept dimension: blocks of vectors */
-  int split;               /* chunked axis, -1 none */
-  int64_t chunk;           /* its extent in one chunk */
+  int kept[NN_MAX_RANK], nkept; /* kept dimensions that are loops of rows (not the one with lanes) */
+  nn_dim column_blocks;         /* lanes along a kept dimension: blocks of vectors */
+  int split;                    /* chunked axis, -1 none */
+  int64_t chunk;                /* its extent in one chunk */
   nn_dim nchunks, nresults;
-  nn_buf *partial;         /* [chunk][result] */
-  nn_x *chunk_x;           /* present chunk */
+  nn_buf *partial; /* [chunk][result] */
+  nn_x *chunk_x;   /* present chunk */
 } reduction;
 
 /* ---- the operation ----------------------------------------------------------------------------------------- */
@@ -36,10 +36,10 @@ typedef struct reduction {
 static nn_x *identity(nn_lower *L, const reduction *r) {
   nn_kernel *k = L->kernel;
   switch (r->code) {
-    case NN_OP_REDUCE_PROD: return nn_dtype_is_float(r->acc) ? nn_x_const(k, r->acc, 1) : nn_x_iconst(k, r->acc, 1);
-    case NN_OP_REDUCE_MAX: return nn_lowest(L, r->acc);
-    case NN_OP_REDUCE_MIN: return nn_highest(L, r->acc);
-    default: return nn_zero(L, r->acc);
+  case NN_OP_REDUCE_PROD: return nn_dtype_is_float(r->acc) ? nn_x_const(k, r->acc, 1) : nn_x_iconst(k, r->acc, 1);
+  case NN_OP_REDUCE_MAX: return nn_lowest(L, r->acc);
+  case NN_OP_REDUCE_MIN: return nn_highest(L, r->acc);
+  default: return nn_zero(L, r->acc);
   }
 }
 
@@ -48,7 +48,9 @@ static nn_xop xop_of(const reduction *r) {
   return ops[r->code - NN_OP_REDUCE_SUM];
 }
 
-static nn_x *combine(nn_lower *L, const reduction *r, nn_x *a, nn_x *b) { return nn_x_binary(L->kernel, xop_of(r), a, b); }
+static nn_x *combine(nn_lower *L, const reduction *r, nn_x *a, nn_x *b) {
+  return nn_x_binary(L->kernel, xop_of(r), a, b);
+}
 
 static nn_x *at_lane(nn_lower *L, nn_x *vector, int lanes, nn_x *l) {
   return nn_xi_add(L->kernel, nn_xi_mulc(L->kernel, vector, lanes), l);
@@ -58,7 +60,8 @@ static nn_x *at_lane(nn_lower *L, nn_x *vector, int lanes, nn_x *l) {
 static void take(nn_lower *L, const reduction *r, nn_buf *acc, nn_x *at, nn_x *const *index, nn_x *cond) {
   nn_kernel *k = L->kernel;
   if (cond) nn_guard_push(L, cond);
-  nn_x *value = r->plain_x ? nn_x_load(k, r->plain_x, nn_flat_index(L, r->view, index), nn_guard(L)) : nn_read(L, r->x, index);
+  nn_x *value =
+      r->plain_x ? nn_x_load(k, r->plain_x, nn_flat_index(L, r->view, index), nn_guard(L)) : nn_read(L, r->x, index);
   value = nn_x_cast(k, value, r->acc);
   if (cond) nn_guard_pop(L);
   if (cond) value = nn_x_select(k, cond, value, identity(L, r)); /* a fused producer need not give 0 there */
@@ -73,8 +76,10 @@ static void give(nn_lower *L, const reduction *r, nn_x *const *index, nn_x *valu
   nn_x *to[NN_MAX_RANK];
   int n = 0;
   for (int d = 0; d < r->view.rank; d++)
-    if (!r->reduced[d]) to[n++] = index[d];
-    else if (r->keepdims) to[n++] = nn_x_int(k, 0);
+    if (!r->reduced[d])
+      to[n++] = index[d];
+    else if (r->keepdims)
+      to[n++] = nn_x_int(k, 0);
   nn_x *flat = nn_flat_index(L, r->result, to);
   if (r->split >= 0) {
     nn_x *row = nn_xi_mul(k, r->chunk_x, nn_dim_x(L, r->nresults));
@@ -82,8 +87,10 @@ static void give(nn_lower *L, const reduction *r, nn_x *const *index, nn_x *valu
     return;
   }
   value = nn_x_cast(k, value, r->y->type.dtype);
-  if (r->plain_y) nn_store(k, r->plain_y, flat, value, nn_guard(L));
-  else nn_write(L, r->y, to, value);
+  if (r->plain_y)
+    nn_store(k, r->plain_y, flat, value, nn_guard(L));
+  else
+    nn_write(L, r->y, to, value);
 }
 
 /* ---- loops over what is reduced ---------------------------------------------------------------------------------- */
@@ -109,7 +116,7 @@ typedef struct row {
   const reduction *r;
   nn_x **index;
   nn_buf *acc;
-  nn_x *first, *end;   /* elements along the row */
+  nn_x *first, *end; /* elements along the row */
 } row;
 
 static void take_block(nn_lower *L, nn_x *i, nn_x *slot, int lanes, bool is_tail, void *data) {
@@ -136,9 +143,11 @@ static void reduce_rows(nn_lower *L, const reduction *r, nn_x **index) {
   give(L, r, index, nn_row_fold(L, xop_of(r), acc, r->vectors, r->lanes));
 }
 
-/* ---- lanes along a kept dimension ---------------------------------------------------------------------------------- */
+/* ---- lanes along a kept dimension ----------------------------------------------------------------------------------
+ */
 
-static void reduce_columns(nn_lower *L, const reduction *r, nn_x **index, nn_x *first, int vectors, int lanes, bool is_tail) {
+static void reduce_columns(nn_lower *L, const reduction *r, nn_x **index, nn_x *first, int vectors, int lanes,
+                           bool is_tail) {
   nn_kernel *k = L->kernel;
   nn_x *end = nn_dim_x(L, r->view.dims[r->inner]);
   nn_buf *acc = nn_row_regs(L, identity(L, r), vectors, lanes);
@@ -179,7 +188,8 @@ static void reduce_block(nn_lower *L, const reduction *r, nn_x **index, nn_x *bl
   nn_end(k);
 }
 
-/* ---- the whole --------------------------------------------------------------------------------------------------------- */
+/* ---- the whole
+ * --------------------------------------------------------------------------------------------------------- */
 
 static void reduce_task(nn_lower *L, nn_x *const *at, void *data) {
   reduction *r = data;
@@ -188,8 +198,10 @@ static void reduce_task(nn_lower *L, nn_x *const *at, void *data) {
   for (int d = 0; d < r->view.rank; d++) index[d] = nn_x_int(L->kernel, 0);
   if (r->split >= 0) r->chunk_x = at[n++];
   for (int i = 0; i < r->nkept; i++) index[r->kept[i]] = at[n++];
-  if (r->along_rows) reduce_rows(L, r, index);
-  else reduce_block(L, r, index, at[n]);
+  if (r->along_rows)
+    reduce_rows(L, r, index);
+  else
+    reduce_block(L, r, index, at[n]);
 }
 
 /* Results i .. i + lanes from their partial ones, in the order of the chunks. */
@@ -302,8 +314,10 @@ static void emit_reduction(nn_lower *L, reduction *r) {
   if (!r->along_rows) rows[n++] = nn_dim_ceildiv(m, dims[r->inner], nn_dim_const(m, (int64_t)r->lanes * r->vectors));
   int64_t cost = r->split >= 0 ? CHUNK_ELEMENTS : guess_product(r, true, -1);
   if (!r->along_rows && r->split < 0) cost *= (int64_t)r->lanes * r->vectors;
-  if (n == 0) reduce_task(L, NULL, r);
-  else nn_parallel_rows(L, rows, n, cost, reduce_task, r);
+  if (n == 0)
+    reduce_task(L, NULL, r);
+  else
+    nn_parallel_rows(L, rows, n, cost, reduce_task, r);
   if (r->split < 0) return;
   nn_block_loops(L, nn_let(L->kernel, nn_dim_x(L, r->nresults)), r->lanes, combine_chunks, r);
 }

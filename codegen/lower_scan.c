@@ -6,7 +6,7 @@
 typedef struct scan {
   nn_op *op;
   nn_value *x, *y;
-  int axis, inner;       /* inner: dimension that has lanes, or -1 */
+  int axis, inner; /* inner: dimension that has lanes, or -1 */
   int outer[NN_MAX_RANK], nouter;
   int lanes;
   nn_dtype acc;
@@ -33,8 +33,10 @@ static void set_scan(scan *s, int lanes) {
 static void scan_rows(nn_lower *L, nn_x *const *outer, void *data) {
   scan *s = data;
   for (int i = 0; i < s->nouter; i++) s->index[s->outer[i]] = outer[i];
-  if (s->inner < 0) s->block(L, nn_x_int(L->kernel, 0), 1, false, s);
-  else nn_block_loops(L, nn_dim_x(L, s->x->type.dims[s->inner]), s->lanes, s->block, s);
+  if (s->inner < 0)
+    s->block(L, nn_x_int(L->kernel, 0), 1, false, s);
+  else
+    nn_block_loops(L, nn_dim_x(L, s->x->type.dims[s->inner]), s->lanes, s->block, s);
 }
 
 static void emit_scan(nn_lower *L, scan *s) {
@@ -42,8 +44,10 @@ static void emit_scan(nn_lower *L, scan *s) {
   int64_t cost = nn_dim_guess(s->x->type.dims[s->axis], 256) + 1;
   if (s->inner >= 0 && cost < (1 << 24)) cost *= nn_dim_guess(s->x->type.dims[s->inner], 64) + 1;
   for (int i = 0; i < s->nouter; i++) dims[i] = s->x->type.dims[s->outer[i]];
-  if (s->nouter == 0) scan_rows(L, NULL, s);
-  else nn_parallel_rows(L, dims, s->nouter, cost, scan_rows, s);
+  if (s->nouter == 0)
+    scan_rows(L, NULL, s);
+  else
+    nn_parallel_rows(L, dims, s->nouter, cost, scan_rows, s);
 }
 
 /* The index of a vector at `at` along the axis; opens nothing. */
@@ -117,7 +121,8 @@ static nn_status lower_arg(nn_lower *L, nn_op *op) {
 nn_status lower_arg_max(nn_lower *L, nn_op *op) { return lower_arg(L, op); }
 nn_status lower_arg_min(nn_lower *L, nn_op *op) { return lower_arg(L, op); }
 
-/* ---- cum_sum ------------------------------------------------------------------------------------------------------- */
+/* ---- cum_sum -------------------------------------------------------------------------------------------------------
+ */
 
 static void sum_block(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
   const scan *s = data;

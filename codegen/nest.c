@@ -17,9 +17,7 @@ nn_x *nn_zero(nn_lower *L, nn_dtype t) {
   return nn_dtype_is_float(t) ? nn_x_const(L->kernel, t, 0) : nn_x_iconst(L->kernel, t, 0);
 }
 
-nn_dtype nn_acc_dtype(nn_dtype t) {
-  return nn_dtype_is_float(t) && t != NN_F64 ? NN_F32 : t;
-}
+nn_dtype nn_acc_dtype(nn_dtype t) { return nn_dtype_is_float(t) && t != NN_F64 ? NN_F32 : t; }
 
 nn_x *nn_mul_add(nn_lower *L, nn_x *a, nn_x *b, nn_x *c) {
   nn_kernel *k = L->kernel;
@@ -42,7 +40,8 @@ nn_x *nn_ceildiv_x(nn_lower *L, nn_x *a, int64_t b) {
 nn_x *nn_task_loop(nn_lower *L, bool in_parallel, const char *name, nn_x *count) {
   nn_kernel *k = L->kernel;
   int64_t n;
-  nn_loop_kind kind = in_parallel || nn_has_packed_output(L) || (nn_x_is_const(count, &n) && n <= 1) ? NN_FOR : NN_PARALLEL;
+  nn_loop_kind kind =
+      in_parallel || nn_has_packed_output(L) || (nn_x_is_const(count, &n) && n <= 1) ? NN_FOR : NN_PARALLEL;
   return nn_loop_begin(k, kind, name, nn_x_int(k, 0), count);
 }
 
@@ -80,7 +79,11 @@ void nn_block_loops(nn_lower *L, nn_x *count, int lanes, nn_block_body *body, vo
   if (lanes > 1 && (!is_static || nblocks * lanes < n)) emit_rest(L, done, count, lanes, body, data);
 }
 
-typedef struct row_rest { nn_x *first; nn_row_body *body; void *data; } row_rest;
+typedef struct row_rest {
+  nn_x *first;
+  nn_row_body *body;
+  void *data;
+} row_rest;
 
 static void emit_row_rest(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
   const row_rest *rest = data;
@@ -118,10 +121,10 @@ nn_buf *nn_row_regs(nn_lower *L, nn_x *start, int vectors, int lanes) {
 
 static nn_xop lanes_op(nn_xop op) {
   switch (op) {
-    case NN_X_MUL: return NN_X_LANES_PROD;
-    case NN_X_MAX: return NN_X_LANES_MAX;
-    case NN_X_MIN: return NN_X_LANES_MIN;
-    default: return NN_X_LANES_SUM;
+  case NN_X_MUL: return NN_X_LANES_PROD;
+  case NN_X_MAX: return NN_X_LANES_MAX;
+  case NN_X_MIN: return NN_X_LANES_MIN;
+  default: return NN_X_LANES_SUM;
   }
 }
 

@@ -13,10 +13,10 @@ enum { UNROLLED_TAPS = 49, UNROLLED_ROW = 16 };
 typedef struct state {
   nn_window *w;
   nn_x *tap_lo[NN_SPATIAL], *tap_hi[NN_SPATIAL]; /* taps of the row that lie in the input; all axes but the last */
-  nn_x *whole;                /* all of them do; NULL: always */
-  bool guard_x;               /* code for vectors at the border */
-  nn_x *count;                /* length of a row */
-  nn_x *x_lo, *x_hi;          /* vectors in x_lo..x_hi are inside */
+  nn_x *whole;                                   /* all of them do; NULL: always */
+  bool guard_x;                                  /* code for vectors at the border */
+  nn_x *count;                                   /* length of a row */
+  nn_x *x_lo, *x_hi;                             /* vectors in x_lo..x_hi are inside */
 } state;
 
 static nn_x *both(nn_lower *L, nn_x *a, nn_x *b) { return a ? nn_x_binary(L->kernel, NN_X_AND, a, b) : b; }
@@ -77,7 +77,8 @@ static void emit_block(nn_lower *L, nn_x *x0, int lanes, bool is_tail, void *dat
   bool whole_rows = w->is_whole;
   w->at[1 + w->nd] = x0 = nn_let(k, x0);
   if (!is_tail) {
-    nn_x *inside = both(L, nn_x_binary(k, NN_X_LE, s->x_lo, x0), nn_x_binary(k, NN_X_LE, nn_xi_addc(k, x0, lanes), s->x_hi));
+    nn_x *inside =
+        both(L, nn_x_binary(k, NN_X_LE, s->x_lo, x0), nn_x_binary(k, NN_X_LE, nn_xi_addc(k, x0, lanes), s->x_hi));
     nn_if_begin(k, inside);
     s->guard_x = false;
     emit_vector(L, s, lanes, false);
@@ -134,8 +135,10 @@ static nn_x *emit_inner(nn_lower *L, state *s) {
 
 static void emit_line(nn_lower *L, state *s) {
   const nn_window *w = s->w;
-  if (w->stride[w->nd - 1] == 1 || w->lanes == 1) nn_block_loops(L, s->count, w->lanes, emit_block, s);
-  else emit_single(L, s, emit_inner(L, s));
+  if (w->stride[w->nd - 1] == 1 || w->lanes == 1)
+    nn_block_loops(L, s->count, w->lanes, emit_block, s);
+  else
+    emit_single(L, s, emit_inner(L, s));
 }
 
 bool nn_window_guard_push(nn_lower *L, const nn_window *w, nn_x *x, bool is_tail) {

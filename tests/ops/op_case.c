@@ -31,18 +31,31 @@ const char *text(const char *format, ...) {
 /* ---- targets --------------------------------------------------------------------------------------------- */
 
 static nn_target make_target(const char *name, int bytes, int registers, bool fma, bool masks) {
-  return (nn_target){.name = name, .triple = "", .cpu = "", .features = "", .pointer_bits = 64, .vector_bytes = bytes,
-                     .vector_registers = registers, .has_fma = fma, .has_masked_memory = masks, .has_round = true,
-                     .has_sqrt_f64 = true, .unaligned_ok = true, .is_little_endian = true, .l1_bytes = 32768, .l2_bytes = 1 << 19, .l3_bytes = 4 << 20};
+  return (nn_target){.name = name,
+                     .triple = "",
+                     .cpu = "",
+                     .features = "",
+                     .pointer_bits = 64,
+                     .vector_bytes = bytes,
+                     .vector_registers = registers,
+                     .has_fma = fma,
+                     .has_masked_memory = masks,
+                     .has_round = true,
+                     .has_sqrt_f64 = true,
+                     .unaligned_ok = true,
+                     .is_little_endian = true,
+                     .l1_bytes = 32768,
+                     .l2_bytes = 1 << 19,
+                     .l3_bytes = 4 << 20};
 }
 
 enum { NTARGETS = 4 };
 static nn_target target_at(int i) {
   switch (i) {
-    case 0: return make_target("avx2", 32, 16, true, true);
-    case 1: return make_target("avx512", 64, 32, true, true);
-    case 2: return make_target("sse2", 16, 16, false, false);
-    default: return make_target("scalar", 4, 16, false, false);
+  case 0: return make_target("avx2", 32, 16, true, true);
+  case 1: return make_target("avx512", 64, 32, true, true);
+  case 2: return make_target("sse2", 16, 16, false, false);
+  default: return make_target("scalar", 4, 16, false, false);
   }
 }
 
@@ -116,10 +129,14 @@ static tensor new_tensor(nn_type type, int64_t n) {
 
 static void fill_random(tensor *t) {
   for (int64_t i = 0; i < t->count; i++) {
-    if (nn_dtype_is_float(t->dtype)) t->v[i] = nn_round_to(t->dtype, random_number(-2, 2));
-    else if (nn_dtype_kind_of(t->dtype) == NN_KIND_UINT) t->v[i] = (double)random_int(0, 100);
-    else if (t->dtype == NN_BOOL) t->v[i] = (double)random_int(0, 1);
-    else t->v[i] = (double)random_int(-100, 100);
+    if (nn_dtype_is_float(t->dtype))
+      t->v[i] = nn_round_to(t->dtype, random_number(-2, 2));
+    else if (nn_dtype_kind_of(t->dtype) == NN_KIND_UINT)
+      t->v[i] = (double)random_int(0, 100);
+    else if (t->dtype == NN_BOOL)
+      t->v[i] = (double)random_int(0, 1);
+    else
+      t->v[i] = (double)random_int(-100, 100);
   }
 }
 
@@ -127,8 +144,10 @@ static nncc_rt_tensor to_run(tensor *t) {
   nncc_rt_tensor r = {.dtype = nn_dtype_onnx(t->dtype), .rank = t->rank, .dims = t->dims};
   r.data = calloc(nn_dtype_bytes(t->dtype, (uint64_t)t->count) + 1, 1);
   for (int64_t i = 0; i < t->count; i++) {
-    if (nn_dtype_is_float(t->dtype)) nn_store_f64(t->dtype, r.data, (size_t)i, t->v[i]);
-    else nn_store_i64(t->dtype, r.data, (size_t)i, (int64_t)t->v[i]);
+    if (nn_dtype_is_float(t->dtype))
+      nn_store_f64(t->dtype, r.data, (size_t)i, t->v[i]);
+    else
+      nn_store_i64(t->dtype, r.data, (size_t)i, (int64_t)t->v[i]);
   }
   return r;
 }
@@ -141,16 +160,19 @@ static double tolerance_of(const op_case *c, nn_dtype t) {
   return t == NN_F64 ? 1e-12 : t == NN_F32 ? 3e-6 : t == NN_F16 ? 2e-3 : 1.6e-2;
 }
 
-static void compare(const op_case *c, const tensor *expected, const nncc_rt_tensor *got, int which, const char *engine, const char *source) {
+static void compare(const op_case *c, const tensor *expected, const nncc_rt_tensor *got, int which, const char *engine,
+                    const char *source) {
   double largest = 0;
   for (int64_t i = 0; i < expected->count; i++)
     if (isfinite(expected->v[i]) && fabs(expected->v[i]) > largest) largest = fabs(expected->v[i]);
   double limit = tolerance_of(c, expected->dtype) * (largest + (nn_dtype_is_float(expected->dtype) ? 1e-30 : 0));
-  for (int d = 0; d < expected->rank; d++) cr_assert_eq(got->dims[d], expected->dims[d], "%s: dimension %d of result %d\n%s", engine, d, which, source);
+  for (int d = 0; d < expected->rank; d++)
+    cr_assert_eq(got->dims[d], expected->dims[d], "%s: dimension %d of result %d\n%s", engine, d, which, source);
   for (int64_t i = 0; i < expected->count; i++) {
     double e = expected->v[i], g = nn_load_f64(expected->dtype, got->data, (size_t)i);
     bool same = e == g || (isnan(e) && isnan(g)) || fabs(e - g) <= limit;
-    cr_assert(same, "%s: result %d, element %lld is %.9g, expected %.9g\n%s", engine, which, (long long)i, g, e, source);
+    cr_assert(same, "%s: result %d, element %lld is %.9g, expected %.9g\n%s", engine, which, (long long)i, g, e,
+              source);
   }
 }
 
@@ -187,12 +209,14 @@ static void free_data(data *d) {
 }
 
 static void spoil(data *d) {
-  for (int i = 0; i < d->nout; i++) memset(d->rout[i].data, 0x5a, nn_dtype_bytes(d->out[i].dtype, (uint64_t)d->out[i].count));
+  for (int i = 0; i < d->nout; i++)
+    memset(d->rout[i].data, 0x5a, nn_dtype_bytes(d->out[i].dtype, (uint64_t)d->out[i].count));
 }
 
 static void check(const op_case *c, data *d, int code, const nncc_rt_ctx *ctx, const char *engine, const char *source) {
   char message[256];
-  cr_assert_eq(code, c->error, "%s: code %d, expected %d: %s\n%s", engine, code, c->error, nncc_rt_ctx_message(ctx, message, sizeof message), source);
+  cr_assert_eq(code, c->error, "%s: code %d, expected %d: %s\n%s", engine, code, c->error,
+               nncc_rt_ctx_message(ctx, message, sizeof message), source);
   for (int i = 0; i < d->nout && !c->error; i++) compare(c, &d->out[i], &d->rout[i], i, engine, source);
 }
 

@@ -25,21 +25,21 @@ typedef struct tensor {
 
 typedef struct op_case op_case;
 struct op_case {
-  const char *in[OP_IO];     /* types of the operands */
-  const char *out[OP_IO];    /* of the results */
-  const char *line;          /* "conv %0, %1 {pads=[1,1]}": operands are %0, %1, .. */
-  int64_t n;                 /* value of every symbol */
+  const char *in[OP_IO];                                /* types of the operands */
+  const char *out[OP_IO];                               /* of the results */
+  const char *line;                                     /* "conv %0, %1 {pads=[1,1]}": operands are %0, %1, .. */
+  int64_t n;                                            /* value of every symbol */
   void (*fill)(const op_case *c, int which, tensor *t); /* NULL: random numbers */
   void (*expect)(const op_case *c, const tensor *in, tensor *out);
   const void *how;
-  double tolerance;          /* relative to the largest expected value; 0: by type */
-  int64_t p[8];              /* parameters for expect */
-  int error;                 /* expected error code of the run */
+  double tolerance; /* relative to the largest expected value; 0: by type */
+  int64_t p[8];     /* parameters for expect */
+  int error;        /* expected error code of the run */
 };
 
 void op_case_run(const op_case *c);
-double random_number(double low, double high);      /* of the current case */
-int64_t random_int(int64_t low, int64_t high);      /* inclusive */
+double random_number(double low, double high); /* of the current case */
+int64_t random_int(int64_t low, int64_t high); /* inclusive */
 /* A formatted string that lives until the program ends. */
 const char *text(const char *format, ...);
 

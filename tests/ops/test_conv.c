@@ -13,7 +13,8 @@ static int64_t out_size(const conv *c, int d) {
   return (c->size[d] + c->before[d] + c->after[d] - ((c->kernel[d] - 1) * c->dilation[d] + 1)) / c->stride[d] + 1;
 }
 
-static double tap_at(const conv *c, const tensor *x, const tensor *w, int64_t image, int64_t o, int64_t ci, const int64_t *place, int64_t tap) {
+static double tap_at(const conv *c, const tensor *x, const tensor *w, int64_t image, int64_t o, int64_t ci,
+                     const int64_t *place, int64_t tap) {
   int64_t k[SPATIAL], at = image * x->dims[1] + o / c->out_per_group * c->in_per_group + ci, rest = tap;
   for (int d = c->nd - 1; d >= 0; d--) k[d] = rest % c->kernel[d], rest /= c->kernel[d];
   for (int d = 0; d < c->nd; d++) {
@@ -52,10 +53,11 @@ static void try_conv_typed(const conv *c, const char *dtype, const char *result,
   op_case oc = {.expect = expect_conv, .how = c, .n = c->batch};
   const char *batch = symbolic ? "N" : text("%lld", (long long)c->batch);
   oc.in[0] = text("%s[%s,%lld,%s]", dtype, batch, (long long)(c->groups * c->in_per_group), list(c->size, c->nd, ""));
-  oc.in[1] = text("%s[%lld,%lld,%s]", dtype, (long long)(c->groups * c->out_per_group), (long long)c->in_per_group, list(c->kernel, c->nd, ""));
+  oc.in[1] = text("%s[%lld,%lld,%s]", dtype, (long long)(c->groups * c->out_per_group), (long long)c->in_per_group,
+                  list(c->kernel, c->nd, ""));
   oc.out[0] = text("%s[%s,%lld,%s]", result, batch, (long long)(c->groups * c->out_per_group), list(out, c->nd, ""));
-  oc.line = text("conv %%0, %%1 {strides=[%s], dilations=[%s], pads=[%s], groups=%lld}", list(c->stride, c->nd, ""), list(c->dilation, c->nd, ""),
-                 list(pads, 2 * c->nd, ""), (long long)c->groups);
+  oc.line = text("conv %%0, %%1 {strides=[%s], dilations=[%s], pads=[%s], groups=%lld}", list(c->stride, c->nd, ""),
+                 list(c->dilation, c->nd, ""), list(pads, 2 * c->nd, ""), (long long)c->groups);
   op_case_run(&oc);
 }
 
@@ -64,7 +66,11 @@ static void try_conv(const conv *c) { try_conv_typed(c, "f32", "f32", false); }
 static conv random_conv(int nd, bool depthwise) {
   static const int64_t sizes[] = {1, 2, 3, 5, 7, 8, 9, 14, 16, 17, 20, 33};
   for (;;) {
-    conv c = {.nd = nd, .batch = random_int(1, 2), .groups = random_int(1, 3), .in_per_group = random_int(1, 5), .out_per_group = random_int(1, 14)};
+    conv c = {.nd = nd,
+              .batch = random_int(1, 2),
+              .groups = random_int(1, 3),
+              .in_per_group = random_int(1, 5),
+              .out_per_group = random_int(1, 14)};
     if (depthwise) c.groups = random_int(2, 7), c.in_per_group = 1, c.out_per_group = random_int(1, 2);
     bool valid = true;
     int64_t pixels = 1;
@@ -131,18 +137,42 @@ Test(conv, symbolic_batch) {
 
 /* Sizes, and the size of the kernel, known at run time only. */
 Test(conv, symbolic_sizes) {
-  static const struct { const char *x, *w, *y, *attrs; conv c; } cases[] = {
-    {"f32[1,3,N,N]", "f32[13,3,3,3]", "f32[1,13,N,N]", "pads=[1,1,1,1]", {2, 1, 1, 3, 13, {0}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}}},
-    {"f32[2,3,N,11]", "f32[13,3,1,1]", "f32[2,13,N,11]", "groups=1", {2, 2, 1, 3, 13, {0}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}}},
-    {"f32[2,6,N]", "f32[6,1,3]", "f32[2,6,N - 2]", "groups=6", {1, 2, 6, 1, 1, {0}, {3}, {1}, {1}, {0}, {0}}},
-    {"f32[2,4,N,N]", "f32[5,4,3,3]", "f32[2,5,N - 2,N - 2]", "groups=1", {2, 2, 1, 4, 5, {0}, {3, 3}, {1, 1}, {1, 1}, {0, 0}, {0, 0}}}};
+  static const struct {
+    const char *x, *w, *y, *attrs;
+    conv c;
+  } cases[] = {
+      {"f32[1,3,N,N]",
+       "f32[13,3,3,3]",
+       "f32[1,13,N,N]",
+       "pads=[1,1,1,1]",
+       {2, 1, 1, 3, 13, {0}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}}},
+      {"f32[2,3,N,11]",
+       "f32[13,3,1,1]",
+       "f32[2,13,N,11]",
+       "groups=1",
+       {2, 2, 1, 3, 13, {0}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}}},
+      {"f32[2,6,N]", "f32[6,1,3]", "f32[2,6,N - 2]", "groups=6", {1, 2, 6, 1, 1, {0}, {3}, {1}, {1}, {0}, {0}}},
+      {"f32[2,4,N,N]",
+       "f32[5,4,3,3]",
+       "f32[2,5,N - 2,N - 2]",
+       "groups=1",
+       {2, 2, 1, 4, 5, {0}, {3, 3}, {1, 1}, {1, 1}, {0, 0}, {0, 0}}}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
     for (int64_t n = 3; n < 40; n += 9) {
-      op_case oc = {.in = {cases[i].x, cases[i].w}, .out = {cases[i].y}, .line = text("conv %%0, %%1 {%s}", cases[i].attrs), .n = n,
-                    .expect = expect_conv, .how = &cases[i].c};
+      op_case oc = {.in = {cases[i].x, cases[i].w},
+                    .out = {cases[i].y},
+                    .line = text("conv %%0, %%1 {%s}", cases[i].attrs),
+                    .n = n,
+                    .expect = expect_conv,
+                    .how = &cases[i].c};
       op_case_run(&oc);
     }
   conv c = {2, 1, 1, 2, 3, {0}, {5, 5}, {1, 1}, {1, 1}, {0, 0}, {0, 0}};
-  op_case oc = {.in = {"f32[1,2,20,18]", "f32[3,2,N,N]"}, .out = {"f32[1,3,21 - N,19 - N]"}, .line = "conv %0, %1", .n = 5, .expect = expect_conv, .how = &c};
+  op_case oc = {.in = {"f32[1,2,20,18]", "f32[3,2,N,N]"},
+                .out = {"f32[1,3,21 - N,19 - N]"},
+                .line = "conv %0, %1",
+                .n = 5,
+                .expect = expect_conv,
+                .how = &c};
   op_case_run(&oc);
 }

@@ -29,9 +29,14 @@ static void expect_matmul(const op_case *c, const tensor *in, tensor *out) {
 }
 
 static void try_sizes(int64_t m, int64_t k, int64_t n, int ta, int tb, const char *dtype, const char *result) {
-  op_case c = {.line = text("matmul %%0, %%1 {trans_a=%d, trans_b=%d}", ta, tb), .expect = expect_matmul, .p = {ta, tb}, .tolerance = 0};
-  c.in[0] = ta ? text("%s[%lld,%lld]", dtype, (long long)k, (long long)m) : text("%s[%lld,%lld]", dtype, (long long)m, (long long)k);
-  c.in[1] = tb ? text("%s[%lld,%lld]", dtype, (long long)n, (long long)k) : text("%s[%lld,%lld]", dtype, (long long)k, (long long)n);
+  op_case c = {.line = text("matmul %%0, %%1 {trans_a=%d, trans_b=%d}", ta, tb),
+               .expect = expect_matmul,
+               .p = {ta, tb},
+               .tolerance = 0};
+  c.in[0] = ta ? text("%s[%lld,%lld]", dtype, (long long)k, (long long)m)
+               : text("%s[%lld,%lld]", dtype, (long long)m, (long long)k);
+  c.in[1] = tb ? text("%s[%lld,%lld]", dtype, (long long)n, (long long)k)
+               : text("%s[%lld,%lld]", dtype, (long long)k, (long long)n);
   c.out[0] = text("%s[%lld,%lld]", result, (long long)m, (long long)n);
   op_case_run(&c);
 }
@@ -61,14 +66,16 @@ Test(matmul, types) {
 }
 
 Test(matmul, batches) {
-  static const struct { const char *x, *y, *r; } cases[] = {
-    {"f32[2,3,9,5]", "f32[1,1,5,17]", "f32[2,3,9,17]"}, {"f32[2,3,9,5]", "f32[2,3,5,17]", "f32[2,3,9,17]"},
-    {"f32[2,1,9,5]", "f32[1,3,5,17]", "f32[2,3,9,17]"}, {"f32[10,1,40]", "f32[10,40,33]", "f32[10,1,33]"},
-    {"f32[1,7,4]", "f32[3,4,1]", "f32[3,7,1]"}, {"f32[N,7,4]", "f32[N,4,6]", "f32[N,7,6]"},
-    {"f32[N,7,4]", "f32[1,4,6]", "f32[N,7,6]"}, {"f32[2,N,M]", "f32[2,M,K]", "f32[2,N,K]"},
-    {"f32[0,7,4]", "f32[1,4,6]", "f32[0,7,6]"}};
+  static const struct {
+    const char *x, *y, *r;
+  } cases[] = {{"f32[2,3,9,5]", "f32[1,1,5,17]", "f32[2,3,9,17]"}, {"f32[2,3,9,5]", "f32[2,3,5,17]", "f32[2,3,9,17]"},
+               {"f32[2,1,9,5]", "f32[1,3,5,17]", "f32[2,3,9,17]"}, {"f32[10,1,40]", "f32[10,40,33]", "f32[10,1,33]"},
+               {"f32[1,7,4]", "f32[3,4,1]", "f32[3,7,1]"},         {"f32[N,7,4]", "f32[N,4,6]", "f32[N,7,6]"},
+               {"f32[N,7,4]", "f32[1,4,6]", "f32[N,7,6]"},         {"f32[2,N,M]", "f32[2,M,K]", "f32[2,N,K]"},
+               {"f32[0,7,4]", "f32[1,4,6]", "f32[0,7,6]"}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    op_case c = {.in = {cases[i].x, cases[i].y}, .out = {cases[i].r}, .line = "matmul %0, %1", .n = 5, .expect = expect_matmul};
+    op_case c = {
+        .in = {cases[i].x, cases[i].y}, .out = {cases[i].r}, .line = "matmul %0, %1", .n = 5, .expect = expect_matmul};
     op_case_run(&c);
   }
 }
@@ -76,11 +83,16 @@ Test(matmul, batches) {
 Test(matmul, symbolic) {
   for (int64_t n = 0; n < 40; n += n < 14 ? 1 : 7) {
     for (int t = 0; t < 4; t++) {
-      op_case c = {.in = {t & 1 ? "f32[24,N]" : "f32[N,24]", t & 2 ? "f32[35,24]" : "f32[24,35]"}, .out = {"f32[N,35]"}, .n = n,
-                   .line = text("matmul %%0, %%1 {trans_a=%d, trans_b=%d}", t & 1, t >> 1), .expect = expect_matmul, .p = {t & 1, t >> 1}};
+      op_case c = {.in = {t & 1 ? "f32[24,N]" : "f32[N,24]", t & 2 ? "f32[35,24]" : "f32[24,35]"},
+                   .out = {"f32[N,35]"},
+                   .n = n,
+                   .line = text("matmul %%0, %%1 {trans_a=%d, trans_b=%d}", t & 1, t >> 1),
+                   .expect = expect_matmul,
+                   .p = {t & 1, t >> 1}};
       op_case_run(&c);
     }
-    op_case c = {.in = {"f32[7,N]", "f32[N,N]"}, .out = {"f32[7,N]"}, .n = n, .line = "matmul %0, %1", .expect = expect_matmul};
+    op_case c = {
+        .in = {"f32[7,N]", "f32[N,N]"}, .out = {"f32[7,N]"}, .n = n, .line = "matmul %0, %1", .expect = expect_matmul};
     op_case_run(&c);
   }
 }

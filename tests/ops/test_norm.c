@@ -29,12 +29,17 @@ static void fill_wide(const op_case *c, int which, tensor *t) {
 }
 
 Test(softmax, sizes) {
-  static const int64_t shapes[][3] = {{3, 4, 5}, {1, 40, 17}, {2, 3, 33}, {1, 1, 1}, {2, 16, 8}, {5, 1, 100}, {2, 7, 1}};
+  static const int64_t shapes[][3] = {{3, 4, 5},  {1, 40, 17}, {2, 3, 33}, {1, 1, 1},
+                                      {2, 16, 8}, {5, 1, 100}, {2, 7, 1}};
   static const char *const types[] = {"f32", "f64", "f16", "bf16"};
   for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
     for (int i = 0; i < 6; i++) {
       const char *type = type_of(shapes[s], 3, types[i ? 0 : random_int(0, 3)]);
-      op_case c = {.in = {type}, .out = {type}, .expect = expect_softmax, .fill = fill_wide, .p = {i % 3, i / 3},
+      op_case c = {.in = {type},
+                   .out = {type},
+                   .expect = expect_softmax,
+                   .fill = fill_wide,
+                   .p = {i % 3, i / 3},
                    .line = text("%ssoftmax %%0 {axis=%d}", i / 3 ? "log_" : "", i % 3)};
       op_case_run(&c);
     }
@@ -42,9 +47,21 @@ Test(softmax, sizes) {
 
 Test(softmax, symbolic) {
   for (int64_t n = 1; n < 60; n += 11) {
-    op_case c = {.in = {"f32[N,3,N]"}, .out = {"f32[N,3,N]"}, .n = n, .expect = expect_softmax, .fill = fill_wide, .p = {2}, .line = "softmax %0"};
+    op_case c = {.in = {"f32[N,3,N]"},
+                 .out = {"f32[N,3,N]"},
+                 .n = n,
+                 .expect = expect_softmax,
+                 .fill = fill_wide,
+                 .p = {2},
+                 .line = "softmax %0"};
     op_case_run(&c);
-    op_case d = {.in = {"f32[3,N,N]"}, .out = {"f32[3,N,N]"}, .n = n, .expect = expect_softmax, .fill = fill_wide, .p = {1, 1}, .line = "log_softmax %0 {axis=1}"};
+    op_case d = {.in = {"f32[3,N,N]"},
+                 .out = {"f32[3,N,N]"},
+                 .n = n,
+                 .expect = expect_softmax,
+                 .fill = fill_wide,
+                 .p = {1, 1},
+                 .line = "log_softmax %0 {axis=1}"};
     op_case_run(&d);
   }
 }
@@ -80,8 +97,13 @@ Test(normalize, sizes) {
       int64_t kept[3];
       for (int d = 0; d < 3; d++) kept[d] = d < axis ? shapes[s][d] : 1;
       const char *stat = type_of(kept, 3, statistic);
-      op_case c = {.in = {type_of(shapes[s], 3, dtype)}, .out = {type_of(shapes[s], 3, dtype), stat, stat}, .expect = expect_normalize,
-                   .fill = fill_offset, .p = {axis}, .line = text("normalize %%0 {axis=%d}", axis), .tolerance = strcmp(dtype, "f32") ? 0 : 1e-5};
+      op_case c = {.in = {type_of(shapes[s], 3, dtype)},
+                   .out = {type_of(shapes[s], 3, dtype), stat, stat},
+                   .expect = expect_normalize,
+                   .fill = fill_offset,
+                   .p = {axis},
+                   .line = text("normalize %%0 {axis=%d}", axis),
+                   .tolerance = strcmp(dtype, "f32") ? 0 : 1e-5};
       op_case_run(&c);
     }
 }

@@ -26,7 +26,8 @@ static int64_t flat_place(const pool *p, const tensor *x, int64_t plane, const i
   return plane * size + flat;
 }
 
-static void pool_window(const pool *p, const tensor *x, int64_t plane, const int64_t *place, double *value, double *index) {
+static void pool_window(const pool *p, const tensor *x, int64_t plane, const int64_t *place, double *value,
+                        double *index) {
   int64_t taps = 1, count = 0;
   double best = -INFINITY, sum = 0;
   for (int d = 0; d < p->nd; d++) taps *= p->kernel[d];
@@ -76,8 +77,8 @@ static void try_pool(const pool *p, const char *dtype, bool symbolic) {
   c.in[0] = text("%s[%s,3,%s]", dtype, symbolic ? "N" : "2", list(p->size, p->nd));
   c.out[0] = text("%s%s", dtype, shape);
   if (p->is_max) c.out[1] = text("i64%s", shape);
-  const char *common = text("kernel=[%s], strides=[%s], dilations=[%s], pads=[%s], ceil=%d", list(p->kernel, p->nd), list(p->stride, p->nd),
-                            list(p->dilation, p->nd), list(pads, 2 * p->nd), p->ceil);
+  const char *common = text("kernel=[%s], strides=[%s], dilations=[%s], pads=[%s], ceil=%d", list(p->kernel, p->nd),
+                            list(p->stride, p->nd), list(p->dilation, p->nd), list(pads, 2 * p->nd), p->ceil);
   c.line = p->is_max ? text("max_pool %%0 {%s, storage_order=%d}", common, p->by_columns)
                      : text("avg_pool %%0 {%s, count_include_pad=%d, sum=%d}", common, p->include_pad, p->sum);
   op_case_run(&c);
@@ -87,7 +88,13 @@ Test(pool, random) {
   static const int64_t sizes[] = {1, 2, 3, 5, 7, 8, 9, 14, 16, 17, 20, 33};
   static const char *const types[] = {"f32", "f32", "f32", "f64", "f16"};
   for (int i = 0; i < 80;) {
-    pool p = {.nd = i % 8 == 0 ? 1 : i % 8 == 1 ? 3 : 2, .is_max = i % 2, .ceil = random_int(0, 1), .include_pad = random_int(0, 1), .sum = random_int(0, 5) == 0,
+    pool p = {.nd = i % 8 == 0   ? 1
+                    : i % 8 == 1 ? 3
+                                 : 2,
+              .is_max = i % 2,
+              .ceil = random_int(0, 1),
+              .include_pad = random_int(0, 1),
+              .sum = random_int(0, 5) == 0,
               .by_columns = random_int(0, 1)};
     bool valid = true;
     for (int d = 0; d < p.nd; d++) {
@@ -97,7 +104,8 @@ Test(pool, random) {
       p.dilation[d] = random_int(0, 3) ? 1 : 2;
       p.before[d] = random_int(0, p.kernel[d] - 1);
       p.after[d] = random_int(0, p.kernel[d] - 1);
-      valid = valid && p.size[d] + p.before[d] + p.after[d] >= (p.kernel[d] - 1) * p.dilation[d] + 1 && out_size(&p, d) > 0;
+      valid =
+          valid && p.size[d] + p.before[d] + p.after[d] >= (p.kernel[d] - 1) * p.dilation[d] + 1 && out_size(&p, d) > 0;
     }
     if (!valid) continue;
     try_pool(&p, types[random_int(0, 4)], random_int(0, 3) == 0);
@@ -106,7 +114,14 @@ Test(pool, random) {
 }
 
 Test(pool, integers) {
-  pool p = {.nd = 2, .is_max = true, .size = {9, 20}, .kernel = {3, 3}, .stride = {2, 1}, .dilation = {1, 1}, .before = {1, 1}, .after = {1, 1}};
+  pool p = {.nd = 2,
+            .is_max = true,
+            .size = {9, 20},
+            .kernel = {3, 3},
+            .stride = {2, 1},
+            .dilation = {1, 1},
+            .before = {1, 1},
+            .after = {1, 1}};
   try_pool(&p, "i8", false);
   try_pool(&p, "u8", false);
 }

@@ -1,7 +1,11 @@
 /* Reductions, arg_max and arg_min, cum_sum against plain loops. */
 #include "tests/ops/op_case.h"
 
-typedef struct reduce { const char *op; int axes[4], naxes; bool keepdims, last, exclusive, reverse; } reduce;
+typedef struct reduce {
+  const char *op;
+  int axes[4], naxes;
+  bool keepdims, last, exclusive, reverse;
+} reduce;
 
 static bool is_axis(const reduce *r, int d) {
   for (int i = 0; i < r->naxes; i++)
@@ -76,8 +80,12 @@ static const char *operand_type(const int64_t *dims, int rank, const char *dtype
 static void try_reduce(const reduce *r, const int64_t *dims, int rank, const char *dtype) {
   const char *axes = "";
   for (int i = 0; i < r->naxes; i++) axes = text("%s%s%d", axes, i ? "," : "", r->axes[i]);
-  op_case c = {.in = {operand_type(dims, rank, dtype)}, .out = {result_type(r, dims, rank, dtype)}, .expect = expect_reduce, .how = r,
-               .fill = fill_near_one, .line = text("%s %%0 {axes=[%s], keepdims=%d}", r->op, axes, r->keepdims)};
+  op_case c = {.in = {operand_type(dims, rank, dtype)},
+               .out = {result_type(r, dims, rank, dtype)},
+               .expect = expect_reduce,
+               .how = r,
+               .fill = fill_near_one,
+               .line = text("%s %%0 {axes=[%s], keepdims=%d}", r->op, axes, r->keepdims)};
   op_case_run(&c);
 }
 
@@ -100,7 +108,8 @@ Test(reduce, random) {
 
 Test(reduce, empty) {
   for (int i = 0; i < 4; i++) {
-    reduce inner = {.op = ops[i], .axes = {1}, .naxes = 1}, outer = {.op = ops[i], .axes = {0}, .naxes = 1}, none = {.op = ops[i]};
+    reduce inner = {.op = ops[i], .axes = {1}, .naxes = 1}, outer = {.op = ops[i], .axes = {0}, .naxes = 1},
+           none = {.op = ops[i]};
     try_reduce(&inner, (int64_t[]){3, 0}, 2, "f32");
     try_reduce(&outer, (int64_t[]){0, 5}, 2, "f32");
     try_reduce(&outer, (int64_t[]){3, 0}, 2, "f32");
@@ -129,7 +138,8 @@ Test(reduce, types) {
 }
 
 Test(reduce, large) {
-  reduce all = {.op = "reduce_sum", .axes = {0, 1}, .naxes = 2, .keepdims = true}, first = {.op = "reduce_max", .axes = {0}, .naxes = 1};
+  reduce all = {.op = "reduce_sum", .axes = {0, 1}, .naxes = 2, .keepdims = true},
+         first = {.op = "reduce_max", .axes = {0}, .naxes = 1};
   reduce middle = {.op = "reduce_sum", .axes = {1}, .naxes = 1};
   try_reduce(&all, (int64_t[]){300, 301}, 2, "f32");
   try_reduce(&first, (int64_t[]){50001}, 1, "f32");
@@ -140,14 +150,27 @@ Test(reduce, large) {
 Test(reduce, symbolic) {
   reduce r = {.op = "reduce_sum", .axes = {1}, .naxes = 1};
   for (int64_t n = 0; n < 70; n += 13) {
-    op_case c = {.in = {"f32[3,N]"}, .out = {"f32[3]"}, .line = "reduce_sum %0 {axes=[1], keepdims=0}", .expect = expect_reduce, .fill = fill_near_one, .how = &r, .n = n};
+    op_case c = {.in = {"f32[3,N]"},
+                 .out = {"f32[3]"},
+                 .line = "reduce_sum %0 {axes=[1], keepdims=0}",
+                 .expect = expect_reduce,
+                 .fill = fill_near_one,
+                 .how = &r,
+                 .n = n};
     op_case_run(&c);
-    op_case d = {.in = {"f32[N,N,3]"}, .out = {"f32[N,3]"}, .line = "reduce_sum %0 {axes=[1], keepdims=0}", .expect = expect_reduce, .fill = fill_near_one, .how = &r, .n = n};
+    op_case d = {.in = {"f32[N,N,3]"},
+                 .out = {"f32[N,3]"},
+                 .line = "reduce_sum %0 {axes=[1], keepdims=0}",
+                 .expect = expect_reduce,
+                 .fill = fill_near_one,
+                 .how = &r,
+                 .n = n};
     op_case_run(&d);
   }
 }
 
-/* ---- arg_max, arg_min ---------------------------------------------------------------------------------------------- */
+/* ---- arg_max, arg_min ----------------------------------------------------------------------------------------------
+ */
 
 static void expect_arg(const op_case *c, const tensor *in, tensor *out) {
   const reduce *r = c->how;
@@ -170,7 +193,8 @@ static void expect_arg(const op_case *c, const tensor *in, tensor *out) {
 
 static void fill_ties(const op_case *c, int which, tensor *t) {
   (void)c, (void)which;
-  for (int64_t i = 0; i < t->count; i++) t->v[i] = nn_dtype_is_float(t->dtype) && random_int(0, 30) == 0 ? NAN : (double)random_int(0, 5);
+  for (int64_t i = 0; i < t->count; i++)
+    t->v[i] = nn_dtype_is_float(t->dtype) && random_int(0, 30) == 0 ? NAN : (double)random_int(0, 5);
 }
 
 Test(arg, random) {
@@ -178,15 +202,24 @@ Test(arg, random) {
   static const char *const types[] = {"f32", "i32", "f64", "u8", "f16"};
   for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
     for (int axis = 0; axis < 3; axis++) {
-      reduce r = {.op = random_int(0, 1) ? "arg_max" : "arg_min", .axes = {axis}, .naxes = 1, .keepdims = random_int(0, 1) != 0, .last = random_int(0, 1) != 0};
+      reduce r = {.op = random_int(0, 1) ? "arg_max" : "arg_min",
+                  .axes = {axis},
+                  .naxes = 1,
+                  .keepdims = random_int(0, 1) != 0,
+                  .last = random_int(0, 1) != 0};
       const char *dtype = types[random_int(0, 4)];
-      op_case c = {.in = {operand_type(shapes[s], 3, dtype)}, .out = {result_type(&r, shapes[s], 3, "i64")}, .expect = expect_arg, .fill = fill_ties, .how = &r,
+      op_case c = {.in = {operand_type(shapes[s], 3, dtype)},
+                   .out = {result_type(&r, shapes[s], 3, "i64")},
+                   .expect = expect_arg,
+                   .fill = fill_ties,
+                   .how = &r,
                    .line = text("%s %%0 {axis=%d, keepdims=%d, last=%d}", r.op, axis, r.keepdims, r.last)};
       op_case_run(&c);
     }
 }
 
-/* ---- cum_sum ------------------------------------------------------------------------------------------------------- */
+/* ---- cum_sum -------------------------------------------------------------------------------------------------------
+ */
 
 static void expect_cum_sum(const op_case *c, const tensor *in, tensor *out) {
   const reduce *r = c->how;
@@ -210,7 +243,10 @@ Test(cum_sum, random) {
     for (int i = 0; i < 12; i++) {
       reduce r = {.axes = {i % 3}, .naxes = 1, .exclusive = i / 3 % 2, .reverse = i / 6};
       const char *type = operand_type(shapes[s], 3, types[random_int(0, 2)]);
-      op_case c = {.in = {type}, .out = {type}, .expect = expect_cum_sum, .how = &r,
+      op_case c = {.in = {type},
+                   .out = {type},
+                   .expect = expect_cum_sum,
+                   .how = &r,
                    .line = text("cum_sum %%0 {axis=%d, exclusive=%d, reverse=%d}", i % 3, r.exclusive, r.reverse)};
       op_case_run(&c);
     }

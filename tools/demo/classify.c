@@ -14,7 +14,7 @@ int main(int argc, char **argv) {
   static const float mean[3] = {0.485f, 0.456f, 0.406f}, deviation[3] = {0.229f, 0.224f, 0.225f};
   for (int c = 0; c < 3; c++)
     for (int i = 0; i < 224 * 224; i++) image[c * 224 * 224 + i] = ((float)pixels[3 * i + c] / 255 - mean[c]) / deviation[c];
-  void *workspace = aligned_alloc(MODEL_ALIGN, (MODEL_WORKSPACE + MODEL_WORKER_WORKSPACE + MODEL_ALIGN - 1) / MODEL_ALIGN * MODEL_ALIGN);
+  void *workspace = aligned_alloc(model_ALIGN, (model_WORKSPACE + model_WORKER_WORKSPACE + model_ALIGN - 1) / model_ALIGN * model_ALIGN);
   struct timespec a, b;
   clock_gettime(CLOCK_MONOTONIC, &a);
   int error = model_infer(image, probabilities, workspace);
@@ -26,6 +26,6 @@ int main(int argc, char **argv) {
     printf("class %3d  %.4f\n", best, (double)probabilities[best]);
     probabilities[best] = -1;
   }
-  printf("%.2f ms, %zu bytes of workspace\n", (double)(b.tv_sec - a.tv_sec) * 1e3 + (double)(b.tv_nsec - a.tv_nsec) * 1e-6, (size_t)MODEL_WORKSPACE + MODEL_WORKER_WORKSPACE);
+  printf("%.2f ms, %zu bytes of workspace\n", (double)(b.tv_sec - a.tv_sec) * 1e3 + (double)(b.tv_nsec - a.tv_nsec) * 1e-6, (size_t)model_WORKSPACE + model_WORKER_WORKSPACE);
   return 0;
 }

@@ -48,12 +48,34 @@ static nn_v saturating(nn_emod *e, bool is_signed, LLVMTypeRef to, nn_v v) {
   return nn_call(e, is_signed ? "llvm.fptosi.sat" : "llvm.fptoui.sat", types, 2, &v, 1);
 }
 
+static nn_v clamp_float(nn_emod *e, nn_v v, double low, double high) {
+  nn_v least = nn_const_float(e, v, low), most = nn_const_float(e, v, high);
+  v = LLVMBuildSelect(e->b, LLVMBuildFCmp(e->b, LLVMRealOGE, v, least, ""), v, least, "");
+  return LLVMBuildSelect(e->b, LLVMBuildFCmp(e->b, LLVMRealOLE, v, most, ""), v, most, "");
+}
+
+/* Lanes to integers of at most 32 bits with a sign, or fewer without: LLVM takes its saturating conversion apart into
+   scalars with branches, so the limits are set before converting. */
+static nn_v saturating_lanes(nn_emod *e, nn_dtype to, nn_dtype from, nn_v v) {
+  int bits = nn_dtype_bits(to);
+  bool is_signed = nn_is_signed(to), is_rounded = bits == 32 && from != NN_F64; /* 2^31 - 1 is no f32 */
+  double low = is_signed ? -(double)(INT64_C(1) << (bits - 1)) : 0;
+  double high = (double)((INT64_C(1) << (is_signed ? bits - 1 : bits)) - 1);
+  nn_v x = LLVMBuildFPToSI(e->b, clamp_float(e, v, low, is_rounded ? 2147483520.0 : high), nn_like(e, e->i32, v), "");
+  nn_v is_nan = LLVMBuildFCmp(e->b, LLVMRealUNO, v, v, "");
+  nn_v is_above = LLVMBuildFCmp(e->b, LLVMRealOGT, v, nn_const_float(e, v, 2147483520.0), "");
+  if (is_rounded) x = LLVMBuildSelect(e->b, is_above, nn_const_int(e, x, INT32_MAX), x, "");
+  x = LLVMBuildSelect(e->b, is_nan, nn_const_int(e, x, 0), x, "");
+  return bits < 32 ? LLVMBuildTrunc(e->b, x, nn_like(e, nn_reg_type(e, to), v), "") : x;
+}
+
 static nn_v float_to_int(nn_emod *e, nn_dtype to, nn_dtype from, nn_v v) {
   bool is_signed = nn_is_signed(to);
   if (to == NN_BOOL) return LLVMBuildFCmp(e->b, LLVMRealUNE, v, nn_const_float(e, v, 0), "");
   if (needs_calls(e, to) && from == NN_F64) return call_lanes(e, is_signed ? "nn_f64_to_i64" : "nn_f64_to_u64", e->i64, v);
   if (needs_calls(e, to)) return call_lanes(e, is_signed ? "nn_f32_to_i64" : "nn_f32_to_u64", e->i64, v);
   int bits = nn_dtype_bits(to);
+  if (nn_is_vector(v) && (bits < 32 || (bits == 32 && is_signed))) return saturating_lanes(e, to, from, v);
   if (bits >= 32) return saturating(e, is_signed, nn_reg_type(e, to), v);
   nn_v wide = saturating(e, true, e->i32, v);
   int64_t low = is_signed ? -(1 << (bits - 1)) : 0, high = is_signed ? (1 << (bits - 1)) - 1 : (1 << bits) - 1;

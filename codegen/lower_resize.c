@@ -37,13 +37,30 @@ static nn_x *add(nn_lower *L, nn_x *a, nn_x *b) { return nn_x_binary(L->kernel, 
 static nn_x *sub(nn_lower *L, nn_x *a, nn_x *b) { return nn_x_binary(L->kernel, NN_X_SUB, a, b); }
 static nn_x *mul(nn_lower *L, nn_x *a, nn_x *b) { return nn_x_binary(L->kernel, NN_X_MUL, a, b); }
 static nn_x *quotient(nn_lower *L, nn_x *a, nn_x *b) { return nn_x_binary(L->kernel, NN_X_DIV, a, b); }
-static nn_x *to_f32(nn_lower *L, nn_x *i) { return nn_x_cast(L->kernel, i, NN_F32); }
-static nn_x *to_index(nn_lower *L, nn_x *x) { return nn_x_cast(L->kernel, x, NN_I64); }
-
-static nn_x *clamp_index(nn_lower *L, nn_x *i, nn_x *size) {
-  nn_x *last = nn_xi_addc(L->kernel, size, -1);
-  return nn_xi_max(L->kernel, nn_xi_min(L->kernel, i, last), nn_x_int(L->kernel, 0));
+/* Through i32 where the index fits: see to_position. */
+static nn_x *to_f32(nn_lower *L, nn_x *i) {
+  int64_t min = 0, max = 0;
+  nn_x_range(i, &min, &max);
+  if (min >= INT32_MIN && max <= INT32_MAX) i = nn_x_cast(L->kernel, i, NN_I32);
+  return nn_x_cast(L->kernel, i, NN_F32);
 }
+
+/* Positions are i32 until they are clamped: targets without 64-bit vector conversions compute them in lanes. */
+static nn_x *to_position(nn_lower *L, nn_x *x) { return nn_x_cast(L->kernel, x, NN_I32); }
+
+static nn_x *move_position(nn_lower *L, nn_x *position, int64_t by) {
+  return add(L, position, nn_x_iconst(L->kernel, NN_I32, by));
+}
+
+/* A position as it is if it is in the operand, else the nearest one that is. */
+static nn_x *clamp_position(nn_lower *L, nn_x *position, nn_x *size) {
+  nn_kernel *k = L->kernel;
+  nn_x *last = move_position(L, nn_x_cast(k, size, NN_I32), -1);
+  nn_x *inner = nn_x_binary(k, NN_X_MIN, position, last);
+  return nn_bind(L, nn_x_binary(k, NN_X_MAX, inner, nn_x_iconst(k, NN_I32, 0)));
+}
+
+static nn_x *to_index(nn_lower *L, nn_x *position) { return nn_bind(L, nn_x_cast(L->kernel, position, NN_I64)); }
 
 /* ---- scales and coordinates ---------------------------------------------------------------------- */
 
@@ -133,13 +150,14 @@ static bool is_block_copy(const nn_op *op, const nn_x *scale) {
 }
 
 static void nearest_tap(nn_lower *L, nn_op *op, axis *a, nn_x *index) {
-  nn_x *i = NULL;
-  if (is_block_copy(op, a->scale))
-    i = nn_xi_floordiv(L->kernel, index, nn_x_int(L->kernel, (int64_t)a->scale->f));
-  else
-    i = to_index(L, nearest(L, nn_attr_str(op, "nearest"), a->at));
   a->ntaps = 1;
-  a->index[0] = nn_bind(L, clamp_index(L, i, a->size));
+  if (is_block_copy(op, a->scale)) {
+    nn_x *block = nn_xi_floordiv(L->kernel, index, nn_x_int(L->kernel, (int64_t)a->scale->f));
+    a->index[0] = nn_xi_min(L->kernel, block, nn_xi_addc(L->kernel, a->size, -1));
+    return;
+  }
+  nn_x *position = to_position(L, nearest(L, nn_attr_str(op, "nearest"), a->at));
+  a->index[0] = to_index(L, clamp_position(L, position, a->size));
 }
 
 /* ((p*t + q)*t + r)*t + s */
@@ -167,11 +185,10 @@ static void set_weights(nn_lower *L, nn_op *op, axis *a, nn_x *ratio) {
 }
 
 /* Taps outside of the operand count for nothing, and the others for as much more. */
-static void exclude_outside(nn_lower *L, axis *a, nn_x *const *raw) {
+static void exclude_outside(nn_lower *L, axis *a, nn_x *const *inside) {
   nn_x *sum = NULL;
   for (int t = 0; t < a->ntaps; t++) {
-    nn_x *inside = nn_x_binary(L->kernel, NN_X_EQ, raw[t], a->index[t]);
-    a->weight[t] = nn_bind(L, nn_x_select(L->kernel, inside, a->weight[t], number(L, 0)));
+    a->weight[t] = nn_bind(L, nn_x_select(L->kernel, inside[t], a->weight[t], number(L, 0)));
     sum = sum ? add(L, sum, a->weight[t]) : a->weight[t];
   }
   for (int t = 0; t < a->ntaps; t++) a->weight[t] = quotient(L, a->weight[t], sum);
@@ -179,15 +196,16 @@ static void exclude_outside(nn_lower *L, axis *a, nn_x *const *raw) {
 
 static void interpolation_taps(nn_lower *L, nn_op *op, axis *a, int ntaps) {
   nn_x *base = nn_bind(L, floor_of(L, a->at)), *ratio = nn_bind(L, sub(L, a->at, base));
-  nn_x *first = nn_bind(L, nn_xi_addc(L->kernel, to_index(L, base), 1 - ntaps / 2));
-  nn_x *raw[MAX_TAPS];
+  nn_x *first = nn_bind(L, move_position(L, to_position(L, base), 1 - ntaps / 2));
+  nn_x *inside[MAX_TAPS];
   a->ntaps = ntaps;
   for (int t = 0; t < ntaps; t++) {
-    raw[t] = nn_xi_addc(L->kernel, first, t);
-    a->index[t] = nn_bind(L, clamp_index(L, raw[t], a->size));
+    nn_x *position = move_position(L, first, t), *clamped = clamp_position(L, position, a->size);
+    inside[t] = nn_x_binary(L->kernel, NN_X_EQ, position, clamped);
+    a->index[t] = to_index(L, clamped);
   }
   set_weights(L, op, a, ratio);
-  if (nn_attr_int(op, "exclude_outside")) exclude_outside(L, a, raw);
+  if (nn_attr_int(op, "exclude_outside")) exclude_outside(L, a, inside);
   for (int t = 0; t < ntaps; t++) a->weight[t] = nn_bind(L, a->weight[t]);
 }
 
@@ -246,14 +264,16 @@ static void add_taps(nn_lower *L, resize *r, smooth *s, int i) {
   nn_x *outer = s->weight;
   double support = nn_attr_str(r->op, "mode")[0] == 'l' ? 1 : 2;
   nn_x *scale = nn_bind(L, nn_x_binary(k, NN_X_MIN, a->scale, number(L, 1)));
-  nn_x *start = nn_xi_addc(k, to_index(L, floor_of(L, quotient(L, number(L, -support), scale))), 1);
+  nn_x *stretch = floor_of(L, quotient(L, number(L, -support), scale));
+  nn_x *start = nn_xi_addc(k, nn_x_cast(k, stretch, NN_I64), 1);
   nn_x *base = nn_bind(L, sub(L, ceil_of(L, a->at), number(L, 1))), *ratio = nn_bind(L, sub(L, a->at, base));
   nn_x *tap = nn_loop_begin(k, NN_FOR, "tap", start, nn_xi_sub(k, nn_x_int(k, 2), start));
-  nn_x *raw = nn_bind(L, nn_xi_add(k, to_index(L, base), tap));
+  nn_x *position = nn_bind(L, add(L, to_position(L, base), nn_x_cast(k, tap, NN_I32)));
+  nn_x *clamped = clamp_position(L, position, a->size);
   nn_x *weight = filter_weight(L, r->op, mul(L, sub(L, to_f32(L, tap), ratio), scale));
-  r->inner[a->dim] = nn_bind(L, clamp_index(L, raw, a->size));
+  r->inner[a->dim] = to_index(L, clamped);
   if (nn_attr_int(r->op, "exclude_outside"))
-    weight = nn_x_select(k, nn_x_binary(k, NN_X_EQ, raw, r->inner[a->dim]), weight, number(L, 0));
+    weight = nn_x_select(k, nn_x_binary(k, NN_X_EQ, position, clamped), weight, number(L, 0));
   weight = nn_x_cast(k, weight, r->acc);
   s->weight = nn_bind(L, outer ? nn_x_binary(k, NN_X_MUL, outer, weight) : weight);
   add_taps(L, r, s, i + 1);

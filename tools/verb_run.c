@@ -44,6 +44,12 @@ static bool load(const run_args *a, nncc_model **model) {
   return false;
 }
 
+static bool is_result(const nn_op *ret, const nn_value *v) {
+  for (const nn_use *u = v->uses; u; u = u->next)
+    if (u->user == ret) return true;
+  return false;
+}
+
 /* Makes further values results of the graph: those named, or every one (names NULL). */
 static bool expose(nncc_model *model, const strings *names) {
   nn_module *m = model->module;
@@ -57,7 +63,7 @@ static bool expose(nncc_model *model, const strings *names) {
   }
   for (nn_op *op = m->main->first; op; op = op->next)
     for (int r = 0; r < op->nout; r++) {
-      bool wanted = !names;
+      bool wanted = !names && !is_result(ret, op->out[r]);
       for (int i = 0; names && i < names->count; i++) wanted |= op->out[r]->name && strcmp(op->out[r]->name, names->items[i]) == 0;
       if (!wanted) continue;
       found++;

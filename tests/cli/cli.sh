@@ -19,7 +19,7 @@ expect() {
   shift 2
   "$@" >out.txt 2>&1
   found=$?
-  if [ "$found" != "$code" ] || ! grep -qE -e "$pattern" out.txt; then
+  if [ "$found" != "$code" ] || { [ -n "$pattern" ] && ! grep -qE -e "$pattern" out.txt; }; then
     echo "FAILED: $*"
     echo "  exit code $found, expected $code; expected a line with: $pattern"
     sed 's/^/  | /' out.txt | head -n 12

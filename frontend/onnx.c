@@ -2,8 +2,10 @@
 
    The bytes are mapped, skimmed (skim.c) and unpacked by protobuf-c; then come the opsets, the functions
    (onnx_function.c), the initializers, inputs and nodes (onnx_graph.c), each operator through its importer in
-   onnx_<family>.c, and the outputs. Models are untrusted: whatever the bytes say, the result is a module
-   whose diagnostics tell everything that is wrong. */
+   onnx_<family>.c, and the outputs. A model whose ranks depend on symbols being 1 (Squeeze without axes) is read
+   with all of them kept; where that fails or misses the declared ranks of its outputs, it is read again with
+   all of them dropped, and that reading is taken if it does better. Models are untrusted: whatever the bytes say, the
+   result is a module whose diagnostics tell everything that is wrong. */
 #include "frontend/onnx_import.h"
 
 #include <string.h>
@@ -77,11 +79,23 @@ static void import_inputs(onnx_import *I, onnx_scope *scope, const Onnx__GraphPr
   onnx_check_pins(I);
 }
 
+bool onnx_drops_symbols(onnx_node *n) {
+  n->import->is_ambiguous = true;
+  return n->import->drops_symbols;
+}
+
+static bool has_declared_rank(onnx_import *I, const Onnx__ValueInfoProto *info, const nn_value *v) {
+  const nn_dim *dims;
+  int rank = onnx_declared_dims(I, info, &dims);
+  return rank < 0 || rank == v->type.rank;
+}
+
 static void import_outputs(onnx_import *I, onnx_scope *scope, const Onnx__GraphProto *g) {
   nn_value **results = NN_NEW_ARRAY(I->scratch, nn_value *, g->n_output + 1);
   const char **names = NN_NEW_ARRAY(I->m->arena, const char *, g->n_output + 1);
   nn_map *seen = nn_map_new(I->scratch);
   bool is_complete = true;
+  I->has_declared_ranks = true;
   if (!g->n_output) nn_report(&I->m->diags, NN_ERROR, NULL, NULL, NULL, "the graph has no outputs");
   for (size_t i = 0; i < g->n_output; i++) {
     const char *name = g->output[i]->name ? g->output[i]->name : "";
@@ -94,6 +108,7 @@ static void import_outputs(onnx_import *I, onnx_scope *scope, const Onnx__GraphP
     nn_map_put(seen, name, I);
     is_complete &= slot && slot->state == ONNX_SLOT_VALUE;
     results[i] = slot ? slot->value : NULL;
+    I->has_declared_ranks &= results[i] && has_declared_rank(I, g->output[i], results[i]);
     names[i] = nn_strdup(I->m->arena, name);
   }
   if (!is_complete || I->m->diags.nerrors) return;
@@ -142,38 +157,64 @@ static const char *folder_of(nn_arena *arena, const char *path) {
   return slash == path ? "/" : nn_strndup(arena, path, (size_t)(slash - path));
 }
 
-/* The module and the import around it; false when memory is out. */
-static bool begin(onnx_import *I, const char *name, const char *const *dims, const char *const *shapes,
-                  const nn_pass_env *env) {
-  nn_module *m = nn_module_new(name);
-  if (!m) return false;
-  if (env) m->env = *env;
-  init_import(I, m, dims, shapes);
-  if (I->scratch) return true;
-  nn_report(&m->diags, NN_ERROR, NULL, NULL, NULL, "out of memory");
-  return false;
+/* What a model is made from, and how. bytes NULL: of the file. */
+typedef struct source {
+  const char *name;
+  const void *bytes;
+  size_t size_bytes;
+  const char *const *dims, *const *shapes;
+  const nn_pass_env *env;
+} source;
+
+static void import_source(onnx_import *I, const source *s) {
+  if (s->bytes) {
+    load_bytes(I, s->bytes, s->size_bytes);
+    return;
+  }
+  I->file = onnx_file_map(I->m, s->name);
+  I->folder = folder_of(I->scratch, s->name);
+  if (I->file) load_bytes(I, I->file->bytes, I->file->size_bytes);
+}
+
+/* One reading of the model; *I tells how it went. NULL when memory is out. */
+static nn_module *read_model(const source *s, bool drops_symbols, onnx_import *I) {
+  nn_module *m = nn_module_new(s->name);
+  if (!m) return NULL;
+  if (s->env) m->env = *s->env;
+  init_import(I, m, s->dims, s->shapes);
+  I->drops_symbols = drops_symbols;
+  if (I->scratch)
+    import_source(I, s);
+  else
+    nn_report(&m->diags, NN_ERROR, NULL, NULL, NULL, "out of memory");
+  nn_arena_free(I->scratch);
+  return m;
+}
+
+static nn_module *load(const source *s) {
+  onnx_import I = {0};
+  nn_module *m = read_model(s, false, &I), *other = NULL;
+  if (m && I.is_ambiguous && (m->diags.nerrors || !I.has_declared_ranks)) {
+    other = read_model(s, true, &I);
+    if (other && !other->diags.nerrors && I.has_declared_ranks) {
+      nn_module_free(m);
+      return other;
+    }
+  }
+  nn_module_free(other);
+  return m;
 }
 
 nn_module *nn_onnx_load(const char *path, const char *const *dims, const char *const *shapes, const nn_pass_env *env) {
-  onnx_import I = {0};
-  if (!begin(&I, path, dims, shapes, env)) return I.m;
-  I.file = onnx_file_map(I.m, path);
-  I.folder = folder_of(I.scratch, path);
-  if (I.file) load_bytes(&I, I.file->bytes, I.file->size_bytes);
-  nn_arena_free(I.scratch);
-  return I.m;
+  return load(&(source){.name = path, .dims = dims, .shapes = shapes, .env = env});
 }
 
 nn_module *nn_onnx_load_memory(const char *name, const void *bytes, size_t size_bytes, const char *const *dims,
                                const char *const *shapes, const nn_pass_env *env) {
-  onnx_import I = {0};
-  if (!begin(&I, name, dims, shapes, env)) return I.m;
-  if (!bytes || !size_bytes)
-    nn_report(&I.m->diags, NN_ERROR, NULL, NULL, NULL, "the model is empty");
-  else
-    load_bytes(&I, bytes, size_bytes);
-  nn_arena_free(I.scratch);
-  return I.m;
+  if (bytes && size_bytes) return load(&(source){name, bytes, size_bytes, dims, shapes, env});
+  nn_module *m = nn_module_new(name);
+  if (m) nn_report(&m->diags, NN_ERROR, NULL, NULL, NULL, "the model is empty");
+  return m;
 }
 
 nn_tensor *nn_onnx_load_tensor(nn_module *m, const char *path, const char **name) {

@@ -67,6 +67,9 @@ nn_status onnx_check_open_axis(onnx_node *n, nn_dim axis, int rank);          /*
 bool onnx_is_open(onnx_node *n, nn_dim d);                                    /* it mentions a data-dependent symbol */
 /* The declared dims of output i, rank entries, NULL where unknown (all, if another rank is declared). */
 const nn_dim *onnx_hints(onnx_node *n, int i, int rank);
+/* Whether Squeeze without axes drops dimensions that are symbols. Asking says that the model can be read in both
+   ways: where declared ranks speak against the first (false), it is imported once more. onnx.c */
+bool onnx_drops_symbols(onnx_node *n);
 nn_value *onnx_named_const(onnx_node *n, int i, nn_tensor *t);                /* a constant with the name of output i; NULL in, NULL out */
 
 /* Importers share these. */

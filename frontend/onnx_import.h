@@ -104,7 +104,10 @@ struct onnx_import {
   const char *const *dim_pins;   /* "N=4" */
   const char *const *shape_pins; /* "x=1,3" */
   bool *dim_pin_used, *shape_pin_used;
-  int64_t ninlined; /* nodes of functions and branches so far */
+  bool drops_symbols;      /* the second reading of a model in which Squeeze meets symbols, see onnx.c */
+  bool is_ambiguous;       /* Squeeze met symbols: there is a second reading */
+  bool has_declared_ranks; /* of all graph outputs that declare one */
+  int64_t ninlined;        /* nodes of functions and branches so far */
   nn_builder builder;
 };
 

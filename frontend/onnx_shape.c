@@ -203,25 +203,38 @@ static nn_value *reshape_by_open_axes(onnx_node *n, const axis_list *axes, int r
   return nn_b_reshape(n->b, n->in[0], rank, grows ? dims : result);
 }
 
-/* Without axes every dimension of 1 goes. A symbol may turn out to be 1; the rank must not depend on that,
-   so symbols stay, unless the declared rank says otherwise. */
+/* Of how many dimensions only run time tells whether they are 1; the first of them. *open: NULL before. */
+static int count_open(onnx_node *n, nn_type x, nn_dim *open) {
+  int count = 0;
+  for (int d = 0; d < x.rank; d++) {
+    if (nn_check_known(n->m, "eq", x.dims[d], nn_dim_const(n->m, 1)) != 0) continue;
+    if (!*open) *open = x.dims[d];
+    count++;
+  }
+  return count;
+}
+
+/* Without axes every dimension of 1 goes. A symbol may turn out to be 1; the rank must not depend on that, so
+   either all symbols stay or all go, which is checked while running: as the declared rank of the result says,
+   else as those of the model's outputs say. */
 static nn_status find_ones(onnx_node *n, nn_type x, int64_t *axes, int *count) {
   const nn_dim *dims;
-  int declared = onnx_hint(n, 0, &dims);
   nn_dim open = NULL;
-  *count = 0;
-  for (int d = 0; d < x.rank; d++) {
-    if (!nn_dim_is_const(x.dims[d], NULL)) open = x.dims[d];
-    if (nn_dim_is(x.dims[d], 1)) axes[(*count)++] = d;
-  }
-  if (!open) return NN_OK;
+  int declared = onnx_hint(n, 0, &dims), nopen = count_open(n, x, &open), nones = 0;
+  for (int d = 0; d < x.rank; d++) nones += nn_dim_is(x.dims[d], 1);
   const char *text = nn_type_text(n->m->arena, x);
-  if (declared >= 0 && declared != x.rank - *count)
+  if (nopen && declared >= 0 && declared != x.rank - nones && declared != x.rank - nones - nopen)
     return onnx_unsupported(
         n, "without axes it drops the dimensions of %s that are 1, which is known only while running", text);
-  if (declared < 0)
-    onnx_warn(n, "without axes it drops the dimensions of %s that are 1: %s stays, also when it is 1", text,
-              nn_dim_text(n->m->arena, open));
+  bool drops = nopen && (declared < 0 ? onnx_drops_symbols(n) : declared < x.rank - nones);
+  if (nopen && (declared < 0 || drops))
+    onnx_warn(n, "without axes it drops the dimensions of %s that are 1: %s %s", text, nn_dim_text(n->m->arena, open),
+              drops ? "must be 1, by the declared ranks" : "stays, also when it is 1");
+  *count = 0;
+  for (int d = 0; d < x.rank; d++) {
+    int is_one = nn_check_known(n->m, "eq", x.dims[d], nn_dim_const(n->m, 1));
+    if (is_one == 1 || (is_one == 0 && drops)) axes[(*count)++] = d;
+  }
   return NN_OK;
 }
 

@@ -27,6 +27,30 @@ Test(onnx_move, flatten_squeeze_unsqueeze) {
   expect_failure("in x 1 3\ninit a 7 2 0 0\nnode Unsqueeze s x,a y\nout y 1 1,1,3", "axes names axis 0 twice");
 }
 
+/* A symbol may be 1, too. The declared ranks say whether it goes, with a check that it is 1. */
+Test(onnx_move, squeeze_without_axes_of_symbols) {
+  expect_type("in x 1 N,1\nnode Squeeze s x y\nout y 1 ?", "f32[N]");
+  expect_type("in x 1 N,1\nnode Squeeze s x y\nout y 1 -", "f32[]");
+}
+
+/* Ranks further on say it: of the graph's outputs, or of what must fit. */
+Test(onnx_move, squeeze_that_later_ranks_decide) {
+  expect_type("in x 1 N,1\nnode Squeeze s x y\nnode Relu r y z\nout z 1 ?", "f32[N]");
+  expect_type("in x 1 N,1\nnode Squeeze s x y\nnode Relu r y z\nout z 1 -", "f32[]");
+  expect_type("in x 1 N,1,M\nnode Squeeze s x y\nnode Relu r y z\nout z 1 ?,?", "f32[N,M]");
+  nn_module *m = load_text("in x 1 N,1\nnode Squeeze s x y\nnode Relu r y z\nout z 1 -");
+  cr_expect(has_op(m, "check"));
+  free_module(m);
+  /* neither reading has the declared rank: the first one, and a warning */
+  m = load_text("in x 1 N,1,M\nnode Squeeze s x y\nnode Relu r y z\nout z 1 ?");
+  EXPECT_OK(m);
+  EXPECT_DIAG(m, "N stays, also when it is 1");
+  cr_expect_str_eq(result_type(m, 0), "f32[N,M]");
+  free_module(m);
+  /* only without N there is a concatenation */
+  expect_type("in x 1 N,1,3\nnode Squeeze s x y\nnode Concat c y,b z axis=i:0\nin b 1 2\nout z 1 5", "f32[5]");
+}
+
 Test(onnx_move, axes_known_only_while_running) {
   expect_type("in x 1 2,3\nin a 7 1\nnode Unsqueeze s x,a y\nout y 1 2,1,3", "f32[2,1,3]");
   expect_type("in x 1 2,1,3\nin a 7 1\nnode Squeeze s x,a y\nout y 1 2,3", "f32[2,3]");

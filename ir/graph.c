@@ -201,8 +201,8 @@ nn_op *nn_graph_return(nn_graph *g) { return g->last && g->last->code == NN_OP_R
 const char *nn_graph_output_name(nn_graph *g, int i) {
   nn_op *op = nn_graph_return(g);
   const nn_attr *names = nn_op_attr(op, "names");
-  if (i < names->count) return names->strs[i];
-  return op->in[i]->name ? op->in[i]->name : "";
+  if (i < names->count && names->strs[i][0]) return names->strs[i];
+  return op->in[i]->name && op->in[i]->name[0] ? op->in[i]->name : nn_sprintf(g->module->arena, "output_%d", i);
 }
 
 nn_op *nn_graph_set_return(nn_graph *g, nn_value *const *results, int n) {

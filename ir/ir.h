@@ -364,7 +364,7 @@ void nn_value_replace(nn_value *old, nn_value *replacement); /* every use */
 int nn_value_nuses(const nn_value *v);
 nn_op *nn_graph_return(nn_graph *g);       /* NULL while incomplete */
 nn_op *nn_graph_set_return(nn_graph *g, nn_value *const *results, int n);
-const char *nn_graph_output_name(nn_graph *g, int i); /* of a complete graph: from return's names, else the value's; "" if none */
+const char *nn_graph_output_name(nn_graph *g, int i); /* of a complete graph: from return's names, else the value's, else "output_<i>" */
 nn_graph *nn_graph_clone(nn_graph *g, const char *name);
 
 /* Attributes by name; the name must exist in ops.def (asserts). */

@@ -23,6 +23,11 @@ bool parse_args(int argc, const char **argv, const struct poptOption *options, c
 int parse_int(const char *text, long min, long max, long *value); /* 0 if good */
 bool is_terminal(FILE *f);
 
+/* ---- models.c ------------------------------------------------------------------------------------------ */
+
+/* An ONNX model, or IR text if the path ends in .nn. */
+nncc_status load_model(const char *path, const strings *dims, const strings *shapes, nncc_model **model);
+
 /* ---- report.c ---------------------------------------------------------------------------------------- */
 
 /* All diagnostics of a model, errors in red on a terminal; returns the number of errors. */

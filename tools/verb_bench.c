@@ -118,13 +118,12 @@ int verb_bench(int argc, const char **argv) {
   }
   a.model = rest.items[0];
   for (int i = 1; i < rest.count; i++) strings_add(&a.files, rest.items[i]);
-  nncc_load_options options = {a.dims.items, a.shapes.items};
   nncc_model *model = NULL;
   timing t = {0};
   double start = now_ms();
   int code = EXIT_MODEL;
   engine *e = NULL;
-  if (nncc_model_load(a.model, &options, &model) == NNCC_OK) {
+  if (load_model(a.model, &a.dims, &a.shapes, &model) == NNCC_OK) {
     int64_t *ones = NN_NEW_ARRAY(model->module->arena, int64_t, model->module->nsymbols + 1);
     for (int i = 0; i < model->module->nsymbols; i++) ones[i] = 1;
     t.gflop = graph_flops(model->module->main, ones) * 1e-9;

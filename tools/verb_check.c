@@ -49,7 +49,7 @@ int verb_check(int argc, const char **argv) {
     return EXIT_USAGE;
   }
   nncc_model *model = NULL;
-  bool ok = nncc_model_load(rest.items[0], NULL, &model) == NNCC_OK && check_lowering(model);
+  bool ok = load_model(rest.items[0], NULL, NULL, &model) == NNCC_OK && check_lowering(model);
   if (json) {
     print_json(rest.items[0], model, ok);
   } else {

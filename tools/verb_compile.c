@@ -62,11 +62,10 @@ int verb_compile(int argc, const char **argv) {
   strings rest = {0};
   if (!parse(&a, argc, argv, &rest)) return EXIT_USAGE;
   a.options.level = (int)a.level;
-  nncc_load_options load = {a.dims.items, a.shapes.items};
   nncc_model *model = NULL;
   double start = now_ms();
   progress_start("compiling");
-  nncc_status status = nncc_model_load(rest.items[0], &load, &model);
+  nncc_status status = load_model(rest.items[0], &a.dims, &a.shapes, &model);
   if (status == NNCC_OK) status = nncc_model_compile(model, a.out, &a.options);
   progress_end();
   print_diagnostics(stderr, model);

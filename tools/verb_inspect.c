@@ -103,7 +103,7 @@ int verb_inspect(int argc, const char **argv) {
   }
   nncc_model *model = NULL;
   int code = EXIT_MODEL;
-  if (nncc_model_load(rest.items[0], NULL, &model) == NNCC_OK) {
+  if (load_model(rest.items[0], NULL, NULL, &model) == NNCC_OK) {
     code = EXIT_OK;
     if (dot) print_dot(model->module);
     else {

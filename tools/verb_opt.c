@@ -15,11 +15,6 @@ static strings split(const char *list) {
   return names;
 }
 
-static bool is_text(const char *path) {
-  size_t n = strlen(path);
-  return n > 3 && strcmp(path + n - 3, ".nn") == 0;
-}
-
 static nn_status run_passes(nn_module *m, const char *list, const nn_pass_options *options) {
   nn_pass_env outer = m->env;
   nn_host_env_init(&m->env);
@@ -63,7 +58,7 @@ int verb_opt(int argc, const char **argv) {
     return EXIT_USAGE;
   }
   nncc_model *model = NULL;
-  nncc_status loaded = is_text(rest.items[0]) ? nncc_model_parse(rest.items[0], &model) : nncc_model_load(rest.items[0], NULL, &model);
+  nncc_status loaded = load_model(rest.items[0], NULL, NULL, &model);
   nn_pass_options options = {print_after, stderr, time_passes != 0, verify != 0};
   nn_status status = loaded == NNCC_OK ? run_passes(model->module, passes, &options) : NN_FAIL;
   if (status == NN_OK && loops) status = print_loops(model->module);

@@ -38,8 +38,7 @@ static void on_option(void *data, int option, const char *value) {
 /* ---- values inside the graph -------------------------------------------------------------------------------- */
 
 static bool load(const run_args *a, nncc_model **model) {
-  nncc_load_options options = {a->dims.items, a->shapes.items};
-  if (nncc_model_load(a->model, &options, model) == NNCC_OK) return true;
+  if (load_model(a->model, &a->dims, &a->shapes, model) == NNCC_OK) return true;
   print_diagnostics(stderr, *model);
   return false;
 }

@@ -1,1 +1,11 @@
-# conformance(NAME MIN "OPTIONS" DIR...): the fewest cases that must pass; none may fail.
+# conformance(NAME MIN "OPTIONS" DIR...): the fewest cases that must pass; none may fail (known_faults.txt aside).
+conformance(node 820 "" ${onnx_data}/node)
+conformance(node_aot 820 "--aot" ${onnx_data}/node)
+conformance(node_interp 820 "--interp" ${onnx_data}/node)
+conformance(pytorch 124 "" ${onnx_data}/pytorch-converted ${onnx_data}/pytorch-operator ${onnx_data}/simple)
+conformance(pytorch_threads 124 "--threads 3" ${onnx_data}/pytorch-converted ${onnx_data}/pytorch-operator ${onnx_data}/simple)
+conformance(node_new 385 "" ${shared}/onnx-tests/node)
+conformance(light 9 "-j 1" ${shared}/onnx-tests/light)
+conformance(light_aot 9 "--aot -j 1" ${shared}/onnx-tests/light)
+conformance(models 42 "" ${shared}/models)
+conformance(models_aot 42 "--aot" ${shared}/models)

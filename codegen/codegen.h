@@ -104,8 +104,10 @@ nn_x *nn_number(nn_lower *L, nn_dtype dtype, double value); /* a constant of any
 nn_x *nn_bind(nn_lower *L, nn_x *x);                        /* nn_let, once for each expression and open block */
 bool nn_has_packed_output(const nn_lower *L);               /* writes elements smaller than a byte: serial scalar loops only */
 
-/* The part of this concat that the open loops run over, where the index along its axis is this one; -1: any. */
-int nn_concat_part(const nn_lower *L, const nn_op *concat, const nn_x *index);
+/* The part of a concat that the open loops run over, where the index along its axis is this one. */
+typedef struct nn_part { const nn_op *concat; const nn_x *index; int number; } nn_part;
+void nn_part_set(nn_lower *L, nn_part part);
+int nn_part_of(const nn_lower *L, const nn_op *concat, const nn_x *index); /* -1: not known */
 
 /* What one kernel computes: element and nest ops in order, and the values that come in and go out. The
    ops may be copies that stand in no graph (lower_collapse.c). */
@@ -119,6 +121,11 @@ typedef struct nn_group {
   int nresults;
   nn_op *nest;               /* at most one; NULL in an element group */
 } nn_group;
+
+const nn_group *nn_group_of(const nn_lower *L);
+void nn_store_result(nn_lower *L, int r, nn_x *const *index, nn_x *value); /* group.results[r] */
+/* lower_group.c: the loops of a group without a nest. */
+nn_status nn_lower_elements(nn_lower *L);
 
 /* lower_collapse.c: the same group with neighbouring dimensions merged wherever every access allows it. */
 void nn_group_collapse(nn_module *m, nn_group *group);

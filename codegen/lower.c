@@ -20,7 +20,6 @@ typedef struct source {
   const nn_tensor *tensor;   /* a constant's contents, or NULL */
   unsigned needs;            /* results of the nest that it is computed from: bit of each */
   unsigned unit_asked, unit; /* nn_read_is_unit: dimensions asked for so far, and the answers */
-  bool is_own_index;         /* lower_elements: read by results at their own indices only through pointwise ops */
 } source;
 
 typedef struct memo {
@@ -44,10 +43,8 @@ struct nn_lower_state {
   int nmemos, memos_cap;
   int *buckets;
   int nbuckets;
-  int nesting;           /* of elem_<op> calls */
-  const nn_op *split_op; /* a concat whose part the loops have fixed where its index is split_index */
-  const nn_x *split_index;
-  int split_part;
+  int nesting;  /* of elem_<op> calls */
+  nn_part part; /* of a concat, that the open loops run over */
 };
 
 static nn_arena *arena_of(const nn_lower *L) { return L->module->arena; }
@@ -297,7 +294,7 @@ static bool depends_on(const nn_lower *L, int r, const nn_value *v) {
   return (source_of(L, L->state->group.results[r])->needs >> v->index & 1) != 0;
 }
 
-static void store_result(nn_lower *L, int r, nn_x *const *index, nn_x *value) {
+void nn_store_result(nn_lower *L, int r, nn_x *const *index, nn_x *value) {
   nn_x *flat = nn_flat_index(L, L->state->group.results[r]->type, index);
   nn_store(L->kernel, L->state->targets[r], flat, value, nn_guard(L));
 }
@@ -312,7 +309,7 @@ void nn_write(nn_lower *L, nn_value *v, nn_x *const *index, nn_x *value) {
   for (int r = 0; r < g->nresults; r++)
     if (depends_on(L, r, v)) values[r] = nn_read(L, g->results[r], index);
   for (int r = 0; r < g->nresults; r++)
-    if (values[r]) store_result(L, r, index, values[r]);
+    if (values[r]) nn_store_result(L, r, index, values[r]);
 }
 
 bool nn_write_is_plain(nn_lower *L, nn_value *v, nn_buf **buf) {
@@ -325,126 +322,13 @@ bool nn_write_is_plain(nn_lower *L, nn_value *v, nn_buf **buf) {
   return true;
 }
 
-/* ---- a group of element ops ---------------------------------------------------------------------- */
+const nn_group *nn_group_of(const nn_lower *L) { return &L->state->group; }
 
-/* Rough operations for one element of the result, for the size of tasks. */
-static int64_t op_cost(const nn_op *op) {
-  switch (op->code) {
-  case NN_OP_EXP:
-  case NN_OP_LOG:
-  case NN_OP_EXPM1:
-  case NN_OP_LOG1P:
-  case NN_OP_SIGMOID:
-  case NN_OP_TANH:
-  case NN_OP_SOFTPLUS: return 12;
-  case NN_OP_SIN:
-  case NN_OP_COS:
-  case NN_OP_TAN:
-  case NN_OP_ASIN:
-  case NN_OP_ACOS:
-  case NN_OP_ATAN:
-  case NN_OP_SINH:
-  case NN_OP_COSH:
-  case NN_OP_ASINH:
-  case NN_OP_ACOSH:
-  case NN_OP_ATANH:
-  case NN_OP_ERF:
-  case NN_OP_POW:
-  case NN_OP_FMOD:
-  case NN_OP_MOD: return 24;
-  case NN_OP_DIV:
-  case NN_OP_RECIP:
-  case NN_OP_SQRT: return 4;
-  case NN_OP_RESIZE: return 32;
-  default: return 1;
-  }
-}
+void nn_part_set(nn_lower *L, nn_part part) { L->state->part = part; }
 
-static int smallest(int a, int b) { return a < b ? a : b; }
-
-static int group_lanes(const nn_lower *L, const nn_group *g) {
-  int lanes = 64;
-  for (int i = 0; i < g->ninputs; i++)
-    if (g->inner[i]->type.rank > 0) lanes = smallest(lanes, nn_target_lanes(L->target, g->inner[i]->type.dtype));
-  for (int i = 0; i < g->nops; i++) lanes = smallest(lanes, nn_target_lanes(L->target, g->ops[i]->out[0]->type.dtype));
-  return lanes;
-}
-
-/* All values first, as in nn_write. */
-static void write_elements(nn_lower *L, nn_x *const *index, void *data) {
-  (void)data;
-  const nn_group *g = &L->state->group;
-  nn_x **values = NN_NEW_ARRAY(arena_of(L), nn_x *, g->nresults);
-  for (int r = 0; r < g->nresults; r++) values[r] = nn_read(L, g->results[r], index);
-  for (int r = 0; r < g->nresults; r++) store_result(L, r, index, values[r]);
-}
-
-/* A concat that is read at the results' own indices: then each part gets loops of its own, in which no
-   element asks to which part it belongs. NULL if there is none. */
-static nn_op *find_split(const nn_lower *L, const nn_group *g) {
-  for (int r = 0; r < g->nresults; r++) source_of(L, g->results[r])->is_own_index = true;
-  for (int i = g->nops - 1; i >= 0; i--) {
-    nn_op *op = g->ops[i];
-    if (!source_of(L, op->out[0])->is_own_index) continue;
-    if (op->code == NN_OP_CONCAT) return op;
-    if (!(nn_op_infos[op->code].flags & NN_POINTWISE)) continue;
-    for (int k = 0; k < op->nin; k++)
-      if (op->in[k]) source_of(L, op->in[k])->is_own_index = true;
-  }
-  return NULL;
-}
-
-typedef struct part_loops {
-  int axis;
-  nn_dim offset;
-  nn_x *at;
-} part_loops;
-
-static void write_part(nn_lower *L, nn_x *const *index, void *data) {
-  const part_loops *p = data;
-  nn_x *shifted[NN_MAX_RANK];
-  memcpy(shifted, index, (size_t)L->state->group.results[0]->type.rank * sizeof *index);
-  shifted[p->axis] = nn_xi_add(L->kernel, index[p->axis], nn_dim_x(L, p->offset));
-  L->state->split_index = shifted[p->axis];
-  write_elements(L, shifted, NULL);
-}
-
-static void lower_parts(nn_lower *L, const nn_op *concat, int lanes, int64_t cost) {
-  nn_type type = L->state->group.results[0]->type;
-  nn_dim dims[NN_MAX_RANK];
-  memcpy(dims, type.dims, (size_t)type.rank * sizeof *dims);
-  part_loops p = {.axis = (int)nn_attr_int(concat, "axis"), .offset = nn_dim_const(L->module, 0)};
-  L->state->split_op = concat;
-  for (int i = 0; i < concat->nin; i++) {
-    dims[p.axis] = concat->in[i]->type.dims[p.axis];
-    L->state->split_part = i;
-    nn_box_loops(L, dims, type.rank, lanes, cost, write_part, &p);
-    p.offset = nn_dim_add(L->module, p.offset, dims[p.axis]);
-  }
-  L->state->split_op = NULL;
-}
-
-int nn_concat_part(const nn_lower *L, const nn_op *concat, const nn_x *index) {
-  const nn_lower_state *s = L->state;
-  return s->split_op == concat && s->split_index == index ? s->split_part : -1;
-}
-
-static nn_status lower_elements(nn_lower *L) {
-  const nn_group *g = &L->state->group;
-  if (g->nresults == 0) return NN_OK;
-  nn_type type = g->results[0]->type;
-  for (int r = 1; r < g->nresults; r++)
-    if (!nn_type_same_shape(g->results[r]->type, type))
-      return nn_fail(L->op, "internal error: a fused group has results of different shapes");
-  int64_t cost = g->ninputs + g->nresults;
-  for (int i = 0; i < g->nops; i++) cost += op_cost(g->ops[i]);
-  int lanes = group_lanes(L, g);
-  nn_op *concat = find_split(L, g);
-  if (concat)
-    lower_parts(L, concat, lanes, cost);
-  else
-    nn_box_loops(L, type.dims, type.rank, lanes, cost, write_elements, NULL);
-  return NN_OK;
+int nn_part_of(const nn_lower *L, const nn_op *concat, const nn_x *index) {
+  const nn_part *p = &L->state->part;
+  return p->concat == concat && p->index == index ? p->number : -1;
 }
 
 /* ---- from an op to a group ----------------------------------------------------------------------- */
@@ -621,7 +505,7 @@ static const char *kernel_name(nn_arena *arena, const nn_op *op, const nn_group 
 
 static nn_status lower_group(nn_lower *L) {
   nn_group *g = &L->state->group;
-  if (!g->nest) return lower_elements(L);
+  if (!g->nest) return nn_lower_elements(L);
   L->op = g->nest;
   return nn_lower_rows[g->nest->code].nest(L, g->nest);
 }

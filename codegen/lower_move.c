@@ -220,7 +220,7 @@ static int part_by_range(const nn_op *op, const nn_x *at) {
 
 nn_x *elem_concat(nn_lower *L, nn_op *op, nn_x *const *index) {
   int axis = (int)nn_attr_int(op, "axis");
-  int known = nn_concat_part(L, op, index[axis]);
+  int known = nn_part_of(L, op, index[axis]);
   if (known < 0) known = part_by_range(op, index[axis]);
   if (known >= 0) return read_part(L, op, known, offset_of(L->module, op, known), index);
   nn_dim begin = nn_dim_const(L->module, 0);

@@ -52,6 +52,17 @@ Test(lower_move, transpose) {
   try_move("f32[N,3,5]", "f32[N,5,3]", "%1 = transpose %0 {perm=[0,2,1]}", 4, expect_transpose, swap);
 }
 
+/* Large enough for loops over blocks: whole blocks, rests, symbols. */
+Test(lower_move, blocked_transpose) {
+  static const int swap[] = {1, 0}, inner[] = {0, 2, 1}, turn[] = {2, 0, 1};
+  try_move("f32[64,64]", "f32[64,64]", "%1 = transpose %0 {perm=[1,0]}", 1, expect_transpose, swap);
+  try_move("f32[70,65]", "f32[65,70]", "%1 = transpose %0 {perm=[1,0]}", 1, expect_transpose, swap);
+  try_move("f32[3,33,70]", "f32[3,70,33]", "%1 = transpose %0 {perm=[0,2,1]}", 1, expect_transpose, inner);
+  try_move("f32[N,33,70]", "f32[N,70,33]", "%1 = transpose %0 {perm=[0,2,1]}", 3, expect_transpose, inner);
+  try_move("f32[50,60,3]", "f32[3,50,60]", "%1 = transpose %0 {perm=[2,0,1]}", 1, expect_transpose, turn);
+  try_move("f32[40,2*N,N]", "f32[N,40,2*N]", "%1 = transpose %0 {perm=[2,0,1]}", 21, expect_transpose, turn);
+}
+
 typedef struct affine {
   int64_t start[4], step[4];
 } affine;

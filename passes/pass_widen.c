@@ -1,20 +1,25 @@
-/* needs: nothing. gives: f16 and bf16 arithmetic is f32 arithmetic, with casts where values of the narrow type
-   enter and leave; what was just narrowed is not widened again but taken as it was. breaks: nothing.
+/* needs: nothing. gives: f16 and bf16 arithmetic is f32 arithmetic, with casts where a node of the model (the ops of one
+   loc) reads and gives values of the narrow type. breaks: nothing.
 
-   No target that nncc knows computes faster in the narrow types than in f32 with conversions, and each
-   rounding that is left out is accuracy gained. Movement ops follow their operands: what is wide stays so.
+   Between nodes values have the type that the model gives them, rounded; inside of one, where the model says
+   nothing, they stay wide: so do the kernels of other runtimes, and the ops that an importer composes of a node
+   round once, not at each step. No target that nncc knows computes faster in the narrow types. Movement
+   ops follow their operands: what is wide stays so.
 
-     %0 = mul %x, %x : f16[8]          %0 = cast %x {to=f32} : f32[8]
-     %1 = exp %0 : f16[8]       ->     %1 = mul %0, %0 : f32[8]
-                                       %2 = exp %1 : f32[8]
-                                       %3 = cast %2 {to=f16} : f16[8] */
+     %0 = mul %x, %x : f16[8]  loc "n"          %0 = cast %x {to=f32} : f32[8]  loc "n"
+     %1 = exp %0 : f16[8]  loc "n"        ->    %1 = mul %0, %0 : f32[8]  loc "n"
+                                                %2 = exp %1 : f32[8]  loc "n"
+                                                %3 = cast %2 {to=f16} : f16[8]  loc "n" */
 #include "passes/passes.h"
+
+#include <string.h>
 
 static bool is_narrow(const nn_value *v) { return v && (v->type.dtype == NN_F16 || v->type.dtype == NN_BF16); }
 
-/* The f32 value that v was rounded from, or NULL. */
-static nn_value *wide_source(const nn_value *v) {
+/* The f32 value that v was rounded from, if that was for op's own node, or NULL. */
+static nn_value *wide_source(const nn_op *op, const nn_value *v) {
   if (v->kind != NN_RESULT || v->def->code != NN_OP_CAST) return NULL;
+  if (!op->loc[0] || strcmp(op->loc, v->def->loc) != 0) return NULL;
   nn_value *x = v->def->in[0];
   return x->type.dtype == NN_F32 ? x : NULL;
 }
@@ -41,7 +46,7 @@ static bool is_to_widen(const nn_op *op) {
   for (int i = 0; i < op->nin; i++) {
     if (!is_narrow(op->in[i])) continue;
     any = true;
-    all_wide = all_wide && wide_source(op->in[i]);
+    all_wide = all_wide && wide_source(op, op->in[i]);
   }
   return any && (!is_movement(op) || all_wide);
 }
@@ -50,7 +55,7 @@ static nn_status widen_operands(nn_op *op) {
   nn_builder b = {op->graph, op, op->loc, op->loc_op, false};
   for (int i = 0; i < op->nin; i++) {
     if (!is_narrow(op->in[i])) continue;
-    nn_value *wide = wide_source(op->in[i]);
+    nn_value *wide = wide_source(op, op->in[i]);
     if (!wide) wide = nn_b_cast(&b, op->in[i], NN_F32);
     if (!wide) return NN_FAIL;
     nn_op_set_input(op, i, wide);

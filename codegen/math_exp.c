@@ -16,7 +16,7 @@ static const double exp_f64[] = {
 typedef struct limits {
   double ln2_high, ln2_low;
   double lowest, highest;   /* exp is 0 below, infinite above */
-  double fast_lowest;       /* 2^n is normal from here on */
+  double fast_lowest, fast_highest; /* 2^n is a normal number between these */
   double sinh_highest;      /* sinh and cosh are infinite from here on, exp/4 is not */
   double minus_one;         /* expm1 is -1 below */
   double tanh_one;          /* tanh is 1 above */
@@ -24,8 +24,8 @@ typedef struct limits {
   double half_ulp;          /* expm1(x) = x below */
 } limits;
 
-static const limits limits_f32 = {0x1.62e4p-1, 1.428606765330187045e-06, -104, 89, -87, 89.5, -20, 9.02, 0x1p-13, 0x1p-25};
-static const limits limits_f64 = {0x1.62e42feep-1, 1.90821492927058770002e-10, -746, 710, -708, 710.6, -45, 20, 0x1p-28, 0x1p-54};
+static const limits limits_f32 = {0x1.62e4p-1, 1.428606765330187045e-06, -104, 89, -87, 88.37, 89.5, -20, 9.02, 0x1p-13, 0x1p-25};
+static const limits limits_f64 = {0x1.62e42feep-1, 1.90821492927058770002e-10, -746, 710, -708, 709.43, 710.6, -45, 20, 0x1p-28, 0x1p-54};
 
 static const limits *limits_of(const nn_mx *m) { return nn_mx_is_f64(m) ? &limits_f64 : &limits_f32; }
 
@@ -56,10 +56,13 @@ nn_x *nn_mx_exp(const nn_mx *m, nn_x *x) {
   return nn_mx_let(m, nn_mx_mul(m, scaled, nn_mx_pow2(m, rest)));
 }
 
+/* Beyond fast_highest 2^n is infinite, and so must be the sum below: at `highest` both of its terms are. */
 nn_x *nn_mx_exp_fast(const nn_mx *m, nn_x *x) {
   const limits *l = limits_of(m);
   nn_x *n_magic, *part;
-  reduce(m, nn_mx_let(m, nn_mx_clamp(m, x, l->fast_lowest, l->highest)), &n_magic, &part);
+  nn_x *high = nn_mx_let(m, nn_mx_select(m, nn_mx_ltc(m, x, l->fast_lowest), nn_mx_c(m, l->fast_lowest), x));
+  nn_x *in = nn_mx_let(m, nn_mx_select(m, nn_mx_gtc(m, high, l->fast_highest), nn_mx_c(m, l->highest), high));
+  reduce(m, in, &n_magic, &part);
   nn_x *scale = nn_mx_let(m, scale_of(m, n_magic, 0));
   return nn_mx_let(m, nn_mx_fma(m, scale, part, scale));
 }

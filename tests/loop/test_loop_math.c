@@ -115,7 +115,7 @@ static const double special[NSPECIAL] = {0, -0.0, 1, -1, 2, -2, 0.5, -0.5, 3, IN
                                          -FLT_MAX, FLT_MIN, 88.72, -87.5, -103.9, 710, -745, 1e22};
 
 static double sample(nn_dtype t, int round, int i) {
-  static const double sizes[] = {0.1, 1.1, 2, 6, 20, 105};
+  static const double sizes[] = {0.1, 1.1, 2, 6, 20, 105}; /* and where f64 overflows */
   if (round == 0 && i < NSPECIAL) return special[i];
   if (round < ROUNDS / 2) return any_bits(t);
   return between(round == ROUNDS - 1 && t == NN_F64 ? 750 : sizes[round - ROUNDS / 2]);
@@ -139,9 +139,9 @@ static double ulps(nn_dtype t, double got, long double want) {
   return (double)(fabsl((long double)got - want) / ldexpl(1, unit));
 }
 
-/* Where a bound is not promised, see docs/math.md. */
-static bool is_excluded(int code, nn_dtype t, double x) {
-  if (code == NN_OP_SIGMOID) return x < (t == NN_F64 ? -708 : -87) && !isinf(x);
+/* Where a bound is not promised, see docs/math.md. Sigmoid's results there are tiny, or 0. */
+static bool is_excluded(int code, nn_dtype t, double x, double got) {
+  if (code == NN_OP_SIGMOID) return x < (t == NN_F64 ? -708 : -87) && got >= 0 && got <= (t == NN_F64 ? 1e-307 : 1e-37);
   return t == NN_F64 && (code == NN_OP_SIN || code == NN_OP_COS || code == NN_OP_TAN) && fabs(x) > 0x1p31 && !isinf(x);
 }
 
@@ -154,7 +154,7 @@ static void check_function(engine *e, const row *r, nn_dtype t) {
     run(e, k, x, x, z);
     for (int i = 0; i < SAMPLES; i++) {
       double in = get(t, x, i), out = get(t, z, i);
-      if (is_excluded(r->code, t, in)) continue;
+      if (is_excluded(r->code, t, in, out)) continue;
       double error = ulps(t, out, r->exact((long double)in));
       cr_assert(error <= bound, "%s: %s %s of %.17g is %.17g: %g ulp, bound %g", e->name, r->name, nn_dtype_name(t), in, out, error, bound);
     }

@@ -166,12 +166,16 @@ typedef struct nn_tiles {
   bool store_direct;                         /* the store is cheap: straight from the registers, code copied out */
   bool store_checks;                         /* the store itself leaves out what is beyond N, whatever is_tail says */
   void (*pack)(nn_lower *L, void *data, nn_x *n0); /* before a task's row tiles of a panel: makes B ready; may be NULL */
+  void (*prepare)(nn_lower *L, void *data, nn_x *first, nn_x *end); /* the same once in a task, for all its columns */
+  int64_t most_panels;                       /* of a task; it takes so many if there are tasks enough. 0: by work */
   nn_dim outer;                              /* independent products: groups, ... */
   nn_x **outer_index;                        /* set before a, b, store are called */
   void *data;
   bool in_parallel;                          /* already inside a parallel loop */
 } nn_tiles;
 void nn_tiles_emit(nn_lower *L, const nn_tiles *t);
+int64_t nn_tiles_panels(const nn_lower *L, const nn_tiles *t);     /* of a task */
+int64_t nn_tiles_row_blocks(const nn_lower *L, const nn_tiles *t); /* tasks that share a panel */
 bool nn_tiles_pack_pays(const nn_lower *L, const nn_tiles *t); /* few tasks would pack one panel, for enough rows */
 
 /* C[m, n] = sum over k of A(m, k) * B(k, n), through callbacks that give loop IR values, so any layout,

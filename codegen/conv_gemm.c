@@ -10,26 +10,42 @@
    again contiguous along n. Phases that no tap uses are not copied. A convolution with stride 1 and
    without padding needs no copy at all.
 
+   Where the input is larger than a core's cache, its lines would come from far, a few at a time, while the product
+   waits: then each task copies the rows that it needs, halo included, to memory of its own and works there.
+
    A is the weights, rows m = output channels of the group, k = (channel, tap) contiguous. */
 #include "codegen/codegen.h"
 
-enum { UNROLLED_TAPS = 16, IMAGE_FLOPS = 1 << 23, IMAGES_ENOUGH = 32, IMAGE_BYTES = 1 << 22, ROW_GAP = 16 };
+enum {
+  UNROLLED_TAPS = 16,
+  IMAGE_FLOPS = 1 << 23,
+  IMAGES_ENOUGH = 32,
+  IMAGE_BYTES = 1 << 22,
+  ROW_GAP = 16,
+  COPY_PAYS = 256
+};
 
 typedef struct conv_run {
   const nn_conv *c;
   nn_tile tile;
-  bool in_place; /* B is x itself */
+  enum { IN_PLACE, WHOLE, LOCAL } form; /* B is x itself, the padded image, or the rows of a task */
   bool images_are_tasks;
   int64_t phases[NN_SPATIAL]; /* of each axis */
   int64_t nphases;
   nn_dim pitch[NN_SPATIAL]; /* dims of a plane */
   nn_dim plane, pixels;     /* elements of a plane; columns n */
+  nn_dim reach;             /* of the farthest tap along n */
   bool flat;                /* pitch is the output's own: n is the flat pixel */
   nn_buf *b, *w;            /* padded planes or x; weights */
   nn_x *w_pitch;            /* between rows of w */
   nn_buf *y;                /* plain output, or NULL */
   nn_x *image, *group;
-  nn_x *plane_x, *image_base;
+  nn_x *image_base;
+  nn_x *plane_x;         /* elements of a plane of b */
+  nn_x *origin;          /* LOCAL: n of the first element of b */
+  int64_t local;         /* LOCAL: elements of a plane of b */
+  nn_x *row_lo, *row_hi; /* to copy: rows, all axes but the last flattened, and columns */
+  nn_x *column_lo, *column_hi;
 } conv_run;
 
 /* ---- geometry -------------------------------------------------------------------------------------------- */
@@ -39,6 +55,7 @@ static void set_geometry(nn_lower *L, conv_run *r) {
   const nn_conv *c = r->c;
   r->plane = nn_dim_const(m, 1);
   r->pixels = nn_dim_const(m, 1);
+  r->reach = nn_dim_const(m, 0);
   r->nphases = 1;
   r->flat = true;
   for (int d = 0; d < c->nd; d++) {
@@ -50,6 +67,7 @@ static void set_geometry(nn_lower *L, conv_run *r) {
     /* the last pixel + 1, Horner's rule over (out - 1) */
     nn_dim last = nn_dim_sub(m, r->pixels, nn_dim_const(m, 1));
     r->pixels = nn_dim_add(m, nn_dim_mul(m, last, r->pitch[d]), c->out[d]);
+    r->reach = nn_dim_add(m, nn_dim_mul(m, r->reach, r->pitch[d]), nn_dim_const(m, reach / s));
     if (d > 0 && reach / s > 0) r->flat = false;
   }
 }
@@ -76,7 +94,7 @@ static bool images_as_tasks(const conv_run *r) {
     if (bytes < IMAGE_BYTES && i < 2) bytes *= factors[i];
   }
   bool many = nn_dim_is_const(c->batch, &images) && images >= IMAGES_ENOUGH;
-  return flops < IMAGE_FLOPS || (many && (r->in_place || bytes * c->groups < IMAGE_BYTES));
+  return flops < IMAGE_FLOPS || (many && (r->form != WHOLE || bytes * c->groups < IMAGE_BYTES));
 }
 
 /* ---- the padded input ------------------------------------------------------------------------------------- */
@@ -127,68 +145,112 @@ static void filled_range(nn_lower *L, const conv_run *r, int d, nn_x *residue, n
   *hi = nn_let(k, nn_xi_max(k, *lo, nn_xi_min(k, to, pitch)));
 }
 
+static nn_x *clamp_x(nn_lower *L, nn_x *x, nn_x *low, nn_x *high) {
+  return nn_let(L->kernel, nn_xi_max(L->kernel, nn_xi_min(L->kernel, x, high), low));
+}
+
 static void copy_row(nn_lower *L, row_copy *row, nn_x *inside) {
   nn_kernel *k = L->kernel;
   const conv_run *r = row->r;
-  int last = r->c->nd - 1;
-  nn_x *lo, *hi, *pitch = nn_dim_x(L, r->pitch[last]), *zero = nn_x_int(k, 0);
-  filled_range(L, r, last, row->residue, &lo, &hi);
+  nn_x *lo, *hi;
+  filled_range(L, r, r->c->nd - 1, row->residue, &lo, &hi);
+  lo = clamp_x(L, lo, r->column_lo, r->column_hi);
+  hi = clamp_x(L, hi, lo, r->column_hi);
   if (inside) nn_if_begin(k, inside);
-  zero_range(L, row, zero, lo);
+  zero_range(L, row, r->column_lo, lo);
   row->first = lo;
   row->count = nn_let(k, nn_xi_sub(k, hi, lo));
   nn_block_loops(L, row->count, nn_target_lanes(L->target, r->c->acc), copy_block, row);
-  zero_range(L, row, hi, pitch);
+  zero_range(L, row, hi, r->column_hi);
   if (!inside) return;
   nn_else(k);
-  zero_range(L, row, zero, pitch);
+  zero_range(L, row, r->column_lo, r->column_hi);
   nn_end(k);
 }
 
-/* All phases and rows of one channel. */
-static void pad_channel(nn_lower *L, nn_x *const *channel, void *data) {
-  const conv_run *r = data;
-  const nn_conv *c = r->c;
+/* The place of a flattened row along the outer axes: sets row->index; whether it is in the input (NULL: always). */
+static nn_x *place_row(nn_lower *L, const conv_run *r, nn_x *flat, nn_x *const *residue, row_copy *row) {
   nn_kernel *k = L->kernel;
-  row_copy row = {.r = r, .index = {r->image, channel[0]}};
-  nn_x *to = nn_xi_mulc(k, channel[0], r->nphases), *place = nn_x_int(k, 0), *inside = NULL;
-  nn_x *residue[NN_SPATIAL];
-  for (int d = 0; d < c->nd; d++) {
-    residue[d] = r->phases[d] > 1 ? nn_loop_range(k, NN_FOR, "phase", r->phases[d]) : nn_x_int(k, 0);
-    nn_x *weight = nn_x_int(k, 1);
-    for (int e = d + 1; e < c->nd; e++) weight = nn_xi_mulc(k, weight, r->phases[e]);
-    to = nn_xi_add(k, to, nn_xi_mul(k, residue[d], weight));
-  }
-  for (int d = 0; d + 1 < c->nd; d++) {
-    nn_x *lo, *hi;
-    nn_x *j = nn_loop_begin(k, NN_FOR, "row", nn_x_int(k, 0), nn_dim_x(L, r->pitch[d]));
+  const nn_conv *c = r->c;
+  nn_x *inside = NULL;
+  for (int d = c->nd - 2; d >= 0; d--) {
+    nn_x *lo, *hi, *pitch = nn_dim_x(L, r->pitch[d]);
+    nn_x *j = d ? nn_let(k, nn_xi_mod(k, flat, pitch)) : flat;
+    flat = d ? nn_let(k, nn_xi_floordiv(k, flat, pitch)) : flat;
     filled_range(L, r, d, residue[d], &lo, &hi);
     nn_x *in = nn_x_binary(k, NN_X_AND, nn_x_binary(k, NN_X_LE, lo, j), nn_x_binary(k, NN_X_LT, j, hi));
     inside = inside ? nn_x_binary(k, NN_X_AND, inside, in) : in;
     nn_x *at = nn_xi_add(k, nn_xi_mulc(k, j, c->stride[d]), residue[d]);
-    row.index[2 + d] = nn_let(k, nn_xi_sub(k, at, nn_dim_x(L, c->before[d])));
-    place = nn_xi_add(k, nn_xi_mul(k, place, nn_dim_x(L, r->pitch[d])), j);
+    row->index[2 + d] = nn_let(k, nn_xi_sub(k, at, nn_dim_x(L, c->before[d])));
+  }
+  return inside;
+}
+
+/* All phases and the wanted rows of one channel, to plane number `plane` and those after it. */
+static void pad_channel(nn_lower *L, const conv_run *r, nn_x *channel, nn_x *plane) {
+  const nn_conv *c = r->c;
+  nn_kernel *k = L->kernel;
+  row_copy row = {.r = r, .index = {r->image, channel}};
+  nn_x *residue[NN_SPATIAL];
+  for (int d = 0; d < c->nd; d++) {
+    residue[d] = r->phases[d] > 1 ? nn_loop_range(k, NN_FOR, "phase", r->phases[d]) : nn_x_int(k, 0);
+    plane = nn_xi_add(k, nn_xi_mulc(k, plane, r->phases[d]), residue[d]);
   }
   row.residue = residue[c->nd - 1];
-  place = nn_xi_mul(k, place, nn_dim_x(L, r->pitch[c->nd - 1]));
-  row.to = nn_let(k, nn_xi_add(k, nn_xi_mul(k, to, r->plane_x), place));
+  nn_x *flat = nn_loop_begin(k, NN_FOR, "row", r->row_lo, r->row_hi);
+  nn_x *inside = place_row(L, r, flat, residue, &row);
+  nn_x *n = nn_xi_sub(k, nn_xi_mul(k, flat, nn_dim_x(L, r->pitch[c->nd - 1])), r->origin);
+  row.to = nn_let(k, nn_xi_add(k, nn_xi_mul(k, plane, r->plane_x), n));
   copy_row(L, &row, inside);
-  for (int d = 0; d + 1 < c->nd; d++) nn_end(k);
+  nn_end(k);
   for (int d = 0; d < c->nd; d++)
     if (r->phases[d] > 1) nn_end(k);
 }
 
+static void pad_one_channel(nn_lower *L, nn_x *const *channel, void *data) {
+  pad_channel(L, data, channel[0], channel[0]);
+}
+
+/* The image as a whole, before the product. */
 static void pad_image(nn_lower *L, conv_run *r) {
   nn_kernel *k = L->kernel;
-  const nn_dim *channels = &r->c->x->type.dims[1];
+  const nn_conv *c = r->c;
+  const nn_dim *channels = &c->x->type.dims[1];
+  r->row_lo = r->column_lo = nn_x_int(k, 0);
+  r->row_hi = nn_dim_x(L, nn_dim_product(L->module, r->pitch, c->nd - 1));
+  r->column_hi = nn_dim_x(L, r->pitch[c->nd - 1]);
   if (r->images_are_tasks) {
     nn_x *channel = nn_loop_begin(k, NN_FOR, "channel", nn_x_int(k, 0), nn_dim_x(L, *channels));
-    pad_channel(L, &channel, r);
+    pad_channel(L, r, channel, channel);
     nn_end(k);
     return;
   }
   int64_t cost = nn_dim_guess(r->plane, 4096);
-  nn_parallel_rows(L, channels, 1, (cost < (1 << 20) ? cost : 1 << 20) * r->nphases, pad_channel, r);
+  nn_parallel_rows(L, channels, 1, (cost < (1 << 20) ? cost : 1 << 20) * r->nphases, pad_one_channel, r);
+}
+
+/* What the columns first .. end of a task read, at its start: whole rows, or of a single row the piece. */
+static void pad_task(nn_lower *L, void *data, nn_x *first, nn_x *end) {
+  conv_run *r = data;
+  nn_kernel *k = L->kernel;
+  const nn_conv *c = r->c;
+  nn_x *pitch = nn_dim_x(L, r->pitch[c->nd - 1]), *last = nn_xi_add(k, end, nn_dim_x(L, r->reach));
+  if (c->nd == 1) {
+    r->row_lo = nn_x_int(k, 0);
+    r->row_hi = nn_x_int(k, 1);
+    r->column_lo = r->origin = first;
+    r->column_hi = nn_let(k, nn_xi_min(k, last, pitch));
+  } else {
+    nn_x *rows = nn_dim_x(L, nn_dim_product(L->module, r->pitch, c->nd - 1));
+    r->row_lo = nn_let(k, nn_xi_floordiv(k, first, pitch));
+    r->row_hi = nn_let(k, nn_xi_min(k, rows, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, last, pitch), -1), pitch)));
+    r->origin = nn_let(k, nn_xi_mul(k, r->row_lo, pitch));
+    r->column_lo = nn_x_int(k, 0);
+    r->column_hi = pitch;
+  }
+  nn_x *channel = nn_loop_begin(k, NN_FOR, "channel", nn_x_int(k, 0), nn_dim_x(L, c->group_in));
+  pad_channel(L, r, nn_xi_add(k, nn_xi_mul(k, r->group, nn_dim_x(L, c->group_in)), channel), channel);
+  nn_end(k);
 }
 
 /* ---- operands of the tiles ----------------------------------------------------------------------------------- */
@@ -207,13 +269,15 @@ static nn_x *pixel_at(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *
   const conv_run *r = data;
   const nn_conv *c = r->c;
   nn_kernel *k = L->kernel;
-  nn_x *plane = nn_xi_add(k, nn_xi_mul(k, r->group, nn_dim_x(L, c->group_in)), ks[0]), *offset = nn_x_int(k, 0);
+  nn_x *plane = ks[0], *offset = nn_x_int(k, 0);
+  if (r->form != LOCAL) plane = nn_xi_add(k, nn_xi_mul(k, r->group, nn_dim_x(L, c->group_in)), plane);
   for (int d = 0; d < c->nd; d++) {
     nn_x *reach = nn_xi_mulc(k, ks[1 + d], c->dilation[d]), *s = nn_x_int(k, c->stride[d]);
     plane = nn_xi_add(k, nn_xi_mulc(k, plane, r->phases[d]), nn_xi_mod(k, reach, s));
     offset = nn_xi_add(k, nn_xi_mul(k, offset, nn_dim_x(L, r->pitch[d])), nn_xi_floordiv(k, reach, s));
   }
   nn_x *at = nn_xi_add(k, nn_xi_add(k, r->image_base, nn_xi_mul(k, plane, r->plane_x)), offset);
+  n0 = nn_xi_sub(k, n0, r->origin);
   return nn_x_load(k, r->b, nn_xi_add(k, nn_xi_add(k, at, n0), j), nn_guard(L));
 }
 
@@ -376,56 +440,96 @@ static nn_x *pixel_of_point(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, 
   return pixel_at(L, data, all, n0, j);
 }
 
-static void emit_image(nn_lower *L, conv_run *r) {
-  nn_kernel *k = L->kernel;
-  nn_module *m = L->module;
+static nn_tiles make_tiles(nn_lower *L, conv_run *r) {
   const nn_conv *c = r->c;
-  r->plane_x = nn_let(k, nn_dim_x(L, r->plane));
-  r->image_base = nn_x_int(k, 0);
-  if (r->in_place)
-    r->image_base = nn_let(k, nn_xi_mul(k, nn_xi_mul(k, r->image, nn_dim_x(L, c->x->type.dims[1])), r->plane_x));
-  else
-    pad_image(L, r);
   nn_tiles t = {.tile = r->tile,
                 .m = c->group_out,
                 .n = r->pixels,
                 .acc = c->acc,
-                .b_padded = !r->in_place,
+                .b_padded = r->form != IN_PLACE,
                 .store = store_vector,
                 .store_direct = r->flat && r->y,
                 .store_checks = !r->flat,
-                .outer = nn_dim_const(m, c->groups),
+                .outer = nn_dim_const(L->module, c->groups),
                 .outer_index = &r->group,
                 .data = r,
                 .in_parallel = r->images_are_tasks};
   set_k_loops(r, &t);
   t.a = t.nk == 1 ? weight_of_point : weight_at;
   t.b = t.nk == 1 ? pixel_of_point : pixel_at;
-  nn_tiles_emit(L, &t);
+  return t;
 }
 
-static void make_padded(nn_lower *L, conv_run *r) {
+/* Elements of one plane that `panels` panels read. */
+static int64_t local_plane(const conv_run *r, int64_t panels) {
+  int64_t pitch = nn_dim_value(r->pitch[r->c->nd - 1]),
+          count = panels * r->tile.nv * r->tile.lanes + nn_dim_value(r->reach);
+  return r->c->nd == 1 ? count : ((count + pitch - 1) / pitch + 1) * pitch;
+}
+
+/* Whether tasks should copy their rows, and how many panels a task then takes. */
+static bool tasks_copy(nn_lower *L, conv_run *r, nn_tiles *t) {
+  const nn_conv *c = r->c;
+  int64_t plane, channels, rows, reach, bytes = nn_dtype_bits(c->acc) / 8, taps = 1, l2 = L->target->l2_bytes;
+  if (!nn_dim_is_const(r->plane, &plane) || !nn_dim_is_const(r->reach, &reach) ||
+      !nn_dim_is_const(c->group_in, &channels))
+    return false;
+  if (!nn_dim_is_const(c->group_out, &rows) || !nn_read_is_plain(L, c->x, NULL)) return false;
+  for (int d = 0; d < c->nd; d++) taps *= c->kernel[d];
+  int64_t planes = channels * r->nphases;
+  if (taps == 0 || rows * taps < COPY_PAYS || planes > l2 || planes * c->groups * plane * bytes <= l2) return false;
+  int64_t most = 1;
+  while (most < 64 && planes * local_plane(r, most + 1) * bytes <= l2 / 4) most++;
+  t->most_panels = most;
+  if (nn_tiles_row_blocks(L, t) > 1) return false;
+  int64_t panels = nn_tiles_panels(L, t), covered = panels * r->tile.nv * r->tile.lanes;
+  r->local = local_plane(r, panels);
+  return r->local * planes * bytes <= l2 / 2 && r->local <= 4 * covered;
+}
+
+static void emit_image(nn_lower *L, conv_run *r, nn_tiles *t) {
+  nn_kernel *k = L->kernel;
+  const nn_conv *c = r->c;
+  r->origin = r->image_base = nn_x_int(k, 0);
+  r->plane_x = r->form == LOCAL ? nn_x_int(k, r->local) : nn_let(k, nn_dim_x(L, r->plane));
+  if (r->form == IN_PLACE)
+    r->image_base = nn_let(k, nn_xi_mul(k, nn_xi_mul(k, r->image, nn_dim_x(L, c->x->type.dims[1])), r->plane_x));
+  if (r->form == WHOLE) pad_image(L, r);
+  if (r->form == LOCAL) t->prepare = pad_task;
+  nn_tiles_emit(L, t);
+}
+
+static void make_planes(nn_lower *L, conv_run *r) {
   nn_module *m = L->module;
-  nn_dim planes = nn_dim_mul(m, r->c->x->type.dims[1], nn_dim_const(m, r->nphases));
+  nn_dim channels = r->form == LOCAL ? r->c->group_in : r->c->x->type.dims[1];
+  nn_dim planes = nn_dim_mul(m, channels, nn_dim_const(m, r->nphases));
   nn_dim slack = nn_dim_const(m, (int64_t)r->tile.nv * r->tile.lanes);
-  r->b = nn_temp(L, r->images_are_tasks ? NN_BUF_WORKER : NN_BUF_WORKSPACE, r->c->acc,
-                 nn_dim_add(m, nn_dim_mul(m, planes, r->plane), slack));
+  nn_dim size = nn_dim_mul(m, planes, r->form == LOCAL ? nn_dim_const(m, r->local) : r->plane);
+  nn_buf_space space = r->form == LOCAL || r->images_are_tasks ? NN_BUF_WORKER : NN_BUF_WORKSPACE;
+  r->b = nn_temp(L, space, r->c->acc, nn_dim_add(m, size, slack));
 }
 
 void nn_conv_gemm(nn_lower *L, const nn_conv *c) {
   nn_kernel *k = L->kernel;
-  conv_run r = {.c = c};
+  conv_run r = {.c = c, .form = WHOLE};
   set_geometry(L, &r);
   r.tile = nn_tile_choose(L->target, c->acc, c->group_out, r.pixels);
-  r.in_place = reads_in_place(L, &r);
-  r.images_are_tasks = images_as_tasks(&r);
   if (!nn_write_is_plain(L, c->y, &r.y)) r.y = NULL;
-  if (!r.in_place) make_padded(L, &r);
+  nn_tiles t = make_tiles(L, &r);
+  if (tasks_copy(L, &r, &t))
+    r.form = LOCAL;
+  else if (reads_in_place(L, &r))
+    r.form = IN_PLACE;
+  r.images_are_tasks = images_as_tasks(&r);
+  int64_t panels = t.most_panels;
+  t = make_tiles(L, &r);
+  if (r.form == LOCAL) t.most_panels = panels;
+  if (r.form != IN_PLACE) make_planes(L, &r);
   set_weights(L, &r);
   bool single = nn_dim_is(c->batch, 1);
   r.image = single ? nn_x_int(k, 0)
                    : nn_loop_begin(k, r.images_are_tasks ? NN_PARALLEL : NN_FOR, "image", nn_x_int(k, 0),
                                    nn_dim_x(L, c->batch));
-  emit_image(L, &r);
+  emit_image(L, &r, &t);
   if (!single) nn_end(k);
 }

@@ -19,6 +19,7 @@ enum {
   TASKS_WANTED = 16,
   MANY_PANELS = 16,
   LEAST_SUMS = 10,
+  REUSING_PANELS = 16,
   PACKED_ROWS = 96
 };
 
@@ -346,24 +347,49 @@ static blocks choose_blocks(const nn_lower *L, const nn_tiles *t) {
   int64_t row_blocks = ceil_div(ntiles, tiles);
   tiles = ceil_div(ntiles, row_blocks);
   int64_t most = clamp64(columns * row_blocks / TASKS_WANTED, 1, npanels);
-  int64_t wanted = clamp64(ceil_div(TASK_FLOPS, flops * tiles), 1, most),
-          needed = ceil_div(TASK_LEAST_FLOPS, flops * tiles);
+  int64_t wanted = ceil_div(TASK_FLOPS, flops * tiles), needed = ceil_div(TASK_LEAST_FLOPS, flops * tiles);
+  if (row_blocks > 1 && wanted < REUSING_PANELS) wanted = REUSING_PANELS; /* A's block comes from far */
+  if (t->most_panels) wanted = t->most_panels;
+  if (wanted > most) wanted = most;
   return (blocks){tiles, clamp64(wanted > needed ? wanted : needed, 1, npanels), row_blocks};
 }
+
+int64_t nn_tiles_row_blocks(const nn_lower *L, const nn_tiles *t) { return choose_blocks(L, t).row_blocks; }
+
+int64_t nn_tiles_panels(const nn_lower *L, const nn_tiles *t) { return choose_blocks(L, t).panels; }
 
 bool nn_tiles_pack_pays(const nn_lower *L, const nn_tiles *t) {
   blocks size = choose_blocks(L, t);
   return size.row_blocks == 1 || size.tiles * t->tile.mr >= PACKED_ROWS;
 }
 
-static nn_x *block_loop(nn_lower *L, const char *name, nn_x *block, int64_t size, nn_x *count) {
+/* Blocks of one size: the first item of this block, and the first after it. */
+static void block_range(nn_lower *L, nn_x *block, int64_t size, nn_x *count, nn_x **first, nn_x **end) {
   nn_kernel *k = L->kernel;
-  nn_x *first = nn_let(k, nn_xi_mulc(k, block, size));
-  nn_x *end = nn_let(k, nn_xi_min(k, nn_xi_addc(k, first, size), count));
-  return nn_loop_begin(k, NN_FOR, name, first, end);
+  *first = nn_let(k, nn_xi_mulc(k, block, size));
+  *end = nn_let(k, nn_xi_min(k, nn_xi_addc(k, *first, size), count));
 }
 
-/* One loop over all tasks; row blocks run fastest, so that neighbouring tasks share a panel. */
+static void emit_task(run *r, blocks size, nn_x *row_block, nn_x *column_block, nn_x *ntiles, nn_x *npanels) {
+  nn_lower *L = r->L;
+  nn_kernel *k = L->kernel;
+  const nn_tiles *t = r->t;
+  int64_t width = (int64_t)t->tile.nv * t->tile.lanes;
+  nn_x *panel, *panel_end, *tile, *tile_end;
+  block_range(L, column_block, size.panels, npanels, &panel, &panel_end);
+  block_range(L, row_block, size.tiles, ntiles, &tile, &tile_end);
+  if (t->prepare)
+    t->prepare(L, t->data, nn_let(k, nn_xi_mulc(k, panel, width)), nn_let(k, nn_xi_mulc(k, panel_end, width)));
+  panel = nn_loop_begin(k, NN_FOR, "panel", panel, panel_end);
+  nn_x *n0 = nn_let(k, nn_xi_mulc(k, panel, width));
+  if (t->pack) t->pack(L, t->data, n0);
+  tile = nn_loop_begin(k, NN_FOR, "tile", tile, tile_end);
+  emit_panel(r, n0, tile);
+  nn_end(k);
+  nn_end(k);
+}
+
+/* One loop over all tasks; row blocks run fastest, so that neighbouring tasks share panels. */
 static void emit_tasks(run *r, nn_x *ntiles, nn_x *npanels) {
   nn_lower *L = r->L;
   nn_kernel *k = L->kernel;
@@ -380,13 +406,7 @@ static void emit_tasks(run *r, nn_x *ntiles, nn_x *npanels) {
     *t->outer_index = nn_let(k, nn_xi_floordiv(k, rest, column_blocks));
     rest = nn_let(k, nn_xi_mod(k, rest, column_blocks));
   }
-  nn_x *panel = block_loop(L, "panel", rest, size.panels, npanels);
-  nn_x *n0 = nn_let(k, nn_xi_mulc(k, panel, (int64_t)t->tile.nv * t->tile.lanes));
-  if (t->pack) t->pack(L, t->data, n0);
-  nn_x *tile = block_loop(L, "tile", row_block, size.tiles, ntiles);
-  emit_panel(r, n0, tile);
-  nn_end(k);
-  nn_end(k);
+  emit_task(r, size, row_block, rest, ntiles, npanels);
   nn_end(k);
 }
 

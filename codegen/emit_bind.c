@@ -13,7 +13,7 @@ void nn_begin_function(nn_pemit *s, const char *name, LLVMTypeRef type, bool is_
   LLVMPositionBuilderAtEnd(e->b, s->leave);
   s->code = LLVMBuildPhi(e->b, e->i32, "code");
   LLVMPositionBuilderAtEnd(e->b, entry);
-  s->dims = nn_dims_new(e, s->p->module->nsymbols);
+  s->dims = nn_dims_new(e, s->p->module);
   s->step = -1;
 }
 
@@ -92,7 +92,7 @@ void nn_emit_output_dims_now(nn_pemit *s, bool *done, bool all) {
     const nn_value *v = nn_program_output(s->p, i);
     nn_v dims = NULL;
     for (int d = 0; d < v->type.rank; d++, n++) {
-      bool is_known = !done[n] && nn_dims_known(&s->dims, s->p->module, v->type.dims[d]);
+      bool is_known = !done[n] && nn_dims_known(&s->dims, v->type.dims[d]);
       if (done[n] || (!is_known && !all)) continue;
       if (!dims) dims = dims_of(s, nn_emit_tensor(s, s->out, i));
       nn_v value = is_known ? nn_emit_dim(&s->dims, v->type.dims[d]) : nn_const_i64(e, -1);
@@ -126,7 +126,7 @@ static void bind_dim(nn_pemit *s, nn_dim dim, nn_v value, nn_v node, nn_v what) 
     bind_symbol(s, s->p->module->symbols[symbol], value, node, what);
     return;
   }
-  if (!nn_dims_known(&s->dims, s->p->module, dim)) return;
+  if (!nn_dims_known(&s->dims, dim)) return;
   nn_v expected = nn_emit_dim(&s->dims, dim);
   nn_fail_if(s, LLVMBuildICmp(e->b, LLVMIntNE, value, expected, ""), NNCC_RT_ESHAPE, node, what, value, expected);
 }

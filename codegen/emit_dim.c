@@ -2,8 +2,8 @@
    looked for, sets a flag that the caller tests at the end: the value is then meaningless. */
 #include "codegen/llvm.h"
 
-nn_dims nn_dims_new(nn_emod *e, int nsymbols) {
-  return (nn_dims){.e = e, .symbols = NN_NEW_ARRAY(e->arena, nn_v, nsymbols + 1), .done = nn_map_new(e->arena)};
+nn_dims nn_dims_new(nn_emod *e, const nn_module *m) {
+  return (nn_dims){.e = e, .m = m, .symbols = NN_NEW_ARRAY(e->arena, nn_v, m->nsymbols + 1), .done = nn_map_new(e->arena)};
 }
 
 static void note_overflow(nn_dims *d, nn_v flag) { d->overflow = LLVMBuildOr(d->e->b, d->overflow, flag, ""); }
@@ -42,7 +42,8 @@ static nn_v add(nn_dims *d, nn_v a, nn_v b) {
 
 static nn_v symbol_value(nn_dims *d, int symbol) {
   if (d->symbols[symbol]) return d->symbols[symbol];
-  nn_report(d->e->diags, NN_ERROR, NULL, NULL, NULL, "internal: symbol %d is used before it is bound", symbol);
+  const char *name = d->m->symbols[symbol]->name;
+  nn_report(d->e->diags, NN_ERROR, NULL, NULL, "in IR text, 'symbol NAME data' says that a bind_dims binds it", "symbol '%s' is used before it is bound", name);
   d->e->failed = true;
   return nn_const_i64(d->e, 0);
 }
@@ -80,10 +81,10 @@ nn_v nn_emit_total(nn_dims *d, nn_v workspace, nn_v worker_bytes, nn_v nworkers)
   return add(d, workspace, multiply(d, worker_bytes, count));
 }
 
-bool nn_dims_known(const nn_dims *d, const nn_module *m, nn_dim dim) {
-  bool *used = NN_NEW_ARRAY(d->e->arena, bool, m->nsymbols + 1);
+bool nn_dims_known(const nn_dims *d, nn_dim dim) {
+  bool *used = NN_NEW_ARRAY(d->e->arena, bool, d->m->nsymbols + 1);
   nn_dim_symbols(dim, used);
-  for (int i = 0; i < m->nsymbols; i++)
+  for (int i = 0; i < d->m->nsymbols; i++)
     if (used[i] && !d->symbols[i]) return false;
   return true;
 }
@@ -92,4 +93,15 @@ int nn_dim_lone_symbol(nn_dim d) {
   if (d->nterms != 1 || d->terms[0].coefficient != 1 || d->terms[0].natoms != 1) return -1;
   const nn_atom *atom = d->terms[0].atoms[0];
   return atom->kind == NN_ATOM_SYMBOL ? atom->symbol : -1;
+}
+
+bool nn_dim_depends_on_data(const nn_module *m, nn_dim d) {
+  for (int t = 0; t < d->nterms; t++)
+    for (int i = 0; i < d->terms[t].natoms; i++) {
+      const nn_atom *atom = d->terms[t].atoms[i];
+      bool depends = atom->kind == NN_ATOM_SYMBOL ? m->symbols[atom->symbol]->data_dependent
+                                                  : nn_dim_depends_on_data(m, atom->a) || nn_dim_depends_on_data(m, atom->b);
+      if (depends) return true;
+    }
+  return false;
 }

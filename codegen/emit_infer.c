@@ -18,7 +18,7 @@ bool nn_program_is_plain(const nn_program *p) {
     if (!is_static_type(nn_program_output(p, i)->type)) return false;
   for (int i = 0; i < p->nplaces; i++)
     if (p->places[i]->kind == NN_PLACE_WORKSPACE && p->places[i]->slot < 0) return false;
-  return nn_dim_is_const(p->workspace_bytes, NULL) && nn_dim_is_const(p->worker_bytes, NULL);
+  return nn_dim_is_const(p->workspace_bytes, NULL) && nn_dim_is_const(nn_program_worker_bytes(p), NULL);
 }
 
 static nn_v address(nn_pemit *s, LLVMTypeRef type, nn_v base, int i) {
@@ -51,7 +51,7 @@ static nn_v make_context(nn_pemit *s, nn_v weights, nn_v workspace) {
   nn_emod *e = s->e;
   nn_v ctx = LLVMBuildAlloca(e->b, e->ctx_type, "ctx");
   LLVMBuildStore(e->b, LLVMConstNull(e->ctx_type), ctx);
-  int64_t bytes = nn_dim_value(s->p->workspace_bytes) + nn_dim_value(s->p->worker_bytes);
+  int64_t bytes = nn_dim_value(s->p->workspace_bytes) + nn_dim_value(nn_program_worker_bytes(s->p));
   nn_emit_set_field(e, e->ctx_type, ctx, NN_CTX_WORKSPACE, workspace);
   nn_emit_set_field(e, e->ctx_type, ctx, NN_CTX_WORKSPACE_BYTES, LLVMConstInt(e->size, (unsigned long long)bytes, false));
   if (weights) nn_emit_set_field(e, e->ctx_type, ctx, NN_CTX_WEIGHTS, weights);

@@ -108,7 +108,7 @@ static nn_v make_registers(nn_emit *s, const nn_buf *buf, int cell) {
 }
 
 static nn_v worker_offset(nn_emit *s, const nn_buf *buf) {
-  nn_dims d = nn_dims_new(s->e, s->k->module->nsymbols);
+  nn_dims d = nn_dims_new(s->e, s->k->module);
   for (int i = 0; i < s->nsymbols; i++) d.symbols[s->symbols[i]] = s->frame->cells[s->cell_symbols + i];
   nn_v offset = nn_const_i64(s->e, 0);
   for (int i = 0; i < buf->id; i++) {
@@ -137,6 +137,18 @@ nn_v nn_emit_buffer(nn_emit *s, const nn_buf *buf) {
   if (*v) return *v;
   nn_v place = buf->space == NN_BUF_REG ? make_registers(s, buf, cell) : buf->space == NN_BUF_WORKER ? place_in_worker(s, buf) : fetch(s, cell);
   return *v = place;
+}
+
+nn_dim nn_kernel_worker_bytes(const nn_kernel *k) {
+  nn_module *m = k->module;
+  nn_dim sum = nn_dim_const(m, 0), line = nn_dim_const(m, 64);
+  for (int i = 0; i < k->nbufs; i++) {
+    if (k->bufs[i]->space != NN_BUF_WORKER) continue;
+    nn_dim bits = nn_dim_mul(m, k->bufs[i]->count, nn_dim_const(m, nn_dtype_bits(k->bufs[i]->dtype)));
+    nn_dim bytes = nn_dim_ceildiv(m, bits, nn_dim_const(m, 8));
+    sum = nn_dim_add(m, sum, nn_dim_mul(m, nn_dim_ceildiv(m, bytes, line), line));
+  }
+  return sum;
 }
 
 int nn_target_worker_bytes(const nn_kernel *k) {

@@ -33,8 +33,8 @@ static nn_v dim_texts(nn_emod *e, nn_type type) {
   return constant(e, "nn_dim_texts", LLVMConstArray2(e->ptr, texts, (uint64_t)type.rank));
 }
 
-static nn_v io_constant(nn_emod *e, const nn_value *v) {
-  nn_v fields[] = {nn_emod_text(e, v->name ? v->name : ""), c32(e, nn_dtype_onnx(v->type.dtype)), c32(e, v->type.rank), dims_constant(e, v->type), dim_texts(e, v->type)};
+static nn_v io_constant(nn_emod *e, const nn_value *v, const char *name) {
+  nn_v fields[] = {nn_emod_text(e, name ? name : ""), c32(e, nn_dtype_onnx(v->type.dtype)), c32(e, v->type.rank), dims_constant(e, v->type), dim_texts(e, v->type)};
   return LLVMConstNamedStruct(e->io_type, fields, 5);
 }
 
@@ -42,9 +42,9 @@ static void make_ios(nn_pemit *s) {
   nn_emod *e = s->e;
   int nin = s->p->ninputs, nout = s->p->noutputs;
   nn_v *items = NN_NEW_ARRAY(e->arena, nn_v, (nin > nout ? nin : nout) + 1);
-  for (int i = 0; i < nin; i++) items[i] = io_constant(e, s->p->graph->params[i]);
+  for (int i = 0; i < nin; i++) items[i] = io_constant(e, s->p->graph->params[i], s->p->graph->params[i]->name);
   s->inputs = constant(e, "nn_inputs", LLVMConstArray2(e->io_type, items, (uint64_t)nin));
-  for (int i = 0; i < nout; i++) items[i] = io_constant(e, nn_program_output(s->p, i));
+  for (int i = 0; i < nout; i++) items[i] = io_constant(e, nn_program_output(s->p, i), nn_graph_output_name(s->p->graph, i));
   s->outputs = constant(e, "nn_outputs", LLVMConstArray2(e->io_type, items, (uint64_t)nout));
 }
 
@@ -81,16 +81,6 @@ nn_v nn_emit_weights_symbol(nn_pemit *s) {
 
 /* ---- the descriptor ---------------------------------------------------------------------------------------------------- */
 
-static bool depends_on_data(const nn_program *p, nn_dim d) {
-  nn_module *m = p->module;
-  for (int t = 0; t < d->nterms; t++)
-    for (int i = 0; i < d->terms[t].natoms; i++) {
-      const nn_atom *atom = d->terms[t].atoms[i];
-      if (atom->kind == NN_ATOM_SYMBOL ? m->symbols[atom->symbol]->data_dependent : depends_on_data(p, atom->a) || depends_on_data(p, atom->b)) return true;
-    }
-  return false;
-}
-
 static int64_t flags_of(nn_pemit *s) {
   int64_t flags = 0;
   for (int i = 0; i < s->p->module->nsymbols; i++)
@@ -99,8 +89,10 @@ static int64_t flags_of(nn_pemit *s) {
     if (s->p->steps[i].kind == NN_STEP_BIND) flags |= NNCC_RT_MODEL_DATA_DEPENDENT;
   for (int i = 0; i < s->p->nplaces; i++) {
     const nn_place *place = s->p->places[i];
-    if (place->kind == NN_PLACE_WORKSPACE ? place->slot < 0 : place->kind == NN_PLACE_OUTPUT && depends_on_data(s->p, place->bytes)) flags |= NNCC_RT_MODEL_ALLOCATES;
+    if (place->kind == NN_PLACE_WORKSPACE ? place->slot < 0 : place->kind == NN_PLACE_OUTPUT && nn_dim_depends_on_data(s->p->module, place->bytes)) flags |= NNCC_RT_MODEL_ALLOCATES;
   }
+  for (int i = 0; i < s->p->nkernels; i++)
+    if (nn_dim_depends_on_data(s->p->module, nn_kernel_worker_bytes(s->p->kernels[i]))) flags |= NNCC_RT_MODEL_ALLOCATES;
   return flags;
 }
 
@@ -113,7 +105,7 @@ static nn_v size_constant(nn_emod *e, nn_dim d, bool *is_known) {
 static nn_v make_model(nn_pemit *s, nn_v run, nn_v workspace_size, nn_v output_dims) {
   nn_emod *e = s->e;
   bool is_static = true, absolute = s->linkage->absolute;
-  nn_v worker = size_constant(e, s->p->worker_bytes, &is_static), workspace = size_constant(e, s->p->workspace_bytes, &is_static);
+  nn_v worker = size_constant(e, nn_program_worker_bytes(s->p), &is_static), workspace = size_constant(e, s->p->workspace_bytes, &is_static);
   if (!is_static) workspace = LLVMConstAllOnes(e->size);
   nn_v fields[] = {c32(e, NNCC_RT_ABI), c32(e, flags_of(s)), nn_emod_text(e, s->options->name), c32(e, s->p->ninputs), c32(e, s->p->noutputs),
                    s->inputs, s->outputs, workspace, worker, LLVMConstInt(e->size, absolute ? 0 : (unsigned long long)s->p->weights_bytes, false),
@@ -123,6 +115,15 @@ static nn_v make_model(nn_pemit *s, nn_v run, nn_v workspace_size, nn_v output_d
   LLVMSetInitializer(model, LLVMConstNamedStruct(e->model_type, fields, 15));
   LLVMSetGlobalConstant(model, true);
   return model;
+}
+
+nn_dim nn_program_worker_bytes(const nn_program *p) {
+  nn_dim most = nn_dim_const(p->module, 0);
+  for (int i = 0; i < p->nkernels; i++) {
+    nn_dim bytes = nn_kernel_worker_bytes(p->kernels[i]);
+    if (!nn_dim_depends_on_data(p->module, bytes)) most = nn_dim_max(p->module, most, bytes);
+  }
+  return most;
 }
 
 nn_status nn_emit_program(nn_emod *e, const nn_program *p, const nn_emit_options *options, const nn_linkage *linkage) {

@@ -10,12 +10,12 @@ typedef struct run {
   nn_pemit *s;
   const nn_program *p;
   nn_v *in_data, *out_data;    /* pointers of the tensors; of outputs that depend on data NULL until first used */
-  nn_v workspace, worker, worker_bytes, weights;
+  nn_v workspace, worker, worker_bytes, nworkers, weights;
   nn_v taken;                  /* array of pointers from the allocator, or NULL */
   nn_map *taken_index;         /* nn_place -> number + 1 */
   nn_v *taken_now;             /* by number: the pointer while it is held */
   nn_place **taken_places;
-  int ntaken, taken_cap;
+  int ntaken, taken_cap;       /* and one more slot: worker memory of the kernel at hand */
   bool *dims_done;             /* output dims already written, in order */
 } run;
 
@@ -41,7 +41,7 @@ static void check_data(run *r, nn_v data, nn_dim bytes, nn_dtype dtype, nn_v nam
   nn_fail_if(r->s, has_low_bits(e, data, align - 1), NNCC_RT_EINVAL, name, nn_emit_text(r->s, "alignment of data"), zero, nn_const_i64(e, align));
 }
 
-static bool is_open(run *r, nn_dim d) { return !nn_dims_known(&r->s->dims, r->p->module, d); }
+static bool is_open(run *r, nn_dim d) { return !nn_dims_known(&r->s->dims, d); }
 
 static void load_tensors(run *r) {
   nn_pemit *s = r->s;
@@ -76,9 +76,9 @@ static void check_workspace(run *r) {
   nn_pemit *s = r->s;
   nn_emod *e = s->e;
   nn_v need_fixed = nn_emit_dim(&s->dims, r->p->workspace_bytes), zero = nn_const_i64(e, 0);
-  r->worker_bytes = nn_emit_dim(&s->dims, r->p->worker_bytes);
-  nn_v nworkers = LLVMBuildSExt(e->b, nn_emit_field(e, e->ctx_type, s->ctx, NN_CTX_NWORKERS, e->i32), e->i64, "");
-  nn_v need = nn_emit_total(&s->dims, need_fixed, r->worker_bytes, nworkers);
+  r->worker_bytes = nn_emit_dim(&s->dims, nn_program_worker_bytes(r->p));
+  r->nworkers = LLVMBuildSExt(e->b, nn_emit_field(e, e->ctx_type, s->ctx, NN_CTX_NWORKERS, e->i32), e->i64, "");
+  nn_v need = nn_emit_total(&s->dims, need_fixed, r->worker_bytes, r->nworkers);
   nn_v text = nn_emit_text(s, "workspace"), none = nn_emit_text(s, "");
   nn_fail_if(s, s->dims.overflow, NNCC_RT_EWORKSPACE, none, nn_emit_text(s, "size"), zero, nn_const_i64(e, INT64_MAX));
   s->dims.overflow = NULL;
@@ -123,14 +123,16 @@ static nn_v call_allocate(run *r, nn_v bytes, const nn_op *op) {
   return memory;
 }
 
-/* The size in bytes of something that depends on data, where it must be neither negative nor overflow. */
-static nn_v checked_size(run *r, nn_dim bytes, const nn_op *op) {
+/* The size in bytes of something that depends on data, where it must be neither negative nor overflow;
+   times the number of workers if that is given. */
+static nn_v checked_size(run *r, nn_dim bytes, nn_v nworkers, const nn_op *op) {
   nn_pemit *s = r->s;
   nn_emod *e = s->e;
-  nn_dims d = nn_dims_new(e, r->p->module->nsymbols);
+  nn_dims d = nn_dims_new(e, r->p->module);
   memcpy(d.symbols, s->dims.symbols, sizeof(nn_v) * (size_t)r->p->module->nsymbols);
   d.overflow = LLVMConstInt(e->i1, 0, false);
-  nn_v size = nn_emit_dim(&d, bytes), zero = nn_const_i64(e, 0);
+  nn_v zero = nn_const_i64(e, 0), size = nn_emit_dim(&d, bytes);
+  if (nworkers) size = nn_emit_total(&d, zero, size, nworkers);
   nn_v bad = LLVMBuildOr(e->b, d.overflow, LLVMBuildICmp(e->b, LLVMIntSLT, size, zero, ""), "");
   nn_fail_if(s, bad, NNCC_RT_EVALUE, nn_emit_text(s, op->loc), nn_emit_text(s, "size"), size, zero);
   return size;
@@ -140,7 +142,7 @@ static nn_v checked_size(run *r, nn_dim bytes, const nn_op *op) {
 static nn_v open_output(run *r, int i, const nn_op *op) {
   nn_pemit *s = r->s;
   nn_emod *e = s->e;
-  nn_v tensor = nn_emit_tensor(s, s->out, i), size = checked_size(r, r->p->outputs[i]->bytes, op);
+  nn_v tensor = nn_emit_tensor(s, s->out, i), size = checked_size(r, r->p->outputs[i]->bytes, NULL, op);
   nn_v given = nn_emit_field(e, e->tensor_type, tensor, NN_TENSOR_DATA, e->ptr);
   nn_v needed = LLVMBuildAnd(e->b, is_null(e, given), LLVMBuildICmp(e->b, LLVMIntSGT, size, nn_const_i64(e, 0), ""), "");
   LLVMBasicBlockRef before = LLVMGetInsertBlock(e->b), take = LLVMAppendBasicBlockInContext(e->c, s->fn, "take");
@@ -171,23 +173,28 @@ static nn_v take(run *r, const nn_place *place, const nn_op *op) {
   nn_emod *e = r->s->e;
   int number = taken_number(r, place);
   if (r->taken_now[number]) return r->taken_now[number];
-  nn_v size = nn_call2(e, "llvm.smax", checked_size(r, place->bytes, op), nn_const_i64(e, 1));
+  nn_v size = nn_call2(e, "llvm.smax", checked_size(r, place->bytes, NULL, op), nn_const_i64(e, 1));
   nn_v memory = call_allocate(r, size, op);
   LLVMBuildStore(e->b, memory, taken_slot(r, number));
   return r->taken_now[number] = memory;
 }
 
-static void give_back(run *r, int step) {
+static void release_slot(run *r, int number) {
   nn_emod *e = r->s->e;
-  nn_v fn = nn_emod_function(e, "nn_release_all");
+  nn_v fn = nn_emod_function(e, "nn_release_all"), args[] = {r->s->ctx, taken_slot(r, number), LLVMConstInt(e->i32, 1, false)};
+  LLVMBuildCall2(e->b, LLVMGlobalGetValueType(fn), fn, args, 3, "");
+  LLVMBuildStore(e->b, LLVMConstNull(e->ptr), args[1]);
+}
+
+static void give_back(run *r, int step) {
   for (int i = 0; i < r->ntaken; i++) {
     if (r->taken_places[i]->last != step || !r->taken_now[i]) continue;
-    nn_v args[] = {r->s->ctx, taken_slot(r, i), LLVMConstInt(e->i32, 1, false)};
-    LLVMBuildCall2(e->b, LLVMGlobalGetValueType(fn), fn, args, 3, "");
-    LLVMBuildStore(e->b, LLVMConstNull(e->ptr), args[1]);
+    release_slot(r, i);
     r->taken_now[i] = NULL;
   }
 }
+
+static bool is_worker_open(const run *r, const nn_kernel *k) { return nn_dim_depends_on_data(r->p->module, nn_kernel_worker_bytes(k)); }
 
 static void count_taken(run *r) {
   nn_emod *e = r->s->e;
@@ -198,8 +205,11 @@ static void count_taken(run *r) {
     nn_map_put_ptr(r->taken_index, r->p->places[i], (void *)(intptr_t)r->ntaken);
   }
   r->taken_now = NN_NEW_ARRAY(e->arena, nn_v, r->ntaken + 1);
-  if (r->ntaken == 0) return;
-  LLVMTypeRef type = LLVMArrayType2(e->ptr, (uint64_t)r->ntaken);
+  bool takes_worker_memory = false;
+  for (int i = 0; i < r->p->nkernels; i++)
+    if (is_worker_open(r, r->p->kernels[i])) takes_worker_memory = true;
+  if (r->ntaken == 0 && !takes_worker_memory) return;
+  LLVMTypeRef type = LLVMArrayType2(e->ptr, (uint64_t)r->ntaken + 1);
   r->taken = nn_emit_local(r->s, type, "taken");
   LLVMBuildStore(e->b, LLVMConstNull(type), r->taken);
 }
@@ -227,19 +237,33 @@ static nn_v address_of(run *r, const nn_place *place, const nn_op *op) {
 
 /* ---- steps ---------------------------------------------------------------------------------------------------- */
 
+/* Worker memory whose size depends on data is taken for this call alone. */
+static void take_worker(run *r, const nn_step *step, nn_v *memory, nn_v *bytes) {
+  nn_emod *e = r->s->e;
+  nn_dim need = nn_kernel_worker_bytes(step->kernel);
+  nn_v size = nn_call2(e, "llvm.smax", checked_size(r, need, r->nworkers, step->op), nn_const_i64(e, 1));
+  *memory = call_allocate(r, size, step->op);
+  *bytes = nn_emit_dim(&r->s->dims, need);
+  LLVMBuildStore(e->b, *memory, taken_slot(r, r->ntaken));
+}
+
 static void emit_call(run *r, const nn_step *step) {
   nn_emod *e = r->s->e;
+  nn_v worker = r->worker, worker_bytes = r->worker_bytes;
+  bool takes_worker = is_worker_open(r, step->kernel);
+  if (takes_worker) take_worker(r, step, &worker, &worker_bytes);
   nn_v kernel = nn_emit_kernel(e, step->kernel);
   if (!kernel) return;
   int nsymbols, n = 0;
   const int *symbols = nn_kernel_symbols(e, step->kernel, &nsymbols);
   nn_v *args = NN_NEW_ARRAY(e->arena, nn_v, 3 + step->nargs + nsymbols);
   args[n++] = r->s->ctx;
-  args[n++] = r->worker;
-  args[n++] = r->worker_bytes;
+  args[n++] = worker;
+  args[n++] = worker_bytes;
   for (int i = 0; i < step->nargs; i++) args[n++] = address_of(r, step->args[i], step->op);
   for (int i = 0; i < nsymbols; i++) args[n++] = nn_emit_dim(&r->s->dims, nn_dim_symbol(r->p->module, r->p->module->symbols[symbols[i]]->name));
   nn_v code = LLVMBuildCall2(e->b, nn_kernel_type(e, step->kernel), kernel, args, (unsigned)n, "");
+  if (takes_worker) release_slot(r, r->ntaken);
   if (!step->kernel->can_fail) return;
   LLVMBasicBlockRef bad = LLVMAppendBasicBlockInContext(e->c, r->s->fn, "failed"), next = LLVMAppendBasicBlockInContext(e->c, r->s->fn, "");
   LLVMBuildCondBr(e->b, LLVMBuildICmp(e->b, LLVMIntNE, code, LLVMConstInt(e->i32, 0, false), ""), bad, next);
@@ -330,8 +354,8 @@ static void check_arguments(run *r) {
 static void end_run(run *r) {
   nn_emod *e = r->s->e;
   nn_end_function(r->s);
-  if (r->ntaken > 0) {
-    nn_v fn = nn_emod_function(e, "nn_release_all"), args[] = {r->s->ctx, r->taken, LLVMConstInt(e->i32, (unsigned long long)r->ntaken, false)};
+  if (r->taken) {
+    nn_v fn = nn_emod_function(e, "nn_release_all"), args[] = {r->s->ctx, r->taken, LLVMConstInt(e->i32, (unsigned long long)r->ntaken + 1, false)};
     LLVMBuildCall2(e->b, LLVMGlobalGetValueType(fn), fn, args, 3, "");
   }
   LLVMBuildRet(e->b, r->s->code);
@@ -371,13 +395,13 @@ nn_v nn_emit_workspace_size(nn_pemit *s) {
   nn_begin_function(s, nn_sprintf(e->arena, "%s_workspace_size", s->linkage->symbol), LLVMFunctionType(e->size, types, 2, false), true);
   nn_v fn = s->fn, most = LLVMConstAllOnes(e->size);
   s->in = LLVMGetParam(fn, 0);
-  bool is_static = nn_dim_is_const(s->p->workspace_bytes, NULL) && nn_dim_is_const(s->p->worker_bytes, NULL);
+  bool is_static = nn_dim_is_const(s->p->workspace_bytes, NULL) && nn_dim_is_const(nn_program_worker_bytes(s->p), NULL);
   if (!is_static) {
     s->ctx = nn_emit_local(s, e->ctx_type, "ctx");
     nn_emit_input_symbols(s, s->ctx);
   }
   s->dims.overflow = LLVMConstInt(e->i1, 0, false);
-  nn_v fixed = nn_emit_dim(&s->dims, s->p->workspace_bytes), each = nn_emit_dim(&s->dims, s->p->worker_bytes);
+  nn_v fixed = nn_emit_dim(&s->dims, s->p->workspace_bytes), each = nn_emit_dim(&s->dims, nn_program_worker_bytes(s->p));
   nn_v total = nn_emit_total(&s->dims, fixed, each, LLVMBuildSExt(e->b, LLVMGetParam(fn, 1), e->i64, ""));
   nn_v limit = nn_const_i64(e, e->target->pointer_bits < 64 ? INT32_MAX : INT64_MAX);
   nn_v bad = LLVMBuildOr(e->b, s->dims.overflow, LLVMBuildICmp(e->b, LLVMIntUGT, total, limit, ""), "");

@@ -77,7 +77,7 @@ static void print_size(header *h, const char *what, nn_dim size) {
 
 static void print_contract(header *h) {
   print_size(h, "WORKSPACE", h->p->workspace_bytes);
-  print_size(h, "WORKER_WORKSPACE", h->p->worker_bytes);
+  print_size(h, "WORKER_WORKSPACE", nn_program_worker_bytes(h->p));
   fprintf(h->out, "#define %s_ALIGN %d\n", h->name, NNCC_RT_ALIGN);
   fprintf(h->out, "#define %s_WEIGHTS_BYTES %" PRId64 " /* %s */\n", h->name, h->p->weights_bytes,
           h->side_file ? "in a file of their own, after its 64-byte header" : "inside the object");

@@ -65,20 +65,22 @@ LLVMTypeRef nn_kernel_type(nn_emod *e, const nn_kernel *k);
 /* All symbols a kernel needs, those of its buffers' sizes too: module symbol indices in order. */
 const int *nn_kernel_symbols(nn_emod *e, const nn_kernel *k, int *count);
 int nn_kernel_nargs(const nn_kernel *k); /* params and workspace temporaries */
+nn_dim nn_kernel_worker_bytes(const nn_kernel *k);    /* memory of each worker, a multiple of 64 */
 
 /* ---- emit_dim.c: dimension expressions ------------------------------------------------------------------ */
 
 /* A set of symbol values in one function and the expressions already computed from them. */
 typedef struct nn_dims {
   nn_emod *e;
+  const nn_module *m;
   nn_v *symbols;     /* by module symbol index; NULL: not bound */
   nn_map *done;      /* nn_dim -> value */
   nn_v overflow;     /* i1, or NULL: overflow is not looked for */
 } nn_dims;
-nn_dims nn_dims_new(nn_emod *e, int nsymbols);
+nn_dims nn_dims_new(nn_emod *e, const nn_module *m);
 nn_v nn_emit_dim(nn_dims *d, nn_dim dim); /* i64, at the builder's position */
 nn_v nn_emit_total(nn_dims *d, nn_v workspace, nn_v worker_bytes, nn_v nworkers); /* workspace of a run; fewer workers than 1 count as 1 */
-bool nn_dims_known(const nn_dims *d, const nn_module *m, nn_dim dim);             /* all its symbols are bound */
+bool nn_dims_known(const nn_dims *d, nn_dim dim);                                 /* all its symbols are bound */
 int nn_dim_lone_symbol(nn_dim d);                                                 /* the symbol that d is, or -1 */
 
 /* ---- emission of one kernel ----------------------------------------------------------------------------- */
@@ -245,6 +247,10 @@ nn_v nn_emit_io_name(nn_pemit *s, bool is_output, int i);
 void nn_emit_check_outputs(nn_pemit *s);                  /* types, ranks, dims pointers */
 void nn_emit_output_dims_now(nn_pemit *s, bool *done, bool all); /* writes those that are known and not done; all: -1 for the others */
 const nn_value *nn_program_output(const nn_program *p, int i);
+/* The most that a kernel needs for each worker, leaving out those whose need depends on data: they take
+   theirs from the allocator. */
+nn_dim nn_program_worker_bytes(const nn_program *p);
+bool nn_dim_depends_on_data(const nn_module *m, nn_dim d);
 
 /* ---- object_weights.c: weights in objects and beside them ------------------------------------------------------ */
 

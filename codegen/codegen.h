@@ -254,7 +254,7 @@ void nn_lanes_end(nn_lower *L, int lanes);
 nn_x *nn_mul_add(nn_lower *L, nn_x *a, nn_x *b, nn_x *c);       /* a*b + c of any type */
 nn_dtype nn_acc_dtype(nn_dtype t);                  /* of products: f16, bf16, f8 in f32, narrow ints in i32 */
 nn_x *nn_zero(nn_lower *L, nn_dtype t);
-int64_t nn_dim_guess(nn_dim d, int64_t fallback);   /* the value, or a likely one for a symbolic dimension: costs only */
+int64_t nn_dim_guess(nn_dim d, int64_t fallback);   /* for costs: the value, or a likely one for a symbolic dimension; 1 << 24 at most */
 nn_x *nn_ceildiv_x(nn_lower *L, nn_x *a, int64_t b);
 /* Opens a parallel loop over 0..count, or a serial one if there is a parallel one open already. */
 nn_x *nn_task_loop(nn_lower *L, bool in_parallel, const char *name, nn_x *count);

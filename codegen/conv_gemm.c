@@ -22,7 +22,8 @@ enum {
   IMAGES_ENOUGH = 32,
   IMAGE_BYTES = 1 << 22,
   ROW_GAP = 16,
-  COPY_PAYS = 256
+  COPY_PAYS = 256,
+  MOST_PLANE = 1 << 28
 };
 
 typedef struct conv_run {
@@ -60,7 +61,7 @@ static void set_geometry(nn_lower *L, conv_run *r) {
   r->flat = true;
   for (int d = 0; d < c->nd; d++) {
     int64_t s = c->stride[d], reach = c->kernel[d] > 0 ? (c->kernel[d] - 1) * c->dilation[d] : 0;
-    r->phases[d] = c->dilation[d] != 1 && c->kernel[d] > 1 ? s : c->kernel[d] < s ? c->kernel[d] : s;
+    r->phases[d] = c->kernel[d] < s ? c->kernel[d] : s; /* a phase for each tap, or for each residue */
     r->nphases *= r->phases[d];
     r->pitch[d] = nn_dim_add(m, c->out[d], nn_dim_const(m, reach / s));
     r->plane = nn_dim_mul(m, r->plane, r->pitch[d]);
@@ -133,6 +134,19 @@ static void zero_range(nn_lower *L, const row_copy *row, nn_x *from, nn_x *to) {
   nn_end(k);
 }
 
+/* The phase of a tap, and the residue modulo the stride of a phase. */
+static nn_x *phase_of(nn_lower *L, const nn_conv *c, int d, nn_x *tap) {
+  nn_kernel *k = L->kernel;
+  if (c->kernel[d] < c->stride[d]) return tap;
+  return nn_xi_mod(k, nn_xi_mulc(k, tap, c->dilation[d]), nn_x_int(k, c->stride[d]));
+}
+
+static nn_x *residue_of(nn_lower *L, const nn_conv *c, int d, nn_x *phase) {
+  nn_kernel *k = L->kernel;
+  if (c->kernel[d] >= c->stride[d] || c->dilation[d] == 1) return phase;
+  return nn_let(k, nn_xi_mod(k, nn_xi_mulc(k, phase, c->dilation[d]), nn_x_int(k, c->stride[d])));
+}
+
 /* First place of a padded row (or axis) that holds input, and the first after it. */
 static void filled_range(nn_lower *L, const conv_run *r, int d, nn_x *residue, nn_x **lo, nn_x **hi) {
   nn_kernel *k = L->kernel;
@@ -193,8 +207,9 @@ static void pad_channel(nn_lower *L, const conv_run *r, nn_x *channel, nn_x *pla
   row_copy row = {.r = r, .index = {r->image, channel}};
   nn_x *residue[NN_SPATIAL];
   for (int d = 0; d < c->nd; d++) {
-    residue[d] = r->phases[d] > 1 ? nn_loop_range(k, NN_FOR, "phase", r->phases[d]) : nn_x_int(k, 0);
-    plane = nn_xi_add(k, nn_xi_mulc(k, plane, r->phases[d]), residue[d]);
+    nn_x *phase = r->phases[d] > 1 ? nn_loop_range(k, NN_FOR, "phase", r->phases[d]) : nn_x_int(k, 0);
+    residue[d] = residue_of(L, c, d, phase);
+    plane = nn_xi_add(k, nn_xi_mulc(k, plane, r->phases[d]), phase);
   }
   row.residue = residue[c->nd - 1];
   nn_x *flat = nn_loop_begin(k, NN_FOR, "row", r->row_lo, r->row_hi);
@@ -273,7 +288,7 @@ static nn_x *pixel_at(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *
   if (r->form != LOCAL) plane = nn_xi_add(k, nn_xi_mul(k, r->group, nn_dim_x(L, c->group_in)), plane);
   for (int d = 0; d < c->nd; d++) {
     nn_x *reach = nn_xi_mulc(k, ks[1 + d], c->dilation[d]), *s = nn_x_int(k, c->stride[d]);
-    plane = nn_xi_add(k, nn_xi_mulc(k, plane, r->phases[d]), nn_xi_mod(k, reach, s));
+    plane = nn_xi_add(k, nn_xi_mulc(k, plane, r->phases[d]), phase_of(L, c, d, ks[1 + d]));
     offset = nn_xi_add(k, nn_xi_mul(k, offset, nn_dim_x(L, r->pitch[d])), nn_xi_floordiv(k, reach, s));
   }
   nn_x *at = nn_xi_add(k, nn_xi_add(k, r->image_base, nn_xi_mul(k, plane, r->plane_x)), offset);
@@ -470,14 +485,15 @@ static int64_t local_plane(const conv_run *r, int64_t panels) {
 /* Whether tasks should copy their rows, and how many panels a task then takes. */
 static bool tasks_copy(nn_lower *L, conv_run *r, nn_tiles *t) {
   const nn_conv *c = r->c;
-  int64_t plane, channels, rows, reach, bytes = nn_dtype_bits(c->acc) / 8, taps = 1, l2 = L->target->l2_bytes;
-  if (!nn_dim_is_const(r->plane, &plane) || !nn_dim_is_const(r->reach, &reach) ||
-      !nn_dim_is_const(c->group_in, &channels))
-    return false;
+  int64_t plane, channels, rows, bytes = nn_dtype_bits(c->acc) / 8, taps = 1, l2 = L->target->l2_bytes;
+  if (!nn_dim_is_const(r->plane, &plane) || !nn_dim_is_const(c->group_in, &channels)) return false;
   if (!nn_dim_is_const(c->group_out, &rows) || !nn_read_is_plain(L, c->x, NULL)) return false;
   for (int d = 0; d < c->nd; d++) taps *= c->kernel[d];
+  if (taps == 0 || rows < (COPY_PAYS + taps - 1) / taps || channels > l2 / r->nphases || plane < 1 ||
+      plane > MOST_PLANE)
+    return false;
   int64_t planes = channels * r->nphases;
-  if (taps == 0 || rows * taps < COPY_PAYS || planes > l2 || planes * c->groups * plane * bytes <= l2) return false;
+  if (planes * c->groups <= l2 / bytes / plane) return false;
   int64_t most = 1;
   while (most < 64 && planes * local_plane(r, most + 1) * bytes <= l2 / 4) most++;
   t->most_panels = most;

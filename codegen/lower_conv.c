@@ -3,7 +3,7 @@
    (conv_gemm.c). */
 #include "codegen/codegen.h"
 
-enum { DEPTHWISE_OUTPUTS = 4 };
+enum { DEPTHWISE_OUTPUTS = 4, MOST_TAPS = 1 << 20 };
 
 static void set_spatial(nn_lower *L, nn_op *op, nn_conv *c) {
   nn_module *m = L->module;
@@ -11,6 +11,7 @@ static void set_spatial(nn_lower *L, nn_op *op, nn_conv *c) {
   const nn_dim *pads = nn_attr_dims(op, "pads", NULL);
   bool has_strides = nn_op_attr(op, "strides")->count, has_dilations = nn_op_attr(op, "dilations")->count;
   bool has_pads = nn_op_attr(op, "pads")->count;
+  int64_t taps = 1;
   c->static_kernel = true;
   for (int d = 0; d < c->nd; d++) {
     c->stride[d] = has_strides ? strides[d] : 1;
@@ -19,7 +20,9 @@ static void set_spatial(nn_lower *L, nn_op *op, nn_conv *c) {
     c->kernel_dim[d] = c->w->type.dims[2 + d];
     c->in[d] = c->x->type.dims[2 + d];
     c->out[d] = c->y->type.dims[2 + d];
-    if (!nn_dim_is_const(c->kernel_dim[d], &c->kernel[d])) c->static_kernel = false;
+    bool known = nn_dim_is_const(c->kernel_dim[d], &c->kernel[d]) && c->kernel[d] <= MOST_TAPS;
+    taps = known && c->static_kernel ? taps * c->kernel[d] : taps;
+    c->static_kernel = c->static_kernel && known && taps <= MOST_TAPS;
   }
 }
 

@@ -289,7 +289,7 @@ static void set_chunks(nn_lower *L, reduction *r) {
   r->nresults = nn_type_count(m, r->y->type);
   int64_t tasks = guess_product(r, false, r->along_rows ? -1 : r->inner);
   int64_t width = r->along_rows ? 1 : (int64_t)r->lanes * r->vectors;
-  if (!r->along_rows) tasks *= nn_dim_guess(r->view.dims[r->inner], 1) / width + 1;
+  if (!r->along_rows && tasks < FEW_RESULTS) tasks *= nn_dim_guess(r->view.dims[r->inner], 1) / width + 1;
   if (tasks >= FEW_RESULTS || guess_product(r, true, -1) * width < 2 * CHUNK_ELEMENTS) return;
   for (int d = r->view.rank - 1; d >= 0; d--)
     if (r->reduced[d] && !nn_dim_is(r->view.dims[d], 1)) r->split = d;

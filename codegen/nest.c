@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+enum { LARGE = 1 << 24 }; /* products of two guesses do not overflow */
+
 /* Neighbouring 4-bit elements share a byte: lanes of such a kernel are scalar copies, tasks a serial loop. */
 nn_x *nn_lanes_begin(nn_lower *L, int lanes) {
   if (lanes <= 1) return nn_x_int(L->kernel, 0);
@@ -28,8 +30,8 @@ nn_x *nn_mul_add(nn_lower *L, nn_x *a, nn_x *b, nn_x *c) {
 int64_t nn_dim_guess(nn_dim d, int64_t fallback) {
   int64_t min, max;
   nn_dim_range(d, &min, &max);
-  if (fallback < min) return min;
-  return fallback > max ? max : fallback;
+  int64_t guess = fallback < min ? min : fallback > max ? max : fallback;
+  return guess < LARGE ? guess : LARGE;
 }
 
 nn_x *nn_ceildiv_x(nn_lower *L, nn_x *a, int64_t b) {

@@ -178,10 +178,11 @@ static int call(run *r, const nn_step *step) {
 }
 
 static int bind_dims(run *r, const nn_step *step) {
-  const int64_t *values = memory_of(r, step->args[0]);
+  const void *values = memory_of(r, step->args[0]); /* may be an input: of any alignment */
   for (int i = 0; i < step->ndims; i++) {
-    if (values[i] < step->min) return fail(r, NNCC_RT_EVALUE, step->op->loc, "dimension", values[i], step->min);
-    int code = bind(r, step->dims[i], values[i], NNCC_RT_EVALUE, step->op->loc, "dimension");
+    int64_t value = nn_load_i64(NN_I64, values, (size_t)i);
+    if (value < step->min) return fail(r, NNCC_RT_EVALUE, step->op->loc, "dimension", value, step->min);
+    int code = bind(r, step->dims[i], value, NNCC_RT_EVALUE, step->op->loc, "dimension");
     if (code) return code;
   }
   write_output_dims(r);

@@ -81,6 +81,18 @@ static void *give(nncc_rt_ctx *ctx, size_t size_bytes) {
   return malloc(size_bytes);
 }
 
+/* Under the undefined behaviour sanitizer this failed: tensors need no alignment. */
+Test(program, size_at_an_odd_address) {
+  run_case c = case_open(bind_text, false, 6);
+  int64_t size = 4;
+  c.in[1].data = memcpy((char *)c.in[1].data + 1, &size, sizeof size);
+  case_run(&c);
+  cr_assert_eq(c.code, 0);
+  cr_assert_eq(c.out[0].dims[0], 4);
+  c.in[1].data = (char *)c.in[1].data - 1;
+  case_close(&c);
+}
+
 Test(program, data_dependent_size) {
   run_case c = case_open(bind_text, false, 6);
   *(int64_t *)c.in[1].data = 4;

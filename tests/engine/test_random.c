@@ -24,11 +24,12 @@ static int64_t dim_at(nn_dim d, int64_t n) {
   return value;
 }
 
+/* At odd addresses: tensors need no alignment. */
 static nncc_rt_tensor new_tensor(nn_type t, int64_t n) {
   nncc_rt_tensor r = {.dtype = nn_dtype_onnx(t.dtype), .rank = t.rank, .dims = calloc(NN_MAX_RANK, sizeof(int64_t))};
   int64_t count = 1;
   for (int i = 0; i < t.rank; i++) count *= r.dims[i] = dim_at(t.dims[i], n);
-  r.data = calloc(nn_dtype_bytes(t.dtype, (uint64_t)count) + 1, 1);
+  r.data = (char *)calloc(nn_dtype_bytes(t.dtype, (uint64_t)count) + 1, 1) + 1;
   return r;
 }
 
@@ -56,9 +57,14 @@ static run_data new_data(const nn_module *m, uint64_t seed, int64_t n) {
   return d;
 }
 
+static void free_tensor(nncc_rt_tensor *t) {
+  free((char *)t->data - 1);
+  free(t->dims);
+}
+
 static void free_data(run_data *d) {
-  for (int i = 0; i < d->nin; i++) free(d->in[i].data), free(d->in[i].dims);
-  for (int i = 0; i < d->nout; i++) free(d->out[i].data), free(d->out[i].dims);
+  for (int i = 0; i < d->nin; i++) free_tensor(&d->in[i]);
+  for (int i = 0; i < d->nout; i++) free_tensor(&d->out[i]);
 }
 
 static void print_diags(const nn_module *m) {

@@ -77,9 +77,10 @@ static nn_v insert(nn_emit *s, nn_v vector, nn_v lane_value, int lane) {
 
 /* ---- vector loads ---------------------------------------------------------------------------------------- */
 
+/* Machines with 64-byte vectors mask bytes and 16-bit elements too. */
 static bool fits_masked_access(nn_emit *s, const access *a) {
-  int bytes = bytes_of(a->buf);
-  return s->e->target->has_masked_memory && (bytes == 4 || bytes == 8);
+  const nn_target *t = s->e->target;
+  return t->has_masked_memory && (bytes_of(a->buf) >= 4 || t->vector_bytes == 64);
 }
 
 static nn_v load_masked(nn_emit *s, const access *a) {

@@ -1,7 +1,8 @@
 /* Where the temporaries of a program lie in its workspace.
 
    A block is one place, or several of which each takes over the one before it (a pointwise op's result in
-   the place of an operand that dies there). Blocks that are never in use at the same step may overlap.
+   the place of an operand that dies there), or a place with those that are parts of it. Blocks that are never in use at
+   the same step may overlap.
 
    All sizes known: largest block first, each at the best fitting offset that is free while it lives. Sizes
    that depend on symbols: blocks share slots, whose size is the maximum of their users'; slots lie one after
@@ -25,6 +26,7 @@ typedef struct block {
   int first, last;
   int order;            /* by first use: the order of creation */
   int64_t size, offset; /* static plans */
+  bool is_shared;       /* of a place and its parts: nothing takes it over */
   int slot;
 } block;
 
@@ -72,8 +74,22 @@ static block *continued(const plan *pl, const nn_step *step, int at, int arg) {
   nn_place *operand = step->args[step->in_place[arg]];
   if (operand->kind != NN_PLACE_WORKSPACE) return NULL;
   block *b = nn_map_get_ptr(pl->block_of, operand);
-  if (!b || b->last != at || b->first == at || b->bytes != step->args[arg]->bytes) return NULL;
+  if (!b || b->is_shared || b->last != at || b->first == at || b->bytes != step->args[arg]->bytes) return NULL;
   return b->members[b->nmembers - 1] == operand ? b : NULL;
+}
+
+/* The block of the place that holds all places of which this one is a part. */
+static block *shared_block(plan *pl, nn_place *place, int step) {
+  nn_place *whole = place;
+  while (whole->within) whole = whole->within;
+  block *b = nn_map_get_ptr(pl->block_of, whole);
+  if (!b) {
+    add_block(pl, whole);
+    b = pl->blocks[pl->nblocks - 1];
+    b->first = step;
+  }
+  b->is_shared = true;
+  return b;
 }
 
 static void make_blocks(plan *pl) {
@@ -82,13 +98,20 @@ static void make_blocks(plan *pl) {
     for (int a = 0; a < step->nargs; a++) {
       nn_place *place = step->args[a];
       if (place->kind != NN_PLACE_WORKSPACE || place->first != s || nn_map_get_ptr(pl->block_of, place)) continue;
-      block *b = continued(pl, step, s, a);
+      block *b = place->within ? shared_block(pl, place, s) : continued(pl, step, s, a);
       if (b)
         add_member(pl, b, place);
       else
         add_block(pl, place);
     }
   }
+}
+
+/* Where the place begins in its block. */
+static nn_dim delta_of(const plan *pl, const nn_place *place) {
+  nn_dim delta = nn_dim_const(pl->m, 0);
+  for (; place->within; place = place->within) delta = nn_dim_add(pl->m, delta, place->delta);
+  return delta;
 }
 
 /* ---- all sizes known ----------------------------------------------------------------------------- */
@@ -164,7 +187,8 @@ static void measure(plan *pl) {
   for (int i = 0; i < pl->nblocks; i++) {
     const block *b = pl->blocks[i];
     int64_t bytes = nn_dim_value(b->bytes);
-    pl->p->planned_sum += bytes * b->nmembers;
+    for (int k = 0; k < b->nmembers; k++)
+      if (!b->members[k]->within) pl->p->planned_sum += nn_dim_value(b->members[k]->bytes);
     change[b->first] += bytes;
     change[b->last + 1] -= bytes;
   }
@@ -335,9 +359,11 @@ static nn_status place_slots(plan *pl) {
   }
   if (nn_dim_is_overflow(offset)) return too_large(pl);
   pl->p->workspace_bytes = offset;
-  for (int i = 0; i < pl->nblocks; i++)
-    for (int k = 0; k < pl->blocks[i]->nmembers && pl->blocks[i]->slot >= 0; k++)
-      pl->blocks[i]->members[k]->offset_dim = offsets[pl->blocks[i]->slot];
+  for (int i = 0; i < pl->nblocks; i++) {
+    const block *b = pl->blocks[i];
+    for (int k = 0; k < b->nmembers && b->slot >= 0; k++)
+      b->members[k]->offset_dim = nn_dim_add(m, offsets[b->slot], delta_of(pl, b->members[k]));
+  }
   return NN_OK;
 }
 
@@ -349,7 +375,7 @@ static void tell_places(plan *pl, bool all_static) {
       nn_place *place = pl->blocks[i]->members[k];
       place->slot = pl->blocks[i]->slot;
       if (!all_static) continue;
-      place->offset = pl->blocks[i]->offset;
+      place->offset = pl->blocks[i]->offset + nn_dim_value(delta_of(pl, place));
       place->offset_dim = nn_dim_const(pl->m, place->offset);
     }
 }

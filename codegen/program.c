@@ -238,6 +238,75 @@ static nn_status add_call(building *b, nn_op *op) {
   return NN_OK;
 }
 
+/* ---- concat ----------------------------------------------------------------------------------------- */
+
+enum {
+  NEAR = 16
+}; /* an operand made so many steps before lies in the result from the start; older ones are copied:
+      they would keep memory for the whole result all that time */
+
+static bool is_data_dependent(const building *b, nn_dim d) {
+  bool *used = NN_NEW_ARRAY(b->scratch, bool, b->m->nsymbols + 1);
+  nn_dim_symbols(d, used);
+  for (int i = 0; i < b->m->nsymbols; i++)
+    if (used[i] && b->m->symbols[i]->data_dependent) return true;
+  return false;
+}
+
+/* The operands lie one behind the other in the result. */
+static bool is_contiguous(const building *b, const nn_op *concat) {
+  nn_type type = concat->out[0]->type;
+  int axis = (int)nn_attr_int(concat, "axis");
+  for (int i = 0; i < axis; i++)
+    if (!nn_dim_is(type.dims[i], 1)) return false;
+  if (nn_dtype_bits(type.dtype) < 8 || is_data_dependent(b, nn_type_count(b->m, type))) return false;
+  for (int i = 0; i < concat->nin; i++)
+    if (is_data_dependent(b, nn_type_count(b->m, concat->in[i]->type))) return false;
+  return true;
+}
+
+/* v is made by a kernel not long ago, and nothing says yet where. */
+static bool may_lie_within(building *b, const nn_value *v) {
+  const nn_place *place = nn_map_get_ptr(b->places, v);
+  return v->kind == NN_RESULT && place && place->kind == NN_PLACE_WORKSPACE && !place->within &&
+         place->first >= b->p->nsteps - NEAR;
+}
+
+static bool has_part_to_place(building *b, const nn_op *concat) {
+  for (int i = 0; i < concat->nin; i++)
+    if (may_lie_within(b, root_of(concat->in[i]))) return true;
+  return false;
+}
+
+static void add_copy(building *b, nn_op *op, nn_place *from, nn_place *to) {
+  nn_step step = {.kind = NN_STEP_COPY, .op = op, .nargs = 2};
+  step.args = NN_NEW_ARRAY(b->m->arena, nn_place *, 2);
+  step.args[0] = from;
+  step.args[1] = to;
+  add_step(b, step);
+}
+
+/* A concat without a kernel: its operands are parts of its place. */
+static nn_status add_concat(building *b, nn_op *op) {
+  nn_place *whole = place_of(b, op, op->out[0]);
+  if (whole->kind != NN_PLACE_WORKSPACE || !is_contiguous(b, op) || !has_part_to_place(b, op)) return add_call(b, op);
+  nn_dim delta = nn_dim_const(b->m, 0);
+  for (int i = 0; i < op->nin; i++) {
+    nn_value *v = root_of(op->in[i]);
+    bool lies_within = may_lie_within(b, v);
+    nn_place *from = place_of(b, op, v), *part = from;
+    if (!from) return NN_FAIL;
+    if (!lies_within) part = value_place(b, NN_PLACE_WORKSPACE, 0, v);
+    part->within = whole;
+    part->delta = delta;
+    if (!lies_within) add_copy(b, op, from, part);
+    delta = nn_dim_add(b->m, delta, part->bytes);
+  }
+  return NN_OK;
+}
+
+/* ---- other steps ------------------------------------------------------------------------------------ */
+
 static nn_status add_bind(building *b, nn_op *op) {
   nn_step step = {.kind = NN_STEP_BIND, .op = op, .min = nn_attr_int(op, "min"), .nargs = 1};
   step.dims = nn_attr_dims(op, "dims", &step.ndims);
@@ -264,12 +333,7 @@ static nn_status add_copies(building *b, nn_op *ret) {
   for (int i = 0; i < ret->nin; i++) {
     nn_place *from = place_of(b, ret, ret->in[i]);
     if (!from) return NN_FAIL;
-    if (from == b->p->outputs[i]) continue;
-    nn_step step = {.kind = NN_STEP_COPY, .op = ret, .nargs = 2};
-    step.args = NN_NEW_ARRAY(b->m->arena, nn_place *, 2);
-    step.args[0] = from;
-    step.args[1] = b->p->outputs[i];
-    add_step(b, step);
+    if (from != b->p->outputs[i]) add_copy(b, ret, from, b->p->outputs[i]);
   }
   return NN_OK;
 }
@@ -286,6 +350,7 @@ static nn_status add_op(building *b, nn_op *op) {
   case NN_OP_RETURN: return add_copies(b, op);
   case NN_OP_BIND_DIMS: return add_bind(b, op);
   case NN_OP_CHECK: return add_checks(b, op);
+  case NN_OP_CONCAT: return is_needed(op) ? add_concat(b, op) : NN_OK;
   default: return is_view(op) || !is_needed(op) ? NN_OK : add_call(b, op);
   }
 }

@@ -195,6 +195,8 @@ typedef struct nn_place {
   int slot;             /* WORKSPACE: slot of the plan (plan.c) */
   int64_t offset;       /* WEIGHT: byte offset in the weight blob. Static WORKSPACE: byte offset (plan.c) */
   nn_dim offset_dim;    /* WORKSPACE: the offset as an expression */
+  struct nn_place *within; /* WORKSPACE: the place that this is a part of (an operand of a concat), or NULL */
+  nn_dim delta;         /* and where it begins in it, in bytes */
 } nn_place;
 
 typedef enum nn_step_kind { NN_STEP_CALL, NN_STEP_BIND, NN_STEP_CHECK, NN_STEP_COPY } nn_step_kind;

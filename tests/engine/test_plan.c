@@ -17,17 +17,35 @@ static bool takes_over(const nn_program *p, const nn_place *a, const nn_place *b
   return false;
 }
 
+static bool is_within(const nn_place *part, const nn_place *whole) {
+  for (; part; part = part->within)
+    if (part == whole) return true;
+  return false;
+}
+
+/* A part of a concat lives as long as the concat. */
+static int last_use(const nn_place *place) {
+  int last = place->last;
+  for (; place->within; place = place->within)
+    if (place->within->last > last) last = place->within->last;
+  return last;
+}
+
 static void check_plan(const nn_program *p, int64_t n, uint64_t seed) {
   int64_t total = value_at(p->workspace_bytes, n);
   for (int i = 0; i < p->nplaces; i++) {
     const nn_place *a = p->places[i];
     if (a->kind != NN_PLACE_WORKSPACE || a->first < 0) continue;
     int64_t begin = value_at(a->offset_dim, n), end = begin + value_at(a->bytes, n);
-    cr_assert(begin >= 0 && begin % 64 == 0 && end <= total, "seed %llu", (unsigned long long)seed);
+    cr_assert(begin >= 0 && (a->within || begin % 64 == 0) && end <= total, "seed %llu", (unsigned long long)seed);
     for (int k = 0; k < p->nplaces; k++) {
       const nn_place *b = p->places[k];
-      if (b == a || b->kind != NN_PLACE_WORKSPACE || b->first < a->first || b->first > a->last) continue;
+      if (is_within(a, b) || b->kind != NN_PLACE_WORKSPACE || b->first < a->first || b->first > last_use(a)) continue;
       int64_t from = value_at(b->offset_dim, n), to = from + value_at(b->bytes, n);
+      if (is_within(b, a)) {
+        cr_assert(from >= begin && to <= end, "seed %llu: a part is not in the whole", (unsigned long long)seed);
+        continue;
+      }
       bool is_apart = to <= begin || end <= from;
       cr_assert(is_apart || (b->first == a->last && takes_over(p, a, b)), "seed %llu: places overlap",
                 (unsigned long long)seed);
@@ -107,5 +125,36 @@ Test(
     for (int i = 0; i <= k % 4; i++) sum += k / 4 * 4 + i;
     cr_assert(case_out(&c, 0, k) == -sum && case_out(&c, 1, k) == -(sum + k));
   }
+  case_close(&c);
+}
+
+Test(plan, operands_of_a_concat_are_made_in_its_place) {
+  run_case c = case_open("nncc 1\ngraph @main(%x: f32[1,3,50]) -> (f32[1,9,50]) {\n  %0 = neg %x : f32[1,3,50]\n"
+                         "  %1 = abs %x : f32[1,3,50]\n  %2 = concat %0, %1 {axis=1} : f32[1,6,50]\n"
+                         "  %3 = concat %x, %2 {axis=1} : f32[1,9,50]\n  %4 = neg %3 : f32[1,9,50]\n  return %4\n}\n",
+                         false, 1);
+  cr_assert_eq(c.p->nsteps, 4); /* neg, abs, copy of %x, neg */
+  case_run(&c);
+  cr_assert_eq(c.code, 0);
+  for (int k = 0; k < 450; k++) {
+    double x = k % 150;
+    cr_assert_eq(case_out(&c, 0, k), k < 150 || k >= 300 ? -x : x);
+  }
+  case_close(&c);
+}
+
+Test(plan, an_operand_of_two_concats_is_copied_once) {
+  run_case c = case_open(
+      "nncc 1\ngraph @main(%x: f32[4]) -> (f32[8], f32[8], f32[4]) {\n  %0 = neg %x : f32[4]\n"
+      "  %1 = abs %x : f32[4]\n  %2 = concat %0, %1 {axis=0} : f32[8]\n  %3 = concat %1, %1 {axis=0} : f32[8]\n"
+      "  %4 = neg %2 : f32[8]\n  %5 = neg %3 : f32[8]\n  %6 = neg %0 : f32[4]\n  return %4, %5, %6\n}\n",
+      false, 1);
+  case_run(&c);
+  cr_assert_eq(c.code, 0);
+  for (int k = 0; k < 8; k++) {
+    cr_assert_eq(case_out(&c, 0, k), k < 4 ? k : -(k - 4));
+    cr_assert_eq(case_out(&c, 1, k), -(k % 4));
+  }
+  for (int k = 0; k < 4; k++) cr_assert_eq(case_out(&c, 2, k), k);
   case_close(&c);
 }

@@ -1,6 +1,6 @@
 /* Elementary functions as loop IR: which function serves which op, and the small helpers that all of them
-   use. f32 and f64 are computed in their own type (a few f32 functions through f64, see docs/math.md), the
-   narrower types in f32. Each function's error is measured by tests/loop/test_math.c. */
+   use. f32 and f64 are computed in their own type (a few f32 functions through f64 where the target has it,
+   see docs/math.md), the narrower types in f32. Each function's error is measured by tests/loop/test_loop_math.c. */
 #include "codegen/math.h"
 
 #include <assert.h>
@@ -11,7 +11,7 @@
 nn_mx nn_mx_of(nn_kernel *k, nn_dtype t) {
   assert(t == NN_F32 || t == NN_F64);
   bool wide = t == NN_F64;
-  nn_mx m = {.k = k, .t = t, .ti = wide ? NN_I64 : NN_I32, .mantissa = wide ? 52 : 23, .bias = wide ? 1023 : 127};
+  nn_mx m = {.k = k, .t = t, .ti = wide ? NN_I64 : NN_I32, .has_f64 = true, .mantissa = wide ? 52 : 23, .bias = wide ? 1023 : 127};
   m.magic = ldexp(1.5, m.mantissa);
   m.magic_bits = wide ? INT64_C(0x4338000000000000) : INT64_C(0x4b400000);
   return m;
@@ -42,6 +42,7 @@ nn_x *nn_mx_bits(const nn_mx *m, nn_x *a) { return nn_x_bitcast(m->k, a, m->ti);
 nn_x *nn_mx_float(const nn_mx *m, nn_x *bits) { return nn_x_bitcast(m->k, bits, m->t); }
 nn_x *nn_mx_int(const nn_mx *m, int64_t value) { return nn_x_iconst(m->k, m->ti, value); }
 nn_x *nn_mx_iop(const nn_mx *m, nn_xop op, nn_x *a, int64_t b) { return nn_x_binary(m->k, op, a, nn_mx_int(m, b)); }
+nn_x *nn_mx_wide(const nn_mx *m, nn_x *a) { return nn_x_cast(m->k, nn_x_cast(m->k, a, NN_U32), NN_U64); }
 
 nn_x *nn_mx_clamp(const nn_mx *m, nn_x *x, double lo, double hi) {
   nn_x *above = nn_mx_let(m, nn_mx_select(m, nn_mx_ltc(m, x, lo), nn_mx_c(m, lo), x));
@@ -98,24 +99,30 @@ static math_fn *function_of(nn_opcode code) {
 
 static nn_dtype computed_in(nn_dtype t) { return t == NN_F64 ? NN_F64 : NN_F32; }
 
+static nn_mx numbers_of(const nn_lower *L, nn_dtype t) {
+  nn_mx m = nn_mx_of(L->kernel, computed_in(t));
+  m.has_f64 = !L->target || L->target->has_sqrt_f64;
+  return m;
+}
+
 static nn_x *widen(nn_kernel *k, nn_x *x) { return nn_let(k, nn_x_cast(k, x, computed_in(x->dtype))); }
 
 nn_x *nn_math(nn_lower *L, nn_opcode code, nn_x *x) {
   nn_kernel *k = L->kernel;
   math_fn *fn = function_of(code);
   assert(fn && nn_dtype_is_float(x->dtype));
-  nn_mx m = nn_mx_of(k, computed_in(x->dtype));
+  nn_mx m = numbers_of(L, x->dtype);
   return nn_let(k, nn_x_cast(k, fn(&m, widen(k, x)), x->dtype));
 }
 
 nn_x *nn_math_pow(nn_lower *L, nn_x *x, nn_x *y) {
   nn_kernel *k = L->kernel;
-  nn_mx m = nn_mx_of(k, computed_in(x->dtype));
+  nn_mx m = numbers_of(L, x->dtype);
   return nn_let(k, nn_x_cast(k, nn_mx_pow(&m, widen(k, x), widen(k, y)), x->dtype));
 }
 
 nn_x *nn_math_fmod(nn_lower *L, nn_x *x, nn_x *y) {
   nn_kernel *k = L->kernel;
-  nn_mx m = nn_mx_of(k, computed_in(x->dtype));
+  nn_mx m = numbers_of(L, x->dtype);
   return nn_let(k, nn_x_cast(k, nn_mx_fmod(&m, widen(k, x), widen(k, y)), x->dtype));
 }

@@ -13,12 +13,13 @@
 typedef struct nn_mx {
   nn_kernel *k;
   nn_dtype t, ti;        /* the float type and the integer of its width */
+  bool has_f64;          /* f64 is hardware arithmetic: f32 functions may use it */
   int mantissa, bias;    /* stored bits, exponent offset */
   double magic;          /* 1.5 * 2^mantissa: adding it leaves the nearest integer in the low bits */
   int64_t magic_bits;
 } nn_mx;
 
-nn_mx nn_mx_of(nn_kernel *k, nn_dtype t); /* f32 or f64 */
+nn_mx nn_mx_of(nn_kernel *k, nn_dtype t); /* f32 or f64; has_f64 */
 bool nn_mx_is_f64(const nn_mx *m);
 
 nn_x *nn_mx_c(const nn_mx *m, double value);
@@ -49,12 +50,14 @@ nn_x *nn_mx_bits(const nn_mx *m, nn_x *a);                     /* as integer */
 nn_x *nn_mx_float(const nn_mx *m, nn_x *bits);
 nn_x *nn_mx_int(const nn_mx *m, int64_t value);
 nn_x *nn_mx_iop(const nn_mx *m, nn_xop op, nn_x *a, int64_t b); /* integer operation with a number */
+nn_x *nn_mx_wide(const nn_mx *m, nn_x *a);                     /* i32, taken without sign, as u64: products of two are exact and cheap */
 nn_x *nn_mx_pow2(const nn_mx *m, nn_x *n);                     /* 2^n, n an integer expression in the normal range */
 nn_x *nn_mx_from_int(const nn_mx *m, nn_x *n);                 /* a small integer as float, without a conversion */
 
 /* math_exp.c */
 nn_x *nn_mx_exp(const nn_mx *m, nn_x *x);                      /* all values, subnormal results too */
 nn_x *nn_mx_exp_fast(const nn_mx *m, nn_x *x);                 /* x >= -87 (f64: -708): scaled in one step; above, infinity a little early */
+nn_x *nn_mx_exp_part(const nn_mx *m, nn_x *r);                 /* exp(r) - 1 for |r| <= ln2/2; r bound */
 nn_x *nn_mx_expm1_scaled(const nn_mx *m, nn_x *x, int shift);  /* expm1(x) * 2^-shift; x bound and not above its overflow */
 nn_x *nn_mx_expm1(const nn_mx *m, nn_x *x);
 nn_x *nn_mx_sinh(const nn_mx *m, nn_x *x);
@@ -73,6 +76,10 @@ nn_x *nn_mx_acosh(const nn_mx *m, nn_x *x);
 nn_x *nn_mx_atanh(const nn_mx *m, nn_x *x);
 /* x = 2^e * z with z in [sqrt(1/2), sqrt(2)), for x > 0 and normal. */
 void nn_mx_split(const nn_mx *m, nn_x *x, nn_x **e, nn_x **z);
+
+/* math_turns.c: x = n * pi/2 + r + low; quarter holds n in its low bits. x: finite f32 >= 0. */
+typedef struct nn_angle { nn_x *quarter, *r, *low; } nn_angle;
+nn_angle nn_mx_turns(const nn_mx *m, nn_x *x);
 
 /* math_erf.c, math_trig.c, math_arc.c */
 nn_x *nn_mx_erf(const nn_mx *m, nn_x *x);

@@ -29,14 +29,18 @@ static const limits limits_f64 = {0x1.62e42feep-1, 1.90821492927058770002e-10, -
 
 static const limits *limits_of(const nn_mx *m) { return nn_mx_is_f64(m) ? &limits_f64 : &limits_f32; }
 
+nn_x *nn_mx_exp_part(const nn_mx *m, nn_x *r) {
+  nn_x *q = nn_mx_is_f64(m) ? NN_MX_POLY(m, r, exp_f64) : NN_MX_POLY(m, r, exp_f32);
+  return nn_mx_let(m, nn_mx_fma(m, nn_mx_mul(m, r, r), q, r));
+}
+
 /* x = n*ln2 + r; *part = exp(r) - 1, *n_magic = n + magic as a float. */
 static void reduce(const nn_mx *m, nn_x *x, nn_x **n_magic, nn_x **part) {
   const limits *l = limits_of(m);
   *n_magic = nn_mx_let(m, nn_mx_fmac(m, x, 1.44269504088896340736, nn_mx_c(m, m->magic)));
   nn_x *n = nn_mx_let(m, nn_mx_addc(m, *n_magic, -m->magic));
   nn_x *r = nn_mx_let(m, nn_mx_fmac(m, n, -l->ln2_low, nn_mx_fmac(m, n, -l->ln2_high, x)));
-  nn_x *q = nn_mx_is_f64(m) ? NN_MX_POLY(m, r, exp_f64) : NN_MX_POLY(m, r, exp_f32);
-  *part = nn_mx_let(m, nn_mx_fma(m, nn_mx_mul(m, r, r), q, r));
+  *part = nn_mx_exp_part(m, r);
 }
 
 /* 2^(n - shift): the magic number's own bits leave by the shift. */

@@ -1,6 +1,6 @@
 /* pow. x^y = 2^(y * log2|x|): the product may be 1000 and its fraction must still be right, so the logarithm
-   needs more bits than the type has. f32 takes them from f64. f64 holds the logarithm, and the product, as
-   a sum of two numbers, of which the first has 26 bits so that products of two are exact.
+   needs more bits than the type has. f32 takes them from f64 if there is one. Otherwise the logarithm, and the
+   product, is a sum of two numbers, of which the first has half the bits so that products of two are exact.
    Special values as C's pow. Polynomials: tools/fit_math.py. */
 #include "codegen/math.h"
 
@@ -12,13 +12,10 @@ static const double log_mid[] = {
 static const double exp_mid[] = {
   0x1.000000438476ep-1, 0x1.5555559820bf9p-3, 0x1.55547ef55520bp-5, 0x1.11107c8a1b800p-7, 0x1.6d97d05c1bcedp-10,
   0x1.a1b8c2b3dd836p-13};
-static const double log_tail[] = {
+static const double log_tail_f64[] = {
   0x1.9999999999996p-2, 0x1.2492492492f56p-2, 0x1.c71c71c59592cp-3, 0x1.745d1829f1d0ep-3, 0x1.3b13649929647p-3,
   0x1.112077311868dp-3, 0x1.de3c123eb157fp-4, 0x1.ead1ccaac5000p-4};
-static const double exp_f64[] = {
-  0x1.0000000000000p-1, 0x1.555555555555cp-3, 0x1.555555555555ep-5, 0x1.111111110eb35p-7, 0x1.6c16c16c134bcp-10,
-  0x1.a01a01b3ee231p-13, 0x1.a01a01b48b291p-16, 0x1.71ddef0fd4987p-19, 0x1.27e4bec9890aap-22,
-  0x1.af6db9613ada7p-26, 0x1.1f9e83bbddaebp-29};
+static const double log_tail_f32[] = {0.400001526, 0.285470873, 0.234197646};
 
 static const double ln2 = 0.69314718055994530942;
 
@@ -40,13 +37,23 @@ static nn_x *power_mid(const nn_mx *m, nn_x *x, nn_x *y) {
   return nn_mx_mul(m, nn_mx_addc(m, part, 1), nn_mx_pow2(m, n));
 }
 
-/* ---- f64 in two parts --------------------------------------------------------------------------------------- */
+/* ---- in two parts --------------------------------------------------------------------------------------- */
+
+/* What differs between the types: 2/(3 ln2), the same as a number of half the bits and the rest, and where
+   powers are 0 or infinite for certain. */
+typedef struct limits { double c, c_high, c_low, most; } limits;
+
+static const limits limits_f32 = {0x1.ec709ep-1, 0x1.ec6p-1, 0x1.09dc3ap-13, 200};
+static const limits limits_f64 = {2 / (3 * 0.69314718055994530942), 0x1.ec709d8000000p-1, 0x1.0e80ff5d27f05p-27, 1100};
+
+static const limits *limits_of(const nn_mx *m) { return nn_mx_is_f64(m) ? &limits_f64 : &limits_f32; }
 
 typedef struct pair { nn_x *high, *low; } pair;
 
-/* The upper 26 bits. */
+/* The upper half: 12 of 24 bits, 26 of 53. */
 static nn_x *upper(const nn_mx *m, nn_x *x) {
-  return nn_mx_let(m, nn_mx_float(m, nn_mx_iop(m, NN_X_AND, nn_mx_bits(m, x), ~((INT64_C(1) << 27) - 1))));
+  int64_t dropped = (INT64_C(1) << (m->mantissa + 2) / 2) - 1;
+  return nn_mx_let(m, nn_mx_float(m, nn_mx_iop(m, NN_X_AND, nn_mx_bits(m, x), ~dropped)));
 }
 
 /* a + b of which the first part is short; |a| is the larger, b = what a's rounding lost and more. */
@@ -67,38 +74,42 @@ static pair ratio(const nn_mx *m, nn_x *z) {
 
 /* log2(x) = e + 2/(3 ln2) * s * (3 + s^2 + 3/2 s^4 p(s^2)) */
 static pair log2_of(const nn_mx *m, nn_x *x) {
+  const limits *l = limits_of(m);
+  int up = m->mantissa + 2; /* subnormal numbers become normal ones */
   nn_x *e, *z;
-  nn_x *small = nn_mx_let(m, nn_mx_ltc(m, x, 0x1p-1022));
-  nn_mx_split(m, nn_mx_select(m, small, nn_mx_mulc(m, x, 0x1p54), x), &e, &z);
+  nn_x *small = nn_mx_let(m, nn_mx_ltc(m, x, ldexp(1, 1 - m->bias)));
+  nn_mx_split(m, nn_mx_select(m, small, nn_mx_mulc(m, x, ldexp(1, up)), x), &e, &z);
   pair s = ratio(m, z);
   nn_x *whole = nn_mx_let(m, nn_mx_add(m, s.high, s.low));
   nn_x *t = nn_mx_let(m, nn_mx_mul(m, whole, whole)), *square = nn_mx_let(m, nn_mx_mul(m, s.high, s.high));
-  nn_x *tail = nn_mx_mul(m, nn_mx_mulc(m, nn_mx_mul(m, t, t), 1.5), NN_MX_POLY(m, t, log_tail));
+  nn_x *poly = nn_mx_is_f64(m) ? NN_MX_POLY(m, t, log_tail_f64) : NN_MX_POLY(m, t, log_tail_f32);
+  nn_x *tail = nn_mx_mul(m, nn_mx_mulc(m, nn_mx_mul(m, t, t), 1.5), poly);
   tail = nn_mx_let(m, nn_mx_fma(m, s.low, nn_mx_add(m, s.high, whole), tail));
   nn_x *v_high = upper(m, nn_mx_let(m, nn_mx_addc(m, nn_mx_add(m, square, tail), 3)));
   nn_x *v_low = nn_mx_sub(m, tail, nn_mx_sub(m, nn_mx_addc(m, v_high, -3), square));
   nn_x *u = nn_mx_let(m, nn_mx_mul(m, s.high, v_high));
   pair p = shorten(m, u, nn_mx_let(m, nn_mx_fma(m, v_low, whole, nn_mx_mul(m, s.low, v_high))));
-  const double c = 2 / (3 * 0.69314718055994530942), c_high = 0x1.ec709d8000000p-1, c_low = 0x1.0e80ff5d27f05p-27;
-  nn_x *high = nn_mx_let(m, nn_mx_mulc(m, p.high, c_high));
-  nn_x *low = nn_mx_let(m, nn_mx_fmac(m, p.low, c, nn_mx_mulc(m, p.high, c_low)));
-  nn_x *offset = nn_mx_select(m, small, nn_mx_c(m, -54), nn_mx_c(m, 0));
+  nn_x *high = nn_mx_let(m, nn_mx_mulc(m, p.high, l->c_high));
+  nn_x *low = nn_mx_let(m, nn_mx_fmac(m, p.low, l->c, nn_mx_mulc(m, p.high, l->c_low)));
+  nn_x *offset = nn_mx_select(m, small, nn_mx_c(m, -up), nn_mx_c(m, 0));
   nn_x *power = nn_mx_let(m, nn_mx_add(m, nn_mx_from_int(m, e), offset));
   nn_x *top = upper(m, nn_mx_let(m, nn_mx_add(m, nn_mx_add(m, high, low), power)));
   return (pair){top, nn_mx_let(m, nn_mx_sub(m, low, nn_mx_sub(m, nn_mx_sub(m, top, power), high)))};
 }
 
-static nn_x *power_f64(const nn_mx *m, nn_x *x, nn_x *y) {
+/* |x|^y for positive finite x. */
+static nn_x *power_pair(const nn_mx *m, nn_x *x, nn_x *y) {
+  double most = limits_of(m)->most;
   pair l = log2_of(m, x);
   nn_x *y_high = upper(m, y);
   nn_x *low = nn_mx_let(m, nn_mx_fma(m, nn_mx_sub(m, y, y_high), l.high, nn_mx_mul(m, y, l.low)));
   nn_x *high = nn_mx_let(m, nn_mx_mul(m, y_high, l.high));
   nn_x *w = nn_mx_let(m, nn_mx_add(m, high, low));
-  nn_x *n_magic = nn_mx_let(m, nn_mx_addc(m, nn_mx_clamp(m, w, -1100, 1100), m->magic));
+  nn_x *n_magic = nn_mx_let(m, nn_mx_addc(m, nn_mx_clamp(m, w, -most, most), m->magic));
   nn_x *n = nn_mx_let(m, nn_mx_addc(m, n_magic, -m->magic));
   nn_x *r = nn_mx_clamp(m, nn_mx_add(m, nn_mx_sub(m, high, n), low), -1, 1);
   r = nn_mx_let(m, nn_mx_mulc(m, r, ln2));
-  nn_x *part = nn_mx_fma(m, nn_mx_mul(m, r, r), NN_MX_POLY(m, r, exp_f64), r);
+  nn_x *part = nn_mx_exp_part(m, r);
   nn_x *ni = nn_mx_let(m, nn_mx_iop(m, NN_X_SUB, nn_mx_bits(m, n_magic), m->magic_bits));
   nn_x *half = nn_mx_let(m, nn_mx_iop(m, NN_X_SHR, ni, 1));
   nn_x *scaled = nn_mx_mul(m, nn_mx_addc(m, part, 1), nn_mx_pow2(m, half));
@@ -135,13 +146,11 @@ static nn_x *with_sign(const nn_mx *m, nn_x *x, nn_x *y, nn_x *size) {
 }
 
 static nn_x *size_of(const nn_mx *m, nn_x *a, nn_x *y) {
-  nn_mx wide = nn_mx_of(m->k, NN_F64);
   nn_x *capped = nn_mx_let(m, nn_mx_clamp(m, y, -0x1p70, 0x1p70)); /* an infinite power would give 0 * infinity */
-  if (!nn_mx_is_f64(m)) {
-    nn_x *x64 = nn_mx_let(m, nn_x_cast(m->k, a, NN_F64)), *y64 = nn_mx_let(m, nn_x_cast(m->k, capped, NN_F64));
-    return nn_mx_let(m, nn_x_cast(m->k, power_mid(&wide, x64, y64), m->t));
-  }
-  return nn_mx_let(m, power_f64(m, a, capped));
+  if (nn_mx_is_f64(m) || !m->has_f64) return nn_mx_let(m, power_pair(m, a, capped));
+  nn_mx wide = nn_mx_of(m->k, NN_F64);
+  nn_x *x64 = nn_mx_let(m, nn_x_cast(m->k, a, NN_F64)), *y64 = nn_mx_let(m, nn_x_cast(m->k, capped, NN_F64));
+  return nn_mx_let(m, nn_x_cast(m->k, power_mid(&wide, x64, y64), m->t));
 }
 
 static bool is_number(const nn_x *y, double value) { return y->op == NN_X_CONST && y->f == value; }

@@ -161,6 +161,45 @@ static nn_v load_packed_one(nn_emit *s, const access *a, nn_v index, nn_v bit) {
   return LLVMBuildAnd(s->b, LLVMBuildLShr(s->b, byte, p.shift, ""), low, "");
 }
 
+/* The index is certainly a multiple of n (a power of two). */
+static bool is_multiple(nn_emit *s, const nn_x *x, int n) {
+  int64_t stride;
+  switch (x->op) {
+    case NN_X_CONST: return x->i % n == 0;
+    case NN_X_VAR:
+      if (x->var == s->vvar) return true; /* lane 0 */
+      return !x->var->is_loop && is_multiple(s, nn_varinfo_of(x->var)->value, n);
+    case NN_X_ADD: case NN_X_SUB: return is_multiple(s, x->a[0], n) && is_multiple(s, x->a[1], n);
+    case NN_X_MUL: return nn_emit_stride(s, x, &stride) && (is_multiple(s, x->a[0], n) || is_multiple(s, x->a[1], n));
+    default: return false;
+  }
+}
+
+static nn_v interleave(nn_emit *s, nn_v a, nn_v b) {
+  nn_v order[256];
+  int n = nn_lanes_of(a);
+  for (int i = 0; i < 2 * n; i++) order[i] = LLVMConstInt(s->e->i32, (unsigned long long)(i % 2 ? n + i / 2 : i / 2), false);
+  return LLVMBuildShuffleVector(s->b, a, b, LLVMConstVector(order, (unsigned)(2 * n)), "");
+}
+
+/* Consecutive elements from a byte's first one on: whole bytes, taken apart and interleaved. */
+static nn_v load_packed_run(nn_emit *s, const access *a) {
+  int bits = nn_dtype_bits(a->buf->dtype), per_byte = 8 / bits;
+  nn_v part[4], bytes = load_at(s, a, guarded(s, find_packed(s, a, a->index).at, a->mask), a->lanes / per_byte);
+  for (int i = 0; i < per_byte; i++) {
+    nn_v moved = LLVMBuildLShr(s->b, bytes, nn_const_int(s->e, bytes, i * bits), "");
+    part[i] = LLVMBuildAnd(s->b, moved, nn_const_int(s->e, bytes, (1 << bits) - 1), "");
+  }
+  if (per_byte == 2) return interleave(s, part[0], part[1]);
+  return interleave(s, interleave(s, part[0], part[2]), interleave(s, part[1], part[3]));
+}
+
+static bool is_packed_run(nn_emit *s, const access *a, const nn_x *index) {
+  int per_byte = 8 / nn_dtype_bits(a->buf->dtype);
+  bool is_unit = a->is_linear && a->stride == 1 && a->lanes >= 2 * per_byte && a->lanes % per_byte == 0;
+  return is_unit && !(a->mask && nn_is_vector(a->mask)) && is_multiple(s, index, per_byte);
+}
+
 static nn_v load_packed(nn_emit *s, const access *a) {
   if (a->lanes == 1 || (a->is_linear && a->stride == 0)) return load_packed_one(s, a, a->index, a->mask ? nn_any(s->e, a->mask) : NULL);
   nn_v all = LLVMGetPoison(LLVMVectorType(s->e->i8, (unsigned)a->lanes));
@@ -206,7 +245,8 @@ nn_v nn_emit_load(nn_emit *s, const nn_x *x) {
     return load_register(s, &reg, own);
   }
   access a = make_access(s, x->buf, x->a[0], nn_and(s->e, own, s->mask));
-  nn_v raw = is_packed(x->buf) ? load_packed(s, &a) : load_raw(s, &a), v = from_memory(s, x->buf, raw);
+  nn_v raw = !is_packed(x->buf) ? load_raw(s, &a) : is_packed_run(s, &a, x->a[0]) ? load_packed_run(s, &a) : load_packed(s, &a);
+  nn_v v = from_memory(s, x->buf, raw);
   bool is_spread = own && nn_is_vector(own) && !nn_is_vector(v);
   if (is_spread || (own && x->dtype == NN_F8E8M0)) return nn_select(s->e, own, v, zero_of(v)); /* zero bits are no zero of e8m0 */
   return v;

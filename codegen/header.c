@@ -45,8 +45,9 @@ static void name_tensors(header *h) {
   const nn_program *p = h->p;
   h->inputs = NN_NEW_ARRAY(h->arena, const char *, p->ninputs + 1);
   h->outputs = NN_NEW_ARRAY(h->arena, const char *, p->noutputs + 1);
-  nn_map_put(h->used, "workspace", h);
-  nn_map_put(h->used, "weights", h);
+  static const char *const taken[] = {"workspace", "weights", "NULL",     "size_t",   "int8_t",   "int16_t",
+                                      "int32_t",   "int64_t", "uint8_t", "uint16_t", "uint32_t", "uint64_t"};
+  for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++) nn_map_put(h->used, taken[i], h);
   for (int i = 0; i < p->ninputs; i++) h->inputs[i] = unique_name(h, p->graph->params[i]->name);
   for (int i = 0; i < p->noutputs; i++) h->outputs[i] = unique_name(h, nn_graph_output_name(p->graph, i));
 }

@@ -258,8 +258,10 @@ enum { NN_WEIGHTS_HEADER = 64 };
 uint64_t nn_weights_hash(const nn_program *p);
 /* Assembly that reserves SYMBOL_weights in an ELF object, or, with_bytes, holds them as numbers. */
 nn_status nn_weights_assembly(nn_emod *e, const nn_program *p, const char *symbol, bool with_bytes);
-bool nn_weights_fit_object(const nn_target *t);      /* ELF: the bytes are written into the finished object */
-nn_status nn_weights_patch(const nn_program *p, const char *path, nn_diags *diags);
+bool nn_weights_fit_object(const nn_target *t);      /* ELF: the bytes are written behind the generated object */
+/* Writes the generated object, its section for the weights filled in at the end of the file; changes object. */
+nn_status nn_weights_append(const nn_program *p, unsigned char *object, size_t size, const char *path, nn_diags *diags);
+nn_status nn_file_write(const char *path, const void *bytes, size_t size, nn_diags *diags);
 nn_status nn_weights_write_file(const nn_program *p, uint64_t hash, const char *path, nn_diags *diags);
 
 /* ---- object_link.c ---------------------------------------------------------------------------------------------- */

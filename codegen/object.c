@@ -24,15 +24,26 @@ static bool is_identifier(const char *name) {
 
 static bool holds_numbers(const writing *w) { return w->kind == NN_OUT_ASM || w->kind == NN_OUT_LLVM || !nn_weights_fit_object(w->target); }
 
-static nn_status write_llvm_output(writing *w, nn_emod *e) {
+/* LLVM writes to memory only: on a full disk it would end the process. */
+static nn_status write_ir(writing *w, nn_emod *e) {
+  char *text = LLVMPrintModuleToString(e->m);
+  nn_status status = nn_file_write(w->object, text, strlen(text), w->diags);
+  LLVMDisposeMessage(text);
+  return status;
+}
+
+static nn_status write_code(writing *w, nn_emod *e, bool appends_weights) {
+  LLVMMemoryBufferRef buffer = NULL;
   char *message = NULL;
-  LLVMBool failed = w->kind == NN_OUT_LLVM
-                        ? LLVMPrintModuleToFile(e->m, w->object, &message)
-                        : LLVMTargetMachineEmitToFile(e->tm, e->m, w->object, w->kind == NN_OUT_ASM ? LLVMAssemblyFile : LLVMObjectFile, &message);
-  if (!failed) return e->failed ? NN_FAIL : NN_OK;
-  nn_report(w->diags, NN_ERROR, NULL, NULL, NULL, "cannot write '%s': %s", w->path, message);
-  LLVMDisposeMessage(message);
-  return NN_FAIL;
+  if (LLVMTargetMachineEmitToMemoryBuffer(e->tm, e->m, w->kind == NN_OUT_ASM ? LLVMAssemblyFile : LLVMObjectFile, &message, &buffer)) {
+    nn_report(w->diags, NN_ERROR, NULL, NULL, NULL, "cannot generate code for '%s': %s", w->path, message);
+    LLVMDisposeMessage(message);
+    return NN_FAIL;
+  }
+  size_t size = LLVMGetBufferSize(buffer);
+  unsigned char *bytes = nn_memdup(w->arena, LLVMGetBufferStart(buffer), size);
+  LLVMDisposeMemoryBuffer(buffer);
+  return appends_weights ? nn_weights_append(w->p, bytes, size, w->object, w->diags) : nn_file_write(w->object, bytes, size, w->diags);
 }
 
 static nn_status emit(writing *w, nn_emod *e, uint64_t hash) {
@@ -42,9 +53,9 @@ static nn_status emit(writing *w, nn_emod *e, uint64_t hash) {
   if (embeds) NN_TRY(nn_weights_assembly(e, w->p, linkage.symbol, holds_numbers(w)));
   NN_TRY(nn_emit_program(e, w->p, w->options, &linkage));
   NN_TRY(nn_emod_finish(e));
-  NN_TRY(write_llvm_output(w, e));
+  NN_TRY(w->kind == NN_OUT_LLVM ? write_ir(w, e) : write_code(w, e, embeds && !holds_numbers(w)));
   w->p->stack_bytes = nn_emod_stack(e);
-  return embeds && !holds_numbers(w) ? nn_weights_patch(w->p, w->object, w->diags) : NN_OK;
+  return e->failed ? NN_FAIL : NN_OK;
 }
 
 static nn_status wrap(writing *w) {

@@ -1,15 +1,13 @@
 /* Weights in objects and beside them. They are never LLVM constants, and never copied in memory: an ELF
-   object gets a section of zeros (`.zero` in module assembly costs next to nothing), and the bytes go into
-   the finished file at that section's offset, straight from where the model has them. Other object formats
-   and assembly output hold them as numbers, which is only for small models. A side file is the header that
-   runtime/load.c reads, then the same bytes. */
+   object is generated with a section that has a size but no bytes (nobits, as .bss has), then the section is
+   made an ordinary one at the end of the file, where the bytes are written straight from where the model has them.
+   Other object formats and assembly output hold them as numbers, which is only for small models. A side
+   file is the header that runtime/load.c reads, then the same bytes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <llvm-c/Object.h>
 
 #include "codegen/llvm.h"
 
@@ -56,11 +54,12 @@ bool nn_weights_fit_object(const nn_target *t) {
   return strncmp(t->triple, "wasm", 4) != 0 && !strstr(t->triple, "apple") && !strstr(t->triple, "darwin") && !strstr(t->triple, "windows");
 }
 
-static const char *section_directive(const nn_program *p, const nn_target *t) {
+static const char *section_directive(nn_arena *arena, const nn_program *p, const nn_target *t, bool with_bytes) {
   if (strncmp(t->triple, "wasm", 4) == 0) return ".section .rodata.nncc_weights,\"\",@";
   if (!nn_weights_fit_object(t)) return strstr(t->triple, "windows") ? ".section .rdata,\"dr\"" : ".section __TEXT,__const";
   bool is_large = p->weights_bytes >= LARGE_SECTION && strncmp(t->triple, "x86_64", 6) == 0;
-  return is_large ? ".section .lrodata.nncc_weights,\"al\",%progbits" : ".section .rodata.nncc_weights,\"a\",%progbits";
+  const char *type = with_bytes ? "progbits" : "nobits";
+  return nn_sprintf(arena, ".section %s,\"%s\",%%%s", is_large ? large_section_name : section_name, is_large ? "al" : "a", type);
 }
 
 static void append_assembly(nn_emod *e, const char *text) { LLVMAppendModuleInlineAsm(e->m, text, strlen(text)); }
@@ -84,7 +83,7 @@ nn_status nn_weights_assembly(nn_emod *e, const nn_program *p, const char *symbo
     return nn_report(e->diags, NN_ERROR, NULL, NULL, "put the weights into a file of their own", "%" PRId64 " bytes of weights are too many to write as numbers, at most %d",
                      p->weights_bytes, (int)NUMBERS_LIMIT);
   bool is_elf = nn_weights_fit_object(e->target), is_wasm = strncmp(e->target->triple, "wasm", 4) == 0;
-  append_assembly(e, nn_sprintf(e->arena, "%s\n%s.p2align 6\n%s_weights:\n", section_directive(p, e->target),
+  append_assembly(e, nn_sprintf(e->arena, "%s\n%s.p2align 6\n%s_weights:\n", section_directive(e->arena, p, e->target, with_bytes),
                                 is_wasm ? nn_sprintf(e->arena, ".type %s_weights,@object\n", symbol) : "", symbol));
   if (with_bytes) append_numbers(e, p);
   else append_assembly(e, nn_sprintf(e->arena, ".zero %" PRId64 "\n", p->weights_bytes));
@@ -97,6 +96,14 @@ nn_status nn_weights_assembly(nn_emod *e, const nn_program *p, const char *symbo
 
 static nn_status io_error(nn_diags *diags, const char *path) {
   return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "cannot write '%s': %s", path, strerror(errno));
+}
+
+/* A full disk may show at the close only. */
+static nn_status close_file(int fd, bool ok, const char *path, nn_diags *diags) {
+  int error = errno;
+  if (close(fd) != 0 && ok) return io_error(diags, path);
+  errno = error;
+  return ok ? NN_OK : io_error(diags, path);
 }
 
 static bool write_at(int fd, const void *bytes, size_t count, int64_t offset) {
@@ -121,47 +128,82 @@ static bool write_tensors(const nn_program *p, int fd, int64_t offset) {
   return true;
 }
 
-/* Where the weights' section begins in the object file; -1 if there is none of that size. */
-static int64_t find_section(LLVMBinaryRef binary, const char *start, uint64_t size) {
-  int64_t offset = -1;
-  LLVMSectionIteratorRef section = LLVMObjectFileCopySectionIterator(binary);
-  for (; !LLVMObjectFileIsSectionIteratorAtEnd(binary, section); LLVMMoveToNextSection(section)) {
-    const char *name = LLVMGetSectionName(section);
-    if (!name || (strcmp(name, section_name) != 0 && strcmp(name, large_section_name) != 0)) continue;
-    if (LLVMGetSectionSize(section) == size) offset = LLVMGetSectionContents(section) - start;
-  }
-  LLVMDisposeSectionIterator(section);
-  return offset;
+/* ---- ELF ---------------------------------------------------------------------------------------------------------- */
+
+/* Where the fields of headers are, for 32- and 64-bit files (System V ABI, Object Files). */
+typedef struct elf_layout {
+  size_t shoff, shentsize, shnum, shstrndx; /* in the file header */
+  size_t type, offset, size;                /* in a section header; its name is at 0 */
+  size_t word;                              /* bytes of an address, offset or size */
+} elf_layout;
+
+static const elf_layout elf32 = {32, 46, 48, 50, 4, 16, 20, 4}, elf64 = {40, 58, 60, 62, 4, 24, 32, 8};
+
+typedef struct elf {
+  const elf_layout *layout;
+  const unsigned char *bytes;
+  size_t size;
+} elf;
+
+static uint64_t get(const unsigned char *at, size_t count) {
+  uint64_t value = 0;
+  for (size_t i = 0; i < count; i++) value |= (uint64_t)at[i] << (8 * i);
+  return value;
 }
 
-static nn_status locate(const nn_program *p, const char *path, int64_t *offset, nn_diags *diags) {
-  LLVMMemoryBufferRef buffer;
-  char *message = NULL;
-  *offset = -1;
-  if (LLVMCreateMemoryBufferWithContentsOfFile(path, &buffer, &message)) {
-    nn_report(diags, NN_ERROR, NULL, NULL, NULL, "cannot read '%s': %s", path, message);
-    LLVMDisposeMessage(message);
-    return NN_FAIL;
-  }
-  LLVMBinaryRef binary = LLVMCreateBinary(buffer, NULL, &message);
-  if (binary) {
-    *offset = find_section(binary, LLVMGetBufferStart(buffer), (uint64_t)p->weights_bytes);
-    LLVMDisposeBinary(binary);
-  }
-  LLVMDisposeMessage(message);
-  LLVMDisposeMemoryBuffer(buffer);
-  return *offset >= 0 ? NN_OK : nn_report(diags, NN_ERROR, NULL, NULL, NULL, "internal: the object has no section for the weights");
+static void put(unsigned char *at, size_t count, uint64_t value) {
+  for (size_t i = 0; i < count; i++) at[i] = (unsigned char)(value >> (8 * i));
 }
 
-nn_status nn_weights_patch(const nn_program *p, const char *path, nn_diags *diags) {
-  int64_t offset;
-  NN_TRY(locate(p, path, &offset, diags));
-  int fd = open(path, O_WRONLY | O_CLOEXEC);
+/* Where section header i is; 0 if the file has no such thing. */
+static size_t section_header(const elf *f, uint64_t i) {
+  const elf_layout *l = f->layout;
+  uint64_t at = get(f->bytes + l->shoff, l->word) + i * get(f->bytes + l->shentsize, 2);
+  return at < f->size && f->size - at >= l->size + l->word ? (size_t)at : 0;
+}
+
+static const char *section_title(const elf *f, size_t header) {
+  size_t strings = section_header(f, get(f->bytes + f->layout->shstrndx, 2));
+  if (!strings) return "";
+  uint64_t at = get(f->bytes + strings + f->layout->offset, f->layout->word) + get(f->bytes + header, 4);
+  return at < f->size && memchr(f->bytes + at, 0, f->size - (size_t)at) ? (const char *)f->bytes + at : "";
+}
+
+/* The header of the weights' section, 0 if there is none of that size. */
+static size_t find_weights(const elf *f, uint64_t size) {
+  for (uint64_t i = 0, count = get(f->bytes + f->layout->shnum, 2); i < count; i++) {
+    size_t header = section_header(f, i);
+    const char *name = header ? section_title(f, header) : "";
+    if (strcmp(name, section_name) != 0 && strcmp(name, large_section_name) != 0) continue;
+    if (get(f->bytes + header + f->layout->size, f->layout->word) == size) return header;
+  }
+  return 0;
+}
+
+static bool is_little_elf(const unsigned char *bytes, size_t size) { return size >= 64 && memcmp(bytes, "\177ELF", 4) == 0 && bytes[5] == 1; }
+
+nn_status nn_weights_append(const nn_program *p, unsigned char *object, size_t size, const char *path, nn_diags *diags) {
+  enum { SHT_PROGBITS = 1, ALIGN = 64 };
+  elf f = {is_little_elf(object, size) && object[4] == 1 ? &elf32 : &elf64, object, size};
+  size_t header = is_little_elf(object, size) ? find_weights(&f, (uint64_t)p->weights_bytes) : 0;
+  if (!header) return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "internal: the object has no section for the weights");
+  uint64_t offset = (size + ALIGN - 1) / ALIGN * ALIGN;
+  put(object + header + f.layout->type, 4, SHT_PROGBITS);
+  put(object + header + f.layout->offset, f.layout->word, offset);
+  int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (fd < 0) return io_error(diags, path);
-  bool ok = write_tensors(p, fd, offset);
-  if (close(fd) != 0) ok = false;
-  return ok ? NN_OK : io_error(diags, path);
+  bool ok = write_at(fd, object, size, 0) && ftruncate(fd, (off_t)offset + (off_t)p->weights_bytes) == 0;
+  ok = ok && write_tensors(p, fd, (int64_t)offset);
+  return close_file(fd, ok, path, diags);
 }
+
+nn_status nn_file_write(const char *path, const void *bytes, size_t size, nn_diags *diags) {
+  int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fd < 0) return io_error(diags, path);
+  return close_file(fd, write_at(fd, bytes, size, 0), path, diags);
+}
+
+/* ---- the side file ---------------------------------------------------------------------------------------------------- */
 
 static void make_header(unsigned char *header, const nn_program *p, uint64_t hash) {
   uint32_t abi = NNCC_RT_ABI, order = 0x01020304u;
@@ -181,6 +223,5 @@ nn_status nn_weights_write_file(const nn_program *p, uint64_t hash, const char *
   if (fd < 0) return io_error(diags, path);
   bool ok = write_at(fd, header, sizeof header, 0) && ftruncate(fd, (off_t)(NN_WEIGHTS_HEADER + p->weights_bytes)) == 0;
   ok = ok && write_tensors(p, fd, NN_WEIGHTS_HEADER);
-  if (close(fd) != 0) ok = false;
-  return ok ? NN_OK : io_error(diags, path);
+  return close_file(fd, ok, path, diags);
 }

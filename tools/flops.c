@@ -21,6 +21,11 @@ static double conv_flops(const nn_op *op, const int64_t *symbols) {
   return 2 * count_of(op->out[0]->type, symbols) * count_of(w, symbols) / dim_of(w, 0, symbols);
 }
 
+/* Of the convolution that it stands for. */
+static double winograd_flops(const nn_op *op, const int64_t *symbols) {
+  return 2 * 9 * count_of(op->out[0]->type, symbols) * dim_of(op->in[0]->type, 1, symbols);
+}
+
 static double matmul_flops(const nn_op *op, const int64_t *symbols) {
   double k = dim_of(op->in[0]->type, nn_attr_int(op, "trans_a") ? -2 : -1, symbols);
   return 2 * count_of(op->out[0]->type, symbols) * k;
@@ -35,6 +40,7 @@ double op_flops(const nn_op *op, const int64_t *symbols) {
   unsigned flags = nn_op_infos[op->code].flags;
   switch (op->code) {
     case NN_OP_CONV: return conv_flops(op, symbols);
+    case NN_OP_CONV_WINOGRAD: return winograd_flops(op, symbols);
     case NN_OP_MATMUL: return matmul_flops(op, symbols);
     case NN_OP_LSTM: case NN_OP_GRU: case NN_OP_RNN: return recurrent_flops(op, symbols);
     case NN_OP_FUSED: return graph_flops(nn_attr_graph(op, "body"), symbols);

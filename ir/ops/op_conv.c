@@ -77,3 +77,58 @@ nn_status shape_conv(nn_op *op) {
   NN_TRY(nn_window_dims(op, w.dims + 2, false, dims + 2));
   return nn_give(op, 0, dtype, x.rank, dims);
 }
+
+/* ---- Winograd's form -------------------------------------------------------------------------------- */
+
+static nn_status need_tile(nn_op *op, int64_t *area) {
+  int64_t m = nn_attr_int(op, "tile");
+  if (m != 2 && m != 4) return nn_fail(op, "tile is %lld, expected 2 or 4", (long long)m);
+  *area = (m + 2) * (m + 2);
+  return NN_OK;
+}
+
+nn_status shape_winograd_weights(nn_op *op) {
+  nn_module *m = op->graph->module;
+  int64_t area = 0;
+  NN_TRY(need_tile(op, &area));
+  NN_TRY(nn_need_dtype(op, 0, NN_F32));
+  NN_TRY(nn_need_rank(op, 0, 4, 4));
+  NN_TRY(nn_need_dim(op, 0, 2, nn_dim_const(m, 3)));
+  NN_TRY(nn_need_dim(op, 0, 3, nn_dim_const(m, 3)));
+  nn_type w = op->in[0]->type;
+  const nn_dim dims[] = {nn_dim_const(m, area), w.dims[0], w.dims[1]};
+  return nn_give(op, 0, NN_F32, 3, dims);
+}
+
+/* The form and size of the loops depend on all sizes but the number of images. */
+static nn_status need_known(nn_op *op, const nn_dim *dims, int count, const char *what) {
+  for (int i = 0; i < count; i++)
+    if (!nn_dim_is_const(dims[i], &(int64_t){0}))
+      return nn_fail(op, "found %s %s, expected a number", what, nn_dim_text(op->graph->module->arena, dims[i]));
+  return NN_OK;
+}
+
+nn_status shape_conv_winograd(nn_op *op) {
+  nn_module *m = op->graph->module;
+  int64_t area = 0;
+  NN_TRY(need_tile(op, &area));
+  for (int i = 0; i < 2; i++) NN_TRY(nn_need_dtype(op, i, NN_F32));
+  NN_TRY(nn_need_rank(op, 0, 4, 4));
+  NN_TRY(nn_need_rank(op, 1, 3, 3));
+  NN_TRY(nn_need_dim(op, 1, 0, nn_dim_const(m, area)));
+  nn_type x = op->in[0]->type, u = op->in[1]->type;
+  NN_TRY(nn_need_dim(op, 0, 1, u.dims[2]));
+  if (nn_op_attr(op, "pads")->count) NN_TRY(nn_need_count(op, "pads", 4));
+  const nn_dim *pads = nn_attr_dims(op, "pads", NULL);
+  bool has_pads = nn_op_attr(op, "pads")->count;
+  nn_dim dims[4] = {x.dims[0], u.dims[1]}, three = nn_dim_const(m, 3), one = nn_dim_const(m, 1);
+  for (int d = 0; d < 2; d++) {
+    nn_dim padded = has_pads ? nn_dim_add(m, nn_dim_add(m, x.dims[2 + d], pads[d]), pads[2 + d]) : x.dims[2 + d];
+    NN_TRY(nn_need_check(op, "le", three, padded, "the window along dimension %d of operand 0, padding included,", 2 + d));
+    dims[2 + d] = count_windows(m, padded, nn_dim_const(m, 0), nn_dim_const(m, 0), three, one, false);
+  }
+  NN_TRY(need_known(op, x.dims + 1, 3, "size"));
+  NN_TRY(need_known(op, dims + 1, 3, "size of the result"));
+  if (has_pads) NN_TRY(need_known(op, pads, 4, "padding"));
+  return nn_give(op, 0, NN_F32, 4, dims);
+}

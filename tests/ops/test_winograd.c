@@ -1,0 +1,120 @@
+/* winograd_weights against its formula, conv_winograd against the definition of convolution. */
+#include "tests/ops/op_case.h"
+
+enum { MOST_POINTS = 5 };
+
+/* sizes: images, channels, outputs, rows, columns; tile; pads before and after along y and x */
+typedef struct winograd {
+  int64_t images, channels, outputs, in[2], tile, before[2], after[2];
+} winograd;
+
+static double *weights; /* of the present case: those whose transform is the operand */
+
+/* Row i of G: powers of the point over the product of its distances from the others; the last row: infinity. */
+static double g_at(int64_t m, int64_t i, int64_t j) {
+  static const double points[2][MOST_POINTS] = {{0, 1, -1}, {0, 0.75, -0.75, 1.5, -1.5}};
+  const double *p = points[m == 4];
+  if (i == m + 1) return j == 2;
+  double product = 1;
+  for (int64_t other = 0; other < m + 1; other++)
+    if (other != i) product *= p[i] - p[other];
+  return pow(p[i], (double)j) / product;
+}
+
+static double transformed(const double *w, int64_t m, int64_t position) {
+  double sum = 0;
+  for (int64_t i = 0; i < 3; i++)
+    for (int64_t j = 0; j < 3; j++)
+      sum += g_at(m, position / (m + 2), i) * w[i * 3 + j] * g_at(m, position % (m + 2), j);
+  return sum;
+}
+
+static void expect_weights(const op_case *c, const tensor *in, tensor *out) {
+  int64_t filters = in[0].dims[0] * in[0].dims[1];
+  for (int64_t i = 0; i < out->count; i++) out->v[i] = transformed(in[0].v + i % filters * 9, c->p[0], i / filters);
+}
+
+Test(winograd, weights) {
+  static const int64_t sizes[][2] = {{1, 1}, {3, 8}, {5, 17}, {16, 30}};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    for (int64_t m = 2; m <= 4; m += 2) {
+      long long o = sizes[i][0], ch = sizes[i][1];
+      op_case_run(&(op_case){.in = {text("f32[%lld,%lld,3,3]", o, ch)},
+                             .out = {text("f32[%lld,%lld,%lld]", (long long)((m + 2) * (m + 2)), o, ch)},
+                             .line = text("winograd_weights %%0 {tile=%lld}", (long long)m),
+                             .p = {m},
+                             .expect = expect_weights});
+    }
+}
+
+static void fill_operand(const op_case *c, int which, tensor *t) {
+  const winograd *w = c->how;
+  int64_t filters = w->channels * w->outputs;
+  if (which != 1) return;
+  for (int64_t i = 0; i < filters * 9; i++) weights[i] = random_number(-1, 1);
+  for (int64_t i = 0; i < t->count; i++)
+    t->v[i] = nn_round_to(NN_F32, transformed(weights + i % filters * 9, w->tile, i / filters));
+}
+
+static void expect_conv(const op_case *c, const tensor *in, tensor *out) {
+  const winograd *w = c->how;
+  int64_t height = out->dims[2], width = out->dims[3];
+  for (int64_t i = 0; i < out->count; i++) {
+    int64_t x = i % width, y = i / width % height, o = i / width / height % w->outputs, n = i / width / height / w->outputs;
+    for (int64_t ch = 0; ch < w->channels; ch++)
+      for (int64_t tap = 0; tap < 9; tap++) {
+        int64_t iy = y + tap / 3 - w->before[0], ix = x + tap % 3 - w->before[1];
+        if (iy < 0 || iy >= w->in[0] || ix < 0 || ix >= w->in[1]) continue;
+        out->v[i] += in[0].v[((n * w->channels + ch) * w->in[0] + iy) * w->in[1] + ix] *
+                     weights[(o * w->channels + ch) * 9 + tap];
+      }
+  }
+}
+
+static void try_winograd(const winograd *w, bool symbolic) {
+  long long n = w->images, ch = w->channels, o = w->outputs, m = w->tile, size[2], out[2];
+  for (int d = 0; d < 2; d++) size[d] = w->in[d], out[d] = w->in[d] + w->before[d] + w->after[d] - 2;
+  const char *images = symbolic ? "N" : text("%lld", n);
+  weights = calloc((size_t)(ch * o * 9 + 1), sizeof *weights);
+  op_case_run(&(op_case){.in = {text("f32[%s,%lld,%lld,%lld]", images, ch, size[0], size[1]),
+                                text("f32[%lld,%lld,%lld]", (m + 2) * (m + 2), o, ch)},
+                         .out = {text("f32[%s,%lld,%lld,%lld]", images, o, out[0], out[1])},
+                         .line = text("conv_winograd %%0, %%1 {tile=%lld, pads=[%lld,%lld,%lld,%lld]}", m,
+                                      (long long)w->before[0], (long long)w->before[1], (long long)w->after[0],
+                                      (long long)w->after[1]),
+                         .n = n,
+                         .how = w,
+                         .fill = fill_operand,
+                         .expect = expect_conv,
+                         .tolerance = m == 4 ? 2e-5 : 5e-6});
+  free(weights);
+}
+
+Test(winograd, sizes) {
+  static const winograd cases[] = {
+      {1, 1, 1, {3, 3}, 4, {0, 0}, {0, 0}},   {1, 3, 5, {14, 14}, 4, {1, 1}, {1, 1}}, {2, 3, 7, {7, 7}, 2, {1, 1}, {1, 1}},
+      {1, 4, 6, {9, 61}, 4, {1, 1}, {1, 1}},  {3, 2, 13, {13, 6}, 4, {1, 0}, {0, 2}}, {1, 9, 3, {5, 33}, 2, {0, 1}, {0, 1}},
+      {2, 5, 12, {8, 8}, 4, {3, 2}, {4, 1}},  {1, 2, 3, {70, 10}, 4, {1, 1}, {1, 1}}, {1, 2, 2, {4, 300}, 4, {1, 1}, {1, 1}},
+      {1, 2, 4, {12, 9}, 4, {-1, -2}, {1, 1}}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_winograd(&cases[i], false);
+}
+
+Test(winograd, random) {
+  for (int i = 0; i < 12; i++) {
+    winograd w = {random_int(1, 3), random_int(1, 9), random_int(1, 14), {random_int(1, 22), random_int(1, 40)},
+                  random_int(1, 2) * 2, {random_int(1, 2), random_int(1, 2)}, {random_int(1, 2), random_int(1, 2)}};
+    try_winograd(&w, false);
+  }
+}
+
+Test(winograd, many_channels) {
+  winograd w = {1, 70, 20, {14, 14}, 4, {1, 1}, {1, 1}};
+  try_winograd(&w, false);
+}
+
+Test(winograd, symbolic_batch) {
+  for (int64_t n = 0; n < 6; n += 1 + n) {
+    winograd w = {n, 3, 5, {9, 12}, 4, {1, 1}, {1, 1}};
+    try_winograd(&w, true);
+  }
+}

@@ -73,9 +73,13 @@ static void release_tensors(nn_module *m) {
   nn_arena_free(scratch);
 }
 
-nn_status pass_dce(nn_module *m, bool *changed) {
-  for (nn_graph *g = m->graphs; g; g = g->next) sweep_graph(g, changed);
+void nn_consts_sweep(nn_module *m, bool *changed) {
   sweep_consts(m, changed);
   release_tensors(m);
+}
+
+nn_status pass_dce(nn_module *m, bool *changed) {
+  for (nn_graph *g = m->graphs; g; g = g->next) sweep_graph(g, changed);
+  nn_consts_sweep(m, changed);
   return NN_OK;
 }

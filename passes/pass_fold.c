@@ -6,7 +6,7 @@
 */
 #include "passes/passes.h"
 
-enum { SMALL_COUNT = 4096, SPREAD_COUNT = 1 << 28 };
+enum { SMALL_COUNT = 4096, SPREAD_COUNT = 1 << 28, SWEEP_BYTES = 8 << 20 };
 
 /* Data that exists already: a constant, or a spread-out view of one (a broadcast, an index ramp). */
 static bool is_spread(const nn_value *v) {
@@ -63,6 +63,7 @@ static bool is_worth(const nn_op *op) {
   if (nn_op_infos[op->code].flags & (NN_EFFECT | NN_STRUCTURE)) return false;
   int64_t in = operands_count(op), out = results_count(op);
   if (op->code == NN_OP_BROADCAST && out >= 0 && out <= SPREAD_COUNT && feeds_nest(op)) return true;
+  if (op->code == NN_OP_WINOGRAD_WEIGHTS) return in >= 0 && out >= 0; /* larger, but that is its purpose */
   return in >= 0 && out >= 0 && (out <= SMALL_COUNT || out <= in);
 }
 
@@ -96,14 +97,26 @@ static nn_status fold_op(nn_module *m, nn_op *op) {
   return NN_OK;
 }
 
+/* Bytes of results since the last sweep; large ones make the constants they came from worth freeing at once. */
+static bool is_time_to_sweep(const nn_op *op, int64_t *bytes) {
+  int64_t count = results_count(op);
+  if (count > 0) *bytes += (int64_t)nn_dtype_bytes(op->out[0]->type.dtype, (uint64_t)count);
+  if (*bytes < SWEEP_BYTES) return false;
+  *bytes = 0;
+  return true;
+}
+
 nn_status pass_fold(nn_module *m, bool *changed) {
   if (!m->env.evaluate) return NN_OK;
+  int64_t bytes = 0;
   for (nn_graph *g = m->graphs; g; g = g->next)
     for (nn_op *op = g->first, *next; op; op = next) {
       next = op->next;
       if (!is_constant(op) || !is_worth(op)) continue;
+      bool sweeps = is_time_to_sweep(op, &bytes);
       NN_TRY(fold_op(m, op));
       *changed = true;
+      if (sweeps) nn_consts_sweep(m, changed);
     }
   return NN_OK;
 }

@@ -23,5 +23,7 @@ typedef struct nn_pass_options {
 } nn_pass_options;
 
 nn_status nn_passes_run(nn_module *m, const char *const *names, int count, const nn_pass_options *options);
+/* Drops constants without uses and frees their memory (pass_dce.c). */
+void nn_consts_sweep(nn_module *m, bool *changed);
 nn_status nn_pipeline_infer(nn_module *m, const nn_pass_options *options); /* the order for inference */
 #endif

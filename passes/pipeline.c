@@ -2,8 +2,8 @@
 #include "passes/passes.h"
 
 /* canon before cse, so that equal things look equal; widen before cse, since it casts a value once for each reader; fold_bn makes weight arithmetic that the second fold
-   evaluates; canon again, since folded operands open identities; fuse last: nothing looks into a body. */
+   evaluates; layout sees the final weights, and a fold transforms them; canon again, since folded operands open identities; fuse last: nothing looks into a body. */
 nn_status nn_pipeline_infer(nn_module *m, const nn_pass_options *options) {
-  static const char *const order[] = {"dce", "fold", "canon", "widen", "cse", "fold_bn", "fold", "canon", "cse", "dce", "fuse"};
+  static const char *const order[] = {"dce", "fold", "canon", "widen", "cse", "fold_bn", "fold", "layout", "fold", "canon", "cse", "dce", "fuse"};
   return nn_passes_run(m, order, (int)(sizeof order / sizeof *order), options);
 }

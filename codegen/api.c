@@ -65,7 +65,7 @@ static nn_program *make_program(nncc_model *model, const nn_target *t, const nnc
   if (m->diags.nerrors > 0) return NULL; /* it did not load: said already */
   if (model->finish && !model->is_optimised && model->finish(model) != NN_OK) return NULL;
   model->is_optimised = true;
-  return nn_compile(m, t, level_of(o), &passes);
+  return nn_compile(m, t, level_of(o), o->aliases, &passes);
 }
 
 static nn_status write_files(nncc_model *model, const nn_target *t, const char *out, nn_output_kind kind,

@@ -274,9 +274,16 @@ nn_x *nn_highest(nn_lower *L, nn_dtype t);
 /* ---- program.c, plan.c --------------------------------------------------------------------------- */
 
 nn_program *nn_program_build(nn_module *m, const nn_target *t);          /* lowers every op of main; NULL + diags */
+/* aliases: "input=output" ..., NULL at the end (or NULL): outputs that may be the same memory as an input. */
+nn_program *nn_program_build_aliased(nn_module *m, const nn_target *t, const char *const *aliases);
 nn_status nn_plan_memory(nn_program *p, const nn_target *t);             /* places, workspace size */
 /* Runs with the loop interpreter. in, out as in run; workspace is allocated here. */
 int nn_program_eval(const nn_program *p, const nncc_rt_tensor *in, nncc_rt_tensor *out, nncc_rt_ctx *ctx);
+
+/* alias.c: finds the names, before the steps are made; sees to the order of reading and writing, after. */
+nn_status nn_aliases_find(nn_program *p, const char *const *texts);
+nn_place *nn_aliased_input(const nn_program *p, const nn_place *place);  /* that the output may be; NULL: none */
+void nn_aliases_order(nn_program *p);
 
 /* ---- emit*.c, jit.c, object.c: LLVM ----------------------------------------------------------------- */
 
@@ -311,8 +318,8 @@ char *nn_c_name(nn_arena *arena, const char *text, size_t length);
 
 void nn_env_init(nn_pass_env *env, const nn_target *t, nn_diags *diags); /* evaluate through the interpreter for small ops, the JIT for large ones */
 void nn_env_free(nn_pass_env *env);
-/* Passes, program, plan. The module is changed: once. NULL + diags. */
+/* Passes, program, plan. The module is changed: once. aliases: as above. NULL + diags. */
 struct nn_pass_options;
-nn_program *nn_compile(nn_module *m, const nn_target *t, int level, const struct nn_pass_options *options);
+nn_program *nn_compile(nn_module *m, const nn_target *t, int level, const char *const *aliases, const struct nn_pass_options *options);
 
 #endif

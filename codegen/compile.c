@@ -208,7 +208,7 @@ void nn_env_free(nn_pass_env *env) {
   memset(env, 0, sizeof *env);
 }
 
-nn_program *nn_compile(nn_module *m, const nn_target *t, int level, const nn_pass_options *options) {
+nn_program *nn_compile(nn_module *m, const nn_target *t, int level, const char *const *aliases, const nn_pass_options *options) {
   nn_pass_env outer = m->env;
   nn_env_init(&m->env, t, &m->diags);
   m->env.level = level;
@@ -216,6 +216,6 @@ nn_program *nn_compile(nn_module *m, const nn_target *t, int level, const nn_pas
   nn_env_free(&m->env);
   m->env = outer;
   if (status != NN_OK) return NULL;
-  nn_program *p = nn_program_build(m, t);
+  nn_program *p = nn_program_build_aliased(m, t, aliases);
   return p && nn_plan_memory(p, t) == NN_OK ? p : NULL;
 }

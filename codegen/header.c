@@ -13,23 +13,25 @@ typedef struct header {
   const nn_program *p;
   const nn_target *target;
   const char *name;
-  nn_map *used;         /* C names given so far */
+  nn_map *used;                   /* C names given so far */
   const char **inputs, **outputs; /* C names of the tensors */
   bool side_file;
 } header;
 
 static const char *c_type(nn_dtype t) {
   switch (t) {
-    case NN_F32: return "float";
-    case NN_F64: return "double";
-    case NN_I8: return "int8_t";
-    case NN_I16: return "int16_t";
-    case NN_I32: return "int32_t";
-    case NN_I64: return "int64_t";
-    case NN_U16: case NN_F16: case NN_BF16: return "uint16_t";
-    case NN_U32: return "uint32_t";
-    case NN_U64: return "uint64_t";
-    default: return "uint8_t"; /* u8, bool, 8-bit floats, packed elements */
+  case NN_F32: return "float";
+  case NN_F64: return "double";
+  case NN_I8: return "int8_t";
+  case NN_I16: return "int16_t";
+  case NN_I32: return "int32_t";
+  case NN_I64: return "int64_t";
+  case NN_U16:
+  case NN_F16:
+  case NN_BF16: return "uint16_t";
+  case NN_U32: return "uint32_t";
+  case NN_U64: return "uint64_t";
+  default: return "uint8_t"; /* u8, bool, 8-bit floats, packed elements */
   }
 }
 
@@ -45,14 +47,15 @@ static void name_tensors(header *h) {
   const nn_program *p = h->p;
   h->inputs = NN_NEW_ARRAY(h->arena, const char *, p->ninputs + 1);
   h->outputs = NN_NEW_ARRAY(h->arena, const char *, p->noutputs + 1);
-  static const char *const taken[] = {"workspace", "weights", "NULL",     "size_t",   "int8_t",   "int16_t",
+  static const char *const taken[] = {"workspace", "weights", "NULL",    "size_t",   "int8_t",   "int16_t",
                                       "int32_t",   "int64_t", "uint8_t", "uint16_t", "uint32_t", "uint64_t"};
   for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++) nn_map_put(h->used, taken[i], h);
   for (int i = 0; i < p->ninputs; i++) h->inputs[i] = unique_name(h, p->graph->params[i]->name);
   for (int i = 0; i < p->noutputs; i++) h->outputs[i] = unique_name(h, nn_graph_output_name(p->graph, i));
 }
 
-/* ---- what it says ---------------------------------------------------------------------------------------------------- */
+/* ---- what it says
+ * ---------------------------------------------------------------------------------------------------- */
 
 /* Text from a model inside a comment must not end it. */
 static void print_comment_text(header *h, const char *text) {
@@ -64,16 +67,22 @@ static void print_top(header *h) {
   fprintf(h->out, "/* %s: ", h->name);
   print_comment_text(h, p->module->producer ? p->module->producer : "a neural network");
   fprintf(h->out, ", compiled by nncc for %s (%s).\n\n", h->target->name, h->target->triple);
-  fprintf(h->out, "   A run needs %s_WORKSPACE + workers * %s_WORKER_WORKSPACE bytes of workspace, aligned to\n", h->name, h->name);
-  fprintf(h->out, "   %s_ALIGN, and at most about %s_STACK bytes of stack. It allocates nothing%s and keeps no state.\n", h->name, h->name,
-          nn_program_is_plain(p) ? "" : " but what depends on data");
-  fprintf(h->out, "   Tensors are dense and row-major; inputs and outputs must not overlap. */\n");
+  fprintf(h->out, "   A run needs %s_WORKSPACE + workers * %s_WORKER_WORKSPACE bytes of workspace, aligned to\n",
+          h->name, h->name);
+  fprintf(h->out,
+          "   %s_ALIGN, and at most about %s_STACK bytes of stack. It allocates nothing%s and keeps no state.\n",
+          h->name, h->name, nn_program_is_plain(p) ? "" : " but what depends on data");
+  fprintf(h->out, "   Tensors are dense and row-major; inputs and outputs must not overlap");
+  if (p->naliases > 0) fprintf(h->out, ", but for the pairs of %s_ALIASES", h->name);
+  fprintf(h->out, ". */\n");
 }
 
 static void print_size(header *h, const char *what, nn_dim size) {
   int64_t value;
-  if (nn_dim_is_const(size, &value)) fprintf(h->out, "#define %s_%s %" PRId64 "\n", h->name, what, value);
-  else fprintf(h->out, "/* %s_%s depends on the shapes: see %s_workspace_size */\n", h->name, what, h->name);
+  if (nn_dim_is_const(size, &value))
+    fprintf(h->out, "#define %s_%s %" PRId64 "\n", h->name, what, value);
+  else
+    fprintf(h->out, "/* %s_%s depends on the shapes: see %s_workspace_size */\n", h->name, what, h->name);
 }
 
 static void print_contract(header *h) {
@@ -102,13 +111,37 @@ static void print_tensor(header *h, const char *role, int i, const char *name, c
   fprintf(h->out, "#define %s_%s_BYTES %zu\n", h->name, name, nn_dtype_bytes(v->type.dtype, (uint64_t)count));
 }
 
+/* Pairs that may share memory, for people and as numbers. */
+static void print_aliases(header *h) {
+  const nn_program *p = h->p;
+  if (p->naliases == 0) return;
+  fprintf(h->out, "\n/* The output may be the same memory as the input, all of it: then a run takes the old contents "
+                  "and leaves the\n   new ones (after an error: neither).");
+  for (int i = 0; i < p->naliases; i++) {
+    fprintf(h->out, "%s\n   input \"", i ? "," : "");
+    print_comment_text(h, p->graph->params[p->aliases[i].input]->name);
+    fprintf(h->out, "\", output \"");
+    print_comment_text(h, nn_graph_output_name(p->graph, p->aliases[i].output));
+    fputc('"', h->out);
+  }
+  fprintf(h->out, " */\n#define %s_ALIASES {", h->name);
+  for (int i = 0; i < p->naliases; i++)
+    fprintf(h->out, "%s{%d, %d}", i ? ", " : "", p->aliases[i].input, p->aliases[i].output);
+  fprintf(h->out, "} /* {input, output} */\n#define %s_ALIASES_COUNT %d\n", h->name, p->naliases);
+}
+
 static void print_infer(header *h) {
   if (!nn_program_is_plain(h->p)) return;
   const nn_program *p = h->p;
-  fprintf(h->out, "\n/* Runs on one thread. Returns 0, or an error code of nncc_rt.h. workspace: %s_WORKSPACE +\n   %s_WORKER_WORKSPACE bytes. */\n", h->name, h->name);
+  fprintf(h->out,
+          "\n/* Runs on one thread. Returns 0, or an error code of nncc_rt.h. workspace: %s_WORKSPACE +\n   "
+          "%s_WORKER_WORKSPACE bytes. */\n",
+          h->name, h->name);
   fprintf(h->out, "int32_t %s_infer(", h->name);
-  for (int i = 0; i < p->ninputs; i++) fprintf(h->out, "const %s *%s, ", c_type(p->graph->params[i]->type.dtype), h->inputs[i]);
-  for (int i = 0; i < p->noutputs; i++) fprintf(h->out, "%s *%s, ", c_type(nn_program_output(p, i)->type.dtype), h->outputs[i]);
+  for (int i = 0; i < p->ninputs; i++)
+    fprintf(h->out, "const %s *%s, ", c_type(p->graph->params[i]->type.dtype), h->inputs[i]);
+  for (int i = 0; i < p->noutputs; i++)
+    fprintf(h->out, "%s *%s, ", c_type(nn_program_output(p, i)->type.dtype), h->outputs[i]);
   fprintf(h->out, "%svoid *workspace);\n", h->side_file ? "const void *weights, " : "");
 }
 
@@ -117,7 +150,8 @@ static void print_descriptor(header *h) {
   fprintf(h->out, "extern const nncc_rt_model %s;\n", h->name);
   fprintf(h->out, "int32_t %s_run(nncc_rt_ctx *ctx, const nncc_rt_tensor *in, nncc_rt_tensor *out);\n", h->name);
   fprintf(h->out, "size_t %s_workspace_size(const nncc_rt_tensor *in, int32_t nworkers);\n", h->name);
-  fprintf(h->out, "int32_t %s_output_dims(nncc_rt_ctx *ctx, const nncc_rt_tensor *in, nncc_rt_tensor *out);\n", h->name);
+  fprintf(h->out, "int32_t %s_output_dims(nncc_rt_ctx *ctx, const nncc_rt_tensor *in, nncc_rt_tensor *out);\n",
+          h->name);
   fprintf(h->out, "#endif\n");
 }
 
@@ -126,17 +160,25 @@ static void print_header(header *h) {
   print_top(h);
   fprintf(h->out, "#ifndef %s_H\n#define %s_H\n\n#include <stddef.h>\n#include <stdint.h>\n\n", h->name, h->name);
   print_contract(h);
-  for (int i = 0; i < p->ninputs; i++) print_tensor(h, "input", i, h->inputs[i], p->graph->params[i]->name, p->graph->params[i]);
-  for (int i = 0; i < p->noutputs; i++) print_tensor(h, "output", i, h->outputs[i], nn_graph_output_name(p->graph, i), nn_program_output(p, i));
+  for (int i = 0; i < p->ninputs; i++)
+    print_tensor(h, "input", i, h->inputs[i], p->graph->params[i]->name, p->graph->params[i]);
+  for (int i = 0; i < p->noutputs; i++)
+    print_tensor(h, "output", i, h->outputs[i], nn_graph_output_name(p->graph, i), nn_program_output(p, i));
+  print_aliases(h);
   fprintf(h->out, "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n");
   print_infer(h);
   print_descriptor(h);
   fprintf(h->out, "\n#ifdef __cplusplus\n}\n#endif\n#endif\n");
 }
 
-nn_status nn_header_write(const nn_program *p, const nn_target *t, const nn_emit_options *options, const char *path, const char *weights_path) {
+nn_status nn_header_write(const nn_program *p, const nn_target *t, const nn_emit_options *options, const char *path,
+                          const char *weights_path) {
   nn_diags *diags = &p->module->diags;
-  header h = {.p = p, .target = t, .name = options->name, .side_file = weights_path != NULL && p->weights_bytes > 0, .arena = nn_arena_new()};
+  header h = {.p = p,
+              .target = t,
+              .name = options->name,
+              .side_file = weights_path != NULL && p->weights_bytes > 0,
+              .arena = nn_arena_new()};
   if (!h.arena) return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "out of memory");
   h.used = nn_map_new(h.arena);
   name_tensors(&h);
@@ -148,7 +190,8 @@ nn_status nn_header_write(const nn_program *p, const nn_target *t, const nn_emit
     ok = !ferror(h.out);
     if (fclose(h.out) != 0 || !ok || rename(temporary, path) != 0) ok = false;
   }
-  nn_status status = ok ? NN_OK : nn_report(diags, NN_ERROR, NULL, NULL, NULL, "cannot write '%s': %s", path, strerror(errno));
+  nn_status status =
+      ok ? NN_OK : nn_report(diags, NN_ERROR, NULL, NULL, NULL, "cannot write '%s': %s", path, strerror(errno));
   if (!ok) remove(temporary);
   nn_arena_free(h.arena);
   return status;

@@ -173,19 +173,25 @@ static int count_temps(const nn_kernel *k) {
 
 /* ---- results in the place of operands ------------------------------------------------------------ */
 
+/* Scatters copy their data, element by element, before they do anything else. */
+static bool is_moved_by(const nn_op *op, int i) {
+  if (op->code == NN_OP_SCATTER_ELEMENTS || op->code == NN_OP_SCATTER_ND) return i > 0;
+  return !(nn_op_infos[op->code].flags & NN_POINTWISE);
+}
+
 /* moved[i]: operand i is read at other indices than those of the element that is computed, or may be. */
 static void find_moved(building *b, nn_op *op, bool *moved) {
   if (op->code != NN_OP_FUSED) {
-    for (int i = 0; i < op->nin; i++) moved[i] = !(nn_op_infos[op->code].flags & NN_POINTWISE);
+    for (int i = 0; i < op->nin; i++) moved[i] = is_moved_by(op, i);
     return;
   }
   nn_graph *body = nn_attr_graph(op, "body");
   nn_map *is_moved = nn_map_new(b->scratch);
   for (nn_op *o = body->last; o; o = o->prev) {
     if (o->code == NN_OP_RETURN) continue;
-    bool moves = !(nn_op_infos[o->code].flags & NN_POINTWISE) || nn_map_get_ptr(is_moved, o->out[0]);
-    for (int i = 0; i < o->nin && moves; i++)
-      if (o->in[i]) nn_map_put_ptr(is_moved, o->in[i], o);
+    bool moves = nn_map_get_ptr(is_moved, o->out[0]);
+    for (int i = 0; i < o->nin; i++)
+      if (o->in[i] && (moves || is_moved_by(o, i))) nn_map_put_ptr(is_moved, o->in[i], o);
   }
   for (int i = 0; i < op->nin; i++) moved[i] = nn_map_get_ptr(is_moved, body->params[i]) != NULL;
 }
@@ -210,8 +216,11 @@ static const int *find_in_place(building *b, const nn_step *step, nn_op *op, nn_
   for (int r = 0; r < step->nargs; r++) {
     in_place[r] = -1;
     if (r >= nvalues || values[r]->def != op) continue;
-    for (int a = 0; a < r && in_place[r] < 0; a++)
+    const nn_place *wanted = nn_aliased_input(b->p, step->args[r]);
+    for (int a = 0; a < r; a++) {
+      if (in_place[r] >= 0 && step->args[a] != wanted) continue;
       if (values[a]->def != op && may_take(b, step, op, moved, a, values[r])) in_place[r] = a, is_any = true;
+    }
   }
   return is_any ? in_place : NULL;
 }
@@ -355,7 +364,7 @@ static nn_status add_op(building *b, nn_op *op) {
   }
 }
 
-nn_program *nn_program_build(nn_module *m, const nn_target *t) {
+nn_program *nn_program_build_aliased(nn_module *m, const nn_target *t, const char *const *aliases) {
   nn_program *p = NN_NEW(m->arena, nn_program);
   building b = {.p = p, .m = m, .target = t, .places = nn_map_new(m->arena), .scratch = nn_arena_new()};
   if (!b.scratch || !m->main || !nn_graph_return(m->main)) {
@@ -370,9 +379,13 @@ nn_program *nn_program_build(nn_module *m, const nn_target *t) {
   p->worker_bytes = p->workspace_bytes = nn_dim_const(m, 0);
   make_inputs(&b);
   make_outputs(&b, nn_graph_return(m->main));
-  nn_status status = NN_OK;
+  nn_status status = nn_aliases_find(p, aliases);
   for (nn_op *op = m->main->first; op; op = op->next)
     if (add_op(&b, op) != NN_OK) status = NN_FAIL; /* and go on, to report all problems at once */
   nn_arena_free(b.scratch);
-  return status == NN_OK ? p : NULL;
+  if (status != NN_OK) return NULL;
+  nn_aliases_order(p);
+  return p;
 }
+
+nn_program *nn_program_build(nn_module *m, const nn_target *t) { return nn_program_build_aliased(m, t, NULL); }

@@ -216,6 +216,8 @@ typedef struct nn_step {
   const int *in_place;  /* CALL: for each arg -1, or (of a result) the arg whose place it may take over, since each element is read before it is written */
 } nn_step;
 
+typedef struct nn_alias { int input, output; } nn_alias; /* the output may be the same memory as the input */
+
 typedef struct nn_program {
   nn_module *module;
   nn_graph *graph;
@@ -227,6 +229,8 @@ typedef struct nn_program {
   int nplaces, places_cap;
   nn_place **inputs, **outputs; /* by position */
   int ninputs, noutputs;
+  nn_alias *aliases;
+  int naliases, aliases_cap;
   nn_dim workspace_bytes;        /* plan.c */
   nn_dim worker_bytes;           /* the largest kernel's need; multiple of 64 */
   int64_t weights_bytes;

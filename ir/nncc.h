@@ -94,6 +94,9 @@ typedef struct nncc_compile_options {
   int level;               /* 0..3; -1: the default, 2 */
   const char *print_after; /* pass name or "all": IR text on stderr; NULL: none */
   int time_passes;         /* table on stderr */
+  /* "input=output" ..., NULL-terminated, or NULL: the output may be the same memory as the input, of the same
+     type and shape: a cache that a run updates in place. */
+  const char *const *aliases;
 } nncc_compile_options;
 
 /* Writes an object (.o), archive (.a), shared object (.so), assembly (.s) or LLVM IR (.ll), by the

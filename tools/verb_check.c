@@ -34,7 +34,7 @@ static bool check_lowering(nncc_model *model) {
   nn_target target;
   if (nn_target_init(&target, NULL, NULL, &m->diags) != NN_OK) return false;
   nn_pass_options options = {.print_to = stderr};
-  bool ok = nn_compile(m, &target, 2, &options) != NULL;
+  bool ok = nn_compile(m, &target, 2, NULL, &options) != NULL;
   nn_target_free(&target);
   return ok;
 }

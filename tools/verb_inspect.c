@@ -47,7 +47,7 @@ static int print_plan(nncc_model *model) {
   nn_target target;
   nn_pass_options options = {.print_to = stderr};
   if (nn_target_init(&target, NULL, NULL, &m->diags) != NN_OK) return EXIT_MODEL;
-  nn_program *p = nn_compile(m, &target, 2, &options);
+  nn_program *p = nn_compile(m, &target, 2, NULL, &options);
   bool ok = p != NULL;
   if (ok) {
     printf("compiled: %d kernels in %d steps, weights %.2f MB, workspace %s bytes + %s per worker\n", p->nkernels, p->nsteps,

@@ -47,6 +47,10 @@ expect 0 'compiled' "$nncc" squeezenet.onnx -o model.s --header asm.h
 expect 0 'compiled' "$nncc" squeezenet.onnx -o model.ll --header ll.h
 expect 0 'compiled' "$nncc" squeezenet.onnx -o side.o --weights=file
 [ -s side.weights ] || { echo "FAILED: side.weights is missing"; failures=$((failures + 1)); }
+printf 'nncc 1\ngraph @main(%%x: f32[8], %%u: f32[8]) -> (f32[8]) {\n  %%0 = add %%x, %%u : f32[8]\n  return %%0 {names=["y"]}\n}\n' >state.nn
+expect 0 'compiled' "$nncc" state.nn -o state.o --alias x=y
+expect 0 'state_ALIASES ..0, 0..' cat state.h
+expect 3 "alias 'x=z': no such output" "$nncc" state.nn -o bad.o --alias x=z
 expect 0 '' cc -O2 -I. "$source/tools/demo/classify.c" model.o -o classify
 expect 0 'class' ./classify image.ppm
 expect 0 '' cc -std=c99 -pedantic-errors -Wall -Werror -I "$include" -fsyntax-only -include nncc_rt.h -x c model.h

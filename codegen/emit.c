@@ -10,10 +10,12 @@
 
 /* Rows: optimisation level. */
 static const char *const pipelines[] = {
-  "globaldce",
-  "globaldce,function(sroa,early-cse<memssa>,simplifycfg)",
-  "globaldce,function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm),early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg)",
-  "globaldce,function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm),gvn,instcombine<no-verify-fixpoint>,simplifycfg)",
+    "globaldce",
+    "globaldce,function(sroa,early-cse<memssa>,simplifycfg)",
+    "globaldce,function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm),early-cse<"
+    "memssa>,instcombine<no-verify-fixpoint>,simplifycfg)",
+    "globaldce,function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm),gvn,"
+    "instcombine<no-verify-fixpoint>,simplifycfg)",
 };
 
 /* Every function carries "warn-stack-size"="0", so the code generator tells the size of each frame:
@@ -24,8 +26,10 @@ static bool take_stack_size(nn_emod *e, const char *text) {
   int64_t size = strtoll(size_text + strlen("stack frame size ("), NULL, 10);
   const char *name = strstr(text, "in function '");
   int64_t *largest = &e->stack_other;
-  if (name && strncmp(name + 13, "nnk_", 4) == 0) largest = strstr(name, "__task") ? &e->stack_task : &e->stack_kernel;
-  else if (name && strstr(name, "_run'")) largest = &e->stack_entry;
+  if (name && strncmp(name + 13, "nnk_", 4) == 0)
+    largest = strstr(name, "__task") ? &e->stack_task : &e->stack_kernel;
+  else if (name && strstr(name, "_run'"))
+    largest = &e->stack_entry;
   if (size > *largest) *largest = size;
   return true;
 }
@@ -41,12 +45,15 @@ static void take_diagnostic(LLVMDiagnosticInfoRef info, void *data) {
   LLVMDiagnosticSeverity severity = LLVMGetDiagInfoSeverity(info);
   if (severity != LLVMDSError && severity != LLVMDSWarning) return;
   char *text = LLVMGetDiagInfoDescription(info);
-  if (severity == LLVMDSError || !take_stack_size(e, text)) nn_report(e->diags, severity == LLVMDSError ? NN_ERROR : NN_WARNING, NULL, NULL, NULL, "code generator: %s", text);
+  if (severity == LLVMDSError || !take_stack_size(e, text))
+    nn_report(e->diags, severity == LLVMDSError ? NN_ERROR : NN_WARNING, NULL, NULL, NULL, "code generator: %s", text);
   if (severity == LLVMDSError) e->failed = true;
   LLVMDisposeMessage(text);
 }
 
-static bool is_embedded(const nn_target *t) { return strncmp(t->triple, "thumb", 5) == 0 || strncmp(t->triple, "wasm", 4) == 0; }
+static bool is_embedded(const nn_target *t) {
+  return strncmp(t->triple, "thumb", 5) == 0 || strncmp(t->triple, "wasm", 4) == 0;
+}
 
 LLVMTargetMachineRef nn_target_machine(const nn_target *t, int level, nn_diags *diags) {
   LLVMTargetRef target;
@@ -59,7 +66,9 @@ LLVMTargetMachineRef nn_target_machine(const nn_target *t, int level, nn_diags *
   LLVMTargetMachineOptionsRef options = LLVMCreateTargetMachineOptions();
   LLVMTargetMachineOptionsSetCPU(options, t->cpu);
   LLVMTargetMachineOptionsSetFeatures(options, t->features);
-  LLVMTargetMachineOptionsSetCodeGenOptLevel(options, level <= 0 ? LLVMCodeGenLevelNone : level == 1 ? LLVMCodeGenLevelLess : LLVMCodeGenLevelDefault);
+  LLVMTargetMachineOptionsSetCodeGenOptLevel(options, level <= 0   ? LLVMCodeGenLevelNone
+                                                      : level == 1 ? LLVMCodeGenLevelLess
+                                                                   : LLVMCodeGenLevelDefault);
   LLVMTargetMachineOptionsSetRelocMode(options, is_embedded(t) ? LLVMRelocStatic : LLVMRelocPIC);
   if (strncmp(t->triple, "riscv64", 7) == 0) LLVMTargetMachineOptionsSetABI(options, "lp64d");
   LLVMTargetMachineRef tm = LLVMCreateTargetMachineWithOptions(target, t->triple, options);

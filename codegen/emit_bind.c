@@ -31,7 +31,8 @@ void nn_end_function(nn_pemit *s) {
 
 static LLVMBasicBlockRef branch_away(nn_pemit *s, nn_v bad) {
   nn_emod *e = s->e;
-  LLVMBasicBlockRef away = LLVMAppendBasicBlockInContext(e->c, s->fn, "bad"), next = LLVMAppendBasicBlockInContext(e->c, s->fn, "");
+  LLVMBasicBlockRef away = LLVMAppendBasicBlockInContext(e->c, s->fn, "bad"),
+                    next = LLVMAppendBasicBlockInContext(e->c, s->fn, "");
   LLVMBuildCondBr(e->b, bad, away, next);
   LLVMPositionBuilderAtEnd(e->b, away);
   return next;
@@ -74,7 +75,8 @@ nn_v nn_emit_tensor(nn_pemit *s, nn_v base, int i) { return element(s, s->e->ten
 
 static void check_tensor(nn_pemit *s, nn_v tensor, nn_v io, bool with_dims) {
   nn_emod *e = s->e;
-  nn_v fn = nn_emod_function(e, "nn_check_tensor"), args[] = {s->ctx, tensor, io, LLVMConstInt(e->i1, with_dims, false)};
+  nn_v fn = nn_emod_function(e, "nn_check_tensor"),
+       args[] = {s->ctx, tensor, io, LLVMConstInt(e->i1, with_dims, false)};
   nn_v code = LLVMBuildCall2(e->b, LLVMGlobalGetValueType(fn), fn, args, 4, "");
   nn_leave_if(s, LLVMBuildICmp(e->b, LLVMIntNE, code, LLVMConstInt(e->i32, 0, false), ""), code);
 }
@@ -84,7 +86,9 @@ void nn_emit_check_outputs(nn_pemit *s) {
     check_tensor(s, nn_emit_tensor(s, s->out, i), element(s, s->e->io_type, s->outputs, i), false);
 }
 
-static nn_v dims_of(nn_pemit *s, nn_v tensor) { return nn_emit_field(s->e, s->e->tensor_type, tensor, NN_TENSOR_DIMS, s->e->ptr); }
+static nn_v dims_of(nn_pemit *s, nn_v tensor) {
+  return nn_emit_field(s->e, s->e->tensor_type, tensor, NN_TENSOR_DIMS, s->e->ptr);
+}
 
 void nn_emit_output_dims_now(nn_pemit *s, bool *done, bool all) {
   nn_emod *e = s->e;
@@ -105,15 +109,18 @@ void nn_emit_output_dims_now(nn_pemit *s, bool *done, bool all) {
 /* ---- symbols -------------------------------------------------------------------------------------------------- */
 
 static nn_v dim_text(nn_pemit *s, int d) {
-  nn_v texts = LLVMGetNamedGlobal(s->e->m, "nn_text_dim"), index[] = {LLVMConstInt(s->e->i32, 0, false), LLVMConstInt(s->e->i32, (unsigned long long)d, false)};
+  nn_v texts = LLVMGetNamedGlobal(s->e->m, "nn_text_dim"),
+       index[] = {LLVMConstInt(s->e->i32, 0, false), LLVMConstInt(s->e->i32, (unsigned long long)d, false)};
   return LLVMConstInBoundsGEP2(LLVMGlobalGetValueType(texts), texts, index, 2);
 }
 
 static void bind_symbol(nn_pemit *s, const nn_symbol *symbol, nn_v value, nn_v node, nn_v what) {
   nn_emod *e = s->e;
   nn_v min = nn_const_i64(e, symbol->min), max = nn_const_i64(e, symbol->max);
-  if (symbol->min > 0) nn_fail_if(s, LLVMBuildICmp(e->b, LLVMIntSLT, value, min, ""), NNCC_RT_ESHAPE, node, what, value, min);
-  if (symbol->max != INT64_MAX) nn_fail_if(s, LLVMBuildICmp(e->b, LLVMIntSGT, value, max, ""), NNCC_RT_ESHAPE, node, what, value, max);
+  if (symbol->min > 0)
+    nn_fail_if(s, LLVMBuildICmp(e->b, LLVMIntSLT, value, min, ""), NNCC_RT_ESHAPE, node, what, value, min);
+  if (symbol->max != INT64_MAX)
+    nn_fail_if(s, LLVMBuildICmp(e->b, LLVMIntSGT, value, max, ""), NNCC_RT_ESHAPE, node, what, value, max);
   LLVMBuildStore(e->b, value, element(s, e->i64, LLVMGetParam(s->fn, 2), symbol->index));
   s->dims.symbols[symbol->index] = value;
   s->from_inputs[symbol->index] = true;
@@ -156,9 +163,11 @@ void nn_emit_bind_function(nn_pemit *s) {
   s->in = LLVMGetParam(s->fn, 1);
   if (s->p->ninputs > 0) {
     nn_v zero = nn_const_i64(e, 0), missing = LLVMBuildICmp(e->b, LLVMIntEQ, s->in, LLVMConstNull(e->ptr), "");
-    nn_fail_if(s, missing, NNCC_RT_EINVAL, nn_emit_text(s, ""), nn_emit_text(s, "array of inputs"), zero, nn_const_i64(e, 1));
+    nn_fail_if(s, missing, NNCC_RT_EINVAL, nn_emit_text(s, ""), nn_emit_text(s, "array of inputs"), zero,
+               nn_const_i64(e, 1));
   }
-  for (int i = 0; i < s->p->ninputs; i++) check_tensor(s, nn_emit_tensor(s, s->in, i), element(s, e->io_type, s->inputs, i), true);
+  for (int i = 0; i < s->p->ninputs; i++)
+    check_tensor(s, nn_emit_tensor(s, s->in, i), element(s, e->io_type, s->inputs, i), true);
   bind_dims(s, true);
   bind_dims(s, false);
   nn_end_function(s);
@@ -170,8 +179,10 @@ nn_v nn_emit_local(nn_pemit *s, LLVMTypeRef type, const char *name) {
   LLVMBuilderRef b = s->e->b;
   LLVMBasicBlockRef here = LLVMGetInsertBlock(b), entry = LLVMGetEntryBasicBlock(s->fn);
   nn_v first = LLVMGetFirstInstruction(entry);
-  if (first) LLVMPositionBuilderBefore(b, first);
-  else LLVMPositionBuilderAtEnd(b, entry);
+  if (first)
+    LLVMPositionBuilderBefore(b, first);
+  else
+    LLVMPositionBuilderAtEnd(b, entry);
   nn_v place = LLVMBuildAlloca(b, type, name);
   LLVMPositionBuilderAtEnd(b, here);
   return place;
@@ -184,5 +195,6 @@ void nn_emit_input_symbols(nn_pemit *s, nn_v ctx) {
   nn_v code = LLVMBuildCall2(e->b, s->bind_type, s->bind, args, 3, "");
   nn_leave_if(s, LLVMBuildICmp(e->b, LLVMIntNE, code, LLVMConstInt(e->i32, 0, false), ""), code);
   for (int i = 0; i < n; i++)
-    if (s->from_inputs[i]) s->dims.symbols[i] = LLVMBuildLoad2(e->b, e->i64, element(s, e->i64, array, i), s->p->module->symbols[i]->name);
+    if (s->from_inputs[i])
+      s->dims.symbols[i] = LLVMBuildLoad2(e->b, e->i64, element(s, e->i64, array, i), s->p->module->symbols[i]->name);
 }

@@ -24,8 +24,10 @@ static nn_v int_to_int(nn_emod *e, nn_dtype to, nn_dtype from, nn_v v) {
   LLVMTypeRef type = nn_like(e, nn_reg_type(e, to), v);
   if (to == NN_BOOL) return LLVMBuildICmp(e->b, LLVMIntNE, v, nn_const_int(e, v, 0), "");
   int wide = bits_of(to), narrow = bits_of(from);
-  if (wide > narrow) v = nn_is_signed(from) ? LLVMBuildSExt(e->b, v, type, "") : LLVMBuildZExt(e->b, v, type, "");
-  else if (wide < narrow) v = LLVMBuildTrunc(e->b, v, type, "");
+  if (wide > narrow)
+    v = nn_is_signed(from) ? LLVMBuildSExt(e->b, v, type, "") : LLVMBuildZExt(e->b, v, type, "");
+  else if (wide < narrow)
+    v = LLVMBuildTrunc(e->b, v, type, "");
   return nn_emit_wrap(e, to, v);
 }
 
@@ -37,9 +39,12 @@ static nn_v round_cast(nn_emod *e, nn_xop op, nn_dtype to, nn_v v) {
 static nn_v int_to_float(nn_emod *e, nn_xop op, nn_dtype to, nn_dtype from, nn_v v) {
   bool is_signed = nn_is_signed(from);
   LLVMTypeRef type = nn_like(e, to == NN_F64 ? e->f64 : e->f32, v);
-  if (needs_calls(e, from) && to == NN_F64) v = call_lanes(e, is_signed ? "nn_i64_to_f64" : "nn_u64_to_f64", e->f64, v);
-  else if (needs_calls(e, from)) v = call_lanes(e, is_signed ? "nn_i64_to_f32" : "nn_u64_to_f32", e->f32, v);
-  else v = is_signed ? LLVMBuildSIToFP(e->b, v, type, "") : LLVMBuildUIToFP(e->b, v, type, "");
+  if (needs_calls(e, from) && to == NN_F64)
+    v = call_lanes(e, is_signed ? "nn_i64_to_f64" : "nn_u64_to_f64", e->f64, v);
+  else if (needs_calls(e, from))
+    v = call_lanes(e, is_signed ? "nn_i64_to_f32" : "nn_u64_to_f32", e->f32, v);
+  else
+    v = is_signed ? LLVMBuildSIToFP(e->b, v, type, "") : LLVMBuildUIToFP(e->b, v, type, "");
   return round_cast(e, op, to, v);
 }
 
@@ -72,21 +77,24 @@ static nn_v saturating_lanes(nn_emod *e, nn_dtype to, nn_dtype from, nn_v v) {
 static nn_v float_to_int(nn_emod *e, nn_dtype to, nn_dtype from, nn_v v) {
   bool is_signed = nn_is_signed(to);
   if (to == NN_BOOL) return LLVMBuildFCmp(e->b, LLVMRealUNE, v, nn_const_float(e, v, 0), "");
-  if (needs_calls(e, to) && from == NN_F64) return call_lanes(e, is_signed ? "nn_f64_to_i64" : "nn_f64_to_u64", e->i64, v);
+  if (needs_calls(e, to) && from == NN_F64)
+    return call_lanes(e, is_signed ? "nn_f64_to_i64" : "nn_f64_to_u64", e->i64, v);
   if (needs_calls(e, to)) return call_lanes(e, is_signed ? "nn_f32_to_i64" : "nn_f32_to_u64", e->i64, v);
   int bits = nn_dtype_bits(to);
   if (nn_is_vector(v) && (bits < 32 || (bits == 32 && is_signed))) return saturating_lanes(e, to, from, v);
   if (bits >= 32) return saturating(e, is_signed, nn_reg_type(e, to), v);
   nn_v wide = saturating(e, true, e->i32, v);
   int64_t low = is_signed ? -(1 << (bits - 1)) : 0, high = is_signed ? (1 << (bits - 1)) - 1 : (1 << bits) - 1;
-  wide = nn_call2(e, "llvm.smin", nn_call2(e, "llvm.smax", wide, nn_const_int(e, wide, low)), nn_const_int(e, wide, high));
+  wide =
+      nn_call2(e, "llvm.smin", nn_call2(e, "llvm.smax", wide, nn_const_int(e, wide, low)), nn_const_int(e, wide, high));
   return LLVMBuildTrunc(e->b, wide, nn_like(e, nn_reg_type(e, to), v), "");
 }
 
 /* f64 to f32 with the last bit set when the result is inexact: rounding that again to a smaller type gives
    what rounding once would have. */
 static nn_v to_f32_odd(nn_emod *e, nn_v v) {
-  nn_v single = LLVMBuildFPTrunc(e->b, v, nn_like(e, e->f32, v), ""), back = LLVMBuildFPExt(e->b, single, LLVMTypeOf(v), "");
+  nn_v single = LLVMBuildFPTrunc(e->b, v, nn_like(e, e->f32, v), ""),
+       back = LLVMBuildFPExt(e->b, single, LLVMTypeOf(v), "");
   LLVMTypeRef type = nn_like(e, e->i32, v);
   nn_v inexact = LLVMBuildFCmp(e->b, LLVMRealONE, back, v, "");
   nn_v above = LLVMBuildFCmp(e->b, LLVMRealOGT, nn_call1(e, "llvm.fabs", back), nn_call1(e, "llvm.fabs", v), "");

@@ -3,7 +3,8 @@
 #include "codegen/llvm.h"
 
 nn_dims nn_dims_new(nn_emod *e, const nn_module *m) {
-  return (nn_dims){.e = e, .m = m, .symbols = NN_NEW_ARRAY(e->arena, nn_v, m->nsymbols + 1), .done = nn_map_new(e->arena)};
+  return (nn_dims){
+      .e = e, .m = m, .symbols = NN_NEW_ARRAY(e->arena, nn_v, m->nsymbols + 1), .done = nn_map_new(e->arena)};
 }
 
 static void note_overflow(nn_dims *d, nn_v flag) { d->overflow = LLVMBuildOr(d->e->b, d->overflow, flag, ""); }
@@ -43,7 +44,8 @@ static nn_v add(nn_dims *d, nn_v a, nn_v b) {
 static nn_v symbol_value(nn_dims *d, int symbol) {
   if (d->symbols[symbol]) return d->symbols[symbol];
   const char *name = d->m->symbols[symbol]->name;
-  nn_report(d->e->diags, NN_ERROR, NULL, NULL, "in IR text, 'symbol NAME data' says that a bind_dims binds it", "symbol '%s' is used before it is bound", name);
+  nn_report(d->e->diags, NN_ERROR, NULL, NULL, "in IR text, 'symbol NAME data' says that a bind_dims binds it",
+            "symbol '%s' is used before it is bound", name);
   d->e->failed = true;
   return nn_const_i64(d->e, 0);
 }
@@ -53,10 +55,10 @@ static nn_v emit_atom(nn_dims *d, const nn_atom *atom) {
   if (atom->kind == NN_ATOM_SYMBOL) return symbol_value(d, atom->symbol);
   nn_v a = nn_emit_dim(d, atom->a), b = nn_emit_dim(d, atom->b);
   switch (atom->kind) {
-    case NN_ATOM_FLOORDIV: return nn_emit_floordiv64(e, a, b);
-    case NN_ATOM_MOD: return nn_emit_floormod64(e, a, b);
-    case NN_ATOM_MIN: return nn_call2(e, "llvm.smin", a, b);
-    default: return nn_call2(e, "llvm.smax", a, b);
+  case NN_ATOM_FLOORDIV: return nn_emit_floordiv64(e, a, b);
+  case NN_ATOM_MOD: return nn_emit_floormod64(e, a, b);
+  case NN_ATOM_MIN: return nn_call2(e, "llvm.smin", a, b);
+  default: return nn_call2(e, "llvm.smax", a, b);
   }
 }
 
@@ -99,8 +101,9 @@ bool nn_dim_depends_on_data(const nn_module *m, nn_dim d) {
   for (int t = 0; t < d->nterms; t++)
     for (int i = 0; i < d->terms[t].natoms; i++) {
       const nn_atom *atom = d->terms[t].atoms[i];
-      bool depends = atom->kind == NN_ATOM_SYMBOL ? m->symbols[atom->symbol]->data_dependent
-                                                  : nn_dim_depends_on_data(m, atom->a) || nn_dim_depends_on_data(m, atom->b);
+      bool depends = atom->kind == NN_ATOM_SYMBOL
+                         ? m->symbols[atom->symbol]->data_dependent
+                         : nn_dim_depends_on_data(m, atom->a) || nn_dim_depends_on_data(m, atom->b);
       if (depends) return true;
     }
   return false;

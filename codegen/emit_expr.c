@@ -64,12 +64,12 @@ static bool linear_op(nn_emit *s, const nn_x *x, int64_t *stride) {
   if (a == 0 && b == 0 && c == 0) return true;
   if (x->dtype != NN_I64) return false;
   switch (x->op) {
-    case NN_X_ADD: return !__builtin_add_overflow(a, b, stride);
-    case NN_X_SUB: return !__builtin_sub_overflow(a, b, stride);
-    case NN_X_MUL:
-      if (x->a[1]->op == NN_X_CONST) return multiply_strides(a, x->a[1]->i, stride);
-      return x->a[0]->op == NN_X_CONST && multiply_strides(b, x->a[0]->i, stride);
-    default: return false;
+  case NN_X_ADD: return !__builtin_add_overflow(a, b, stride);
+  case NN_X_SUB: return !__builtin_sub_overflow(a, b, stride);
+  case NN_X_MUL:
+    if (x->a[1]->op == NN_X_CONST) return multiply_strides(a, x->a[1]->i, stride);
+    return x->a[0]->op == NN_X_CONST && multiply_strides(b, x->a[0]->i, stride);
+  default: return false;
   }
 }
 
@@ -109,7 +109,8 @@ nn_v nn_emit_lane0(nn_emit *s, const nn_x *x) {
 /* base, base + stride, base + 2 * stride, ... */
 static nn_v widen(nn_emit *s, nn_v base, int64_t stride) {
   nn_v steps[256];
-  for (int i = 0; i < s->lanes && i < 256; i++) steps[i] = nn_const_i64(s->e, (int64_t)((uint64_t)stride * (uint64_t)i));
+  for (int i = 0; i < s->lanes && i < 256; i++)
+    steps[i] = nn_const_i64(s->e, (int64_t)((uint64_t)stride * (uint64_t)i));
   return LLVMBuildAdd(s->b, nn_splat(s->e, base, s->lanes), LLVMConstVector(steps, (unsigned)s->lanes), "");
 }
 
@@ -137,7 +138,8 @@ static nn_v emit_var(nn_emit *s, const nn_x *x) {
 static nn_v emit_symbol(nn_emit *s, const nn_x *x) {
   for (int i = 0; i < s->nsymbols; i++)
     if (s->symbols[i] == x->i) return nn_emit_cell(s, s->cell_symbols + i);
-  nn_report(s->e->diags, NN_ERROR, NULL, NULL, NULL, "internal: kernel %s does not list symbol %d", s->k->name, (int)x->i);
+  nn_report(s->e->diags, NN_ERROR, NULL, NULL, NULL, "internal: kernel %s does not list symbol %d", s->k->name,
+            (int)x->i);
   s->e->failed = true;
   return nn_const_i64(s->e, 0);
 }
@@ -170,7 +172,10 @@ static nn_v emit_compare(nn_emit *s, const nn_x *x) {
   bool is_signed = nn_is_signed(t);
   nn_unify(s->e, &a, &b);
   if (nn_dtype_is_float(t)) {
-    LLVMRealPredicate p = x->op == NN_X_EQ ? LLVMRealOEQ : x->op == NN_X_NE ? LLVMRealUNE : x->op == NN_X_LT ? LLVMRealOLT : LLVMRealOLE;
+    LLVMRealPredicate p = x->op == NN_X_EQ   ? LLVMRealOEQ
+                          : x->op == NN_X_NE ? LLVMRealUNE
+                          : x->op == NN_X_LT ? LLVMRealOLT
+                                             : LLVMRealOLE;
     return LLVMBuildFCmp(s->b, p, a, b, "");
   }
   LLVMIntPredicate p = LLVMIntEQ;
@@ -181,7 +186,8 @@ static nn_v emit_compare(nn_emit *s, const nn_x *x) {
 }
 
 static nn_v emit_arithmetic(nn_emit *s, const nn_x *x) {
-  nn_v a = nn_emit_x(s, x->a[0]), b = x->a[1] ? nn_emit_x(s, x->a[1]) : NULL, c = x->a[2] ? nn_emit_x(s, x->a[2]) : NULL;
+  nn_v a = nn_emit_x(s, x->a[0]), b = x->a[1] ? nn_emit_x(s, x->a[1]) : NULL,
+       c = x->a[2] ? nn_emit_x(s, x->a[2]) : NULL;
   if (b) nn_unify(s->e, &a, &b);
   if (c) {
     nn_unify(s->e, &a, &c);
@@ -196,20 +202,25 @@ static nn_v emit_arithmetic(nn_emit *s, const nn_x *x) {
 
 static nn_v compute(nn_emit *s, const nn_x *x) {
   switch (x->op) {
-    case NN_X_LOAD: return nn_emit_load(s, x);
-    case NN_X_INDEX: return emit_index(s, x);
-    case NN_X_SELECT: return emit_select(s, x);
-    case NN_X_EQ: case NN_X_NE: case NN_X_LT: case NN_X_LE: return emit_compare(s, x);
-    case NN_X_CAST: case NN_X_CAST_SAT: return nn_emit_cast(s->e, x->op, x->dtype, x->a[0]->dtype, nn_emit_x(s, x->a[0]));
-    case NN_X_BITCAST: return nn_emit_bitcast(s->e, x->dtype, x->a[0]->dtype, nn_emit_x(s, x->a[0]));
-    case NN_X_LANES_SUM: case NN_X_LANES_PROD: case NN_X_LANES_MAX: case NN_X_LANES_MIN: return nn_emit_lanes(s, x);
-    default: return emit_arithmetic(s, x);
+  case NN_X_LOAD: return nn_emit_load(s, x);
+  case NN_X_INDEX: return emit_index(s, x);
+  case NN_X_SELECT: return emit_select(s, x);
+  case NN_X_EQ:
+  case NN_X_NE:
+  case NN_X_LT:
+  case NN_X_LE: return emit_compare(s, x);
+  case NN_X_CAST:
+  case NN_X_CAST_SAT: return nn_emit_cast(s->e, x->op, x->dtype, x->a[0]->dtype, nn_emit_x(s, x->a[0]));
+  case NN_X_BITCAST: return nn_emit_bitcast(s->e, x->dtype, x->a[0]->dtype, nn_emit_x(s, x->a[0]));
+  case NN_X_LANES_SUM:
+  case NN_X_LANES_PROD:
+  case NN_X_LANES_MAX:
+  case NN_X_LANES_MIN: return nn_emit_lanes(s, x);
+  default: return emit_arithmetic(s, x);
   }
 }
 
-static nn_v compute_linear(nn_emit *s, const nn_x *x, int64_t stride) {
-  return widen(s, nn_emit_lane0(s, x), stride);
-}
+static nn_v compute_linear(nn_emit *s, const nn_x *x, int64_t stride) { return widen(s, nn_emit_lane0(s, x), stride); }
 
 nn_v nn_emit_x(nn_emit *s, const nn_x *x) {
   if (x->op == NN_X_CONST) return emit_const(s, x);

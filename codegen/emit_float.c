@@ -5,16 +5,20 @@
 
 /* A small float: exponent and mantissa bits, bias, code of the largest finite value, of infinity (0: none,
    overflow saturates), of NaN, and whether there is a negative zero. As the table in ir/value.c. */
-typedef struct format { int mantissa, bias; uint32_t largest, infinity, nan, sign; bool has_negative_zero; } format;
+typedef struct format {
+  int mantissa, bias;
+  uint32_t largest, infinity, nan, sign;
+  bool has_negative_zero;
+} format;
 
 static format format_of(nn_dtype t) {
   switch (t) {
-    case NN_F16: return (format){10, 15, 0x7bff, 0x7c00, 0x7e00, 0x8000, true};
-    case NN_F8E4M3FN: return (format){3, 7, 0x7e, 0, 0x7f, 0x80, true};
-    case NN_F8E4M3FNUZ: return (format){3, 8, 0x7f, 0, 0x80, 0x80, false};
-    case NN_F8E5M2: return (format){2, 15, 0x7b, 0, 0x7f, 0x80, true};
-    case NN_F8E5M2FNUZ: return (format){2, 16, 0x7f, 0, 0x80, 0x80, false};
-    default: return (format){1, 1, 0x7, 0, 0x7, 0x8, true}; /* f4e2m1 */
+  case NN_F16: return (format){10, 15, 0x7bff, 0x7c00, 0x7e00, 0x8000, true};
+  case NN_F8E4M3FN: return (format){3, 7, 0x7e, 0, 0x7f, 0x80, true};
+  case NN_F8E4M3FNUZ: return (format){3, 8, 0x7f, 0, 0x80, 0x80, false};
+  case NN_F8E5M2: return (format){2, 15, 0x7b, 0, 0x7f, 0x80, true};
+  case NN_F8E5M2FNUZ: return (format){2, 16, 0x7f, 0, 0x80, 0x80, false};
+  default: return (format){1, 1, 0x7, 0, 0x7, 0x8, true}; /* f4e2m1 */
   }
 }
 
@@ -55,7 +59,8 @@ static nn_v limit_code(nn_emod *e, format f, nn_v code) {
 
 static nn_v add_sign(nn_emod *e, format f, nn_v bits, nn_v code) {
   int places = f.sign == 0x8000 ? 16 : f.sign == 0x80 ? 24 : 28;
-  nn_v sign = LLVMBuildAnd(e->b, LLVMBuildLShr(e->b, bits, c32(e, bits, (uint32_t)places), ""), c32(e, bits, f.sign), "");
+  nn_v sign =
+      LLVMBuildAnd(e->b, LLVMBuildLShr(e->b, bits, c32(e, bits, (uint32_t)places), ""), c32(e, bits, f.sign), "");
   nn_v both = LLVMBuildOr(e->b, code, sign, "");
   if (f.has_negative_zero) return both;
   nn_v zero = c32(e, bits, 0);
@@ -74,7 +79,8 @@ static nn_v encode(nn_emod *e, nn_dtype t, nn_v v, bool is_strict) {
   nn_v unlimited = code;
   code = add_sign(e, f, bits, limit_code(e, f, code));
   if (is_strict && nn_dtype_bits(t) == 8 && !f.infinity)
-    code = LLVMBuildSelect(e->b, LLVMBuildICmp(e->b, LLVMIntUGT, unlimited, c32(e, bits, f.largest), ""), c32(e, bits, f.nan), code, "");
+    code = LLVMBuildSelect(e->b, LLVMBuildICmp(e->b, LLVMIntUGT, unlimited, c32(e, bits, f.largest), ""),
+                           c32(e, bits, f.nan), code, "");
   return LLVMBuildSelect(e->b, is_nan(e, v), c32(e, bits, f.nan), code, "");
 }
 
@@ -98,7 +104,8 @@ static nn_v encode_e8m0(nn_emod *e, nn_v v) {
 
 static nn_v decode_e8m0(nn_emod *e, nn_v code) {
   nn_v bits = LLVMBuildShl(e->b, code, c32(e, code, 23), "");
-  bits = LLVMBuildSelect(e->b, LLVMBuildICmp(e->b, LLVMIntEQ, code, c32(e, code, 0), ""), c32(e, code, 0x00400000), bits, "");
+  bits = LLVMBuildSelect(e->b, LLVMBuildICmp(e->b, LLVMIntEQ, code, c32(e, code, 0), ""), c32(e, code, 0x00400000),
+                         bits, "");
   nn_v nan = LLVMBuildICmp(e->b, LLVMIntEQ, code, c32(e, code, 0xff), "");
   return to_f32(e, LLVMBuildSelect(e->b, nan, c32(e, code, 0x7fc00000), bits, ""));
 }
@@ -119,10 +126,15 @@ static nn_v decode(nn_emod *e, nn_dtype t, nn_v code) {
     bits = LLVMBuildSelect(e->b, beyond, c32(e, code, 0x7fc00000), bits, "");
   }
   int places = f.sign == 0x8000 ? 16 : f.sign == 0x80 ? 24 : 28;
-  nn_v sign = LLVMBuildShl(e->b, LLVMBuildAnd(e->b, code, c32(e, code, f.sign), ""), c32(e, code, (uint32_t)places), "");
+  nn_v sign =
+      LLVMBuildShl(e->b, LLVMBuildAnd(e->b, code, c32(e, code, f.sign), ""), c32(e, code, (uint32_t)places), "");
   bits = LLVMBuildOr(e->b, bits, sign, "");
-  if (t == NN_F8E4M3FN) bits = LLVMBuildSelect(e->b, LLVMBuildICmp(e->b, LLVMIntEQ, magnitude, c32(e, code, 0x7f), ""), c32(e, code, 0x7fc00000), bits, "");
-  if (!f.has_negative_zero) bits = LLVMBuildSelect(e->b, LLVMBuildICmp(e->b, LLVMIntEQ, code, c32(e, code, f.sign), ""), c32(e, code, 0x7fc00000), bits, "");
+  if (t == NN_F8E4M3FN)
+    bits = LLVMBuildSelect(e->b, LLVMBuildICmp(e->b, LLVMIntEQ, magnitude, c32(e, code, 0x7f), ""),
+                           c32(e, code, 0x7fc00000), bits, "");
+  if (!f.has_negative_zero)
+    bits = LLVMBuildSelect(e->b, LLVMBuildICmp(e->b, LLVMIntEQ, code, c32(e, code, f.sign), ""),
+                           c32(e, code, 0x7fc00000), bits, "");
   return to_f32(e, bits);
 }
 
@@ -139,15 +151,16 @@ static LLVMTypeRef half_type(nn_emod *e, nn_v like) { return nn_like(e, LLVMHalf
 
 static nn_v round_to(nn_emod *e, nn_dtype t, nn_v v, bool is_strict) {
   switch (t) {
-    case NN_BF16: {
-      nn_v bits = round_bf16_bits(e, v);
-      return to_f32(e, LLVMBuildAnd(e->b, bits, c32(e, bits, 0xffff0000u), ""));
-    }
-    case NN_F16:
-      if (e->target->has_f16_convert) return LLVMBuildFPExt(e->b, LLVMBuildFPTrunc(e->b, v, half_type(e, v), ""), LLVMTypeOf(v), "");
-      return decode(e, t, encode(e, t, v, false));
-    case NN_F8E8M0: return decode_e8m0(e, encode_e8m0(e, v));
-    default: return nn_is_small_float(t) ? decode(e, t, encode(e, t, v, is_strict)) : v;
+  case NN_BF16: {
+    nn_v bits = round_bf16_bits(e, v);
+    return to_f32(e, LLVMBuildAnd(e->b, bits, c32(e, bits, 0xffff0000u), ""));
+  }
+  case NN_F16:
+    if (e->target->has_f16_convert)
+      return LLVMBuildFPExt(e->b, LLVMBuildFPTrunc(e->b, v, half_type(e, v), ""), LLVMTypeOf(v), "");
+    return decode(e, t, encode(e, t, v, false));
+  case NN_F8E8M0: return decode_e8m0(e, encode_e8m0(e, v));
+  default: return nn_is_small_float(t) ? decode(e, t, encode(e, t, v, is_strict)) : v;
   }
 }
 
@@ -167,7 +180,8 @@ nn_v nn_emit_unpack(nn_emod *e, nn_dtype t, nn_v bits) {
 
 nn_v nn_emit_pack(nn_emod *e, nn_dtype t, nn_v v) {
   LLVMTypeRef type = nn_like(e, nn_memory_type(e, t), v);
-  if (t == NN_F16 && e->target->has_f16_convert) return LLVMBuildBitCast(e->b, LLVMBuildFPTrunc(e->b, v, half_type(e, v), ""), type, "");
+  if (t == NN_F16 && e->target->has_f16_convert)
+    return LLVMBuildBitCast(e->b, LLVMBuildFPTrunc(e->b, v, half_type(e, v), ""), type, "");
   if (t == NN_BF16) {
     nn_v bits = round_bf16_bits(e, v);
     return LLVMBuildTrunc(e->b, LLVMBuildLShr(e->b, bits, c32(e, bits, 16), ""), type, "");
@@ -224,10 +238,10 @@ static nn_v round_without_hardware(nn_emod *e, nn_xop op, nn_v v, bool is_double
 static nn_v emit_rounding(nn_emod *e, nn_xop op, nn_dtype t, nn_v v) {
   if (!e->target->has_round) return round_without_hardware(e, op, v, t == NN_F64);
   switch (op) {
-    case NN_X_FLOOR: return nn_call1(e, "llvm.floor", v);
-    case NN_X_CEIL: return nn_call1(e, "llvm.ceil", v);
-    case NN_X_TRUNC: return nn_call1(e, "llvm.trunc", v);
-    default: return nn_call1(e, "llvm.rint", v);
+  case NN_X_FLOOR: return nn_call1(e, "llvm.floor", v);
+  case NN_X_CEIL: return nn_call1(e, "llvm.ceil", v);
+  case NN_X_TRUNC: return nn_call1(e, "llvm.trunc", v);
+  default: return nn_call1(e, "llvm.rint", v);
   }
 }
 
@@ -240,16 +254,19 @@ static nn_v emit_fma(nn_emod *e, nn_v a, nn_v b, nn_v c) {
 
 static nn_v f_op(nn_emod *e, nn_xop op, nn_dtype t, nn_v a, nn_v b, nn_v c) {
   switch (op) {
-    case NN_X_ADD: return LLVMBuildFAdd(e->b, a, b, "");
-    case NN_X_SUB: return LLVMBuildFSub(e->b, a, b, "");
-    case NN_X_MUL: return LLVMBuildFMul(e->b, a, b, "");
-    case NN_X_DIV: return LLVMBuildFDiv(e->b, a, b, "");
-    case NN_X_FMA: return emit_fma(e, a, b, c);
-    case NN_X_NEG: return LLVMBuildFNeg(e->b, a, "");
-    case NN_X_ABS: return nn_call1(e, "llvm.fabs", a);
-    case NN_X_SQRT: return nn_call1(e, "llvm.sqrt", a);
-    case NN_X_FLOOR: case NN_X_CEIL: case NN_X_TRUNC: case NN_X_ROUND: return emit_rounding(e, op, t, a);
-    default: return a;
+  case NN_X_ADD: return LLVMBuildFAdd(e->b, a, b, "");
+  case NN_X_SUB: return LLVMBuildFSub(e->b, a, b, "");
+  case NN_X_MUL: return LLVMBuildFMul(e->b, a, b, "");
+  case NN_X_DIV: return LLVMBuildFDiv(e->b, a, b, "");
+  case NN_X_FMA: return emit_fma(e, a, b, c);
+  case NN_X_NEG: return LLVMBuildFNeg(e->b, a, "");
+  case NN_X_ABS: return nn_call1(e, "llvm.fabs", a);
+  case NN_X_SQRT: return nn_call1(e, "llvm.sqrt", a);
+  case NN_X_FLOOR:
+  case NN_X_CEIL:
+  case NN_X_TRUNC:
+  case NN_X_ROUND: return emit_rounding(e, op, t, a);
+  default: return a;
   }
 }
 

@@ -45,13 +45,16 @@ static nn_v divide(nn_emod *e, bool is_signed, nn_v a, nn_v b) {
 }
 
 /* a / b and what it takes to make the remainder: the divisor that was used. */
-typedef struct quotient { nn_v q, divisor, by_zero; } quotient;
+typedef struct quotient {
+  nn_v q, divisor, by_zero;
+} quotient;
 
 static quotient divide_guarded(nn_emod *e, bool is_signed, nn_v a, nn_v b) {
   nn_v one = nn_const_int(e, b, 1), zero = nn_const_int(e, b, 0);
   nn_v by_zero = LLVMBuildICmp(e->b, LLVMIntEQ, b, zero, "");
   nn_v divisor = LLVMBuildSelect(e->b, by_zero, one, b, "");
-  if (!is_signed) return (quotient){LLVMBuildSelect(e->b, by_zero, zero, divide(e, false, a, divisor), ""), divisor, by_zero};
+  if (!is_signed)
+    return (quotient){LLVMBuildSelect(e->b, by_zero, zero, divide(e, false, a, divisor), ""), divisor, by_zero};
   nn_v by_minus = LLVMBuildICmp(e->b, LLVMIntEQ, b, nn_const_int(e, b, -1), "");
   nn_v safe = LLVMBuildSelect(e->b, by_minus, one, divisor, "");
   nn_v q = LLVMBuildSelect(e->b, by_minus, LLVMBuildNeg(e->b, a, ""), divide(e, true, a, safe), "");
@@ -106,7 +109,8 @@ static nn_v divide_index(nn_emod *e, const nn_x *x, nn_v a, nn_v b) {
   if (a_min < 0 || b_min < 1) return division(e, x->op, true, a, b);
   bool is_quotient = x->op == NN_X_DIV || x->op == NN_X_FLOORDIV;
   bool is_small = !nn_has_wide_ints(e->target) && a_max <= UINT32_MAX && b_max <= UINT32_MAX;
-  if (!is_small) return is_quotient ? divide(e, false, a, b) : remainder_of(e, a, (quotient){divide(e, false, a, b), b, NULL});
+  if (!is_small)
+    return is_quotient ? divide(e, false, a, b) : remainder_of(e, a, (quotient){divide(e, false, a, b), b, NULL});
   LLVMTypeRef half = nn_like(e, e->i32, a);
   nn_v low_a = LLVMBuildTrunc(e->b, a, half, ""), low_b = LLVMBuildTrunc(e->b, b, half, "");
   nn_v r = is_quotient ? LLVMBuildUDiv(e->b, low_a, low_b, "") : LLVMBuildURem(e->b, low_a, low_b, "");
@@ -133,19 +137,20 @@ static nn_v absolute(nn_emod *e, nn_v a) {
 static nn_v plain_op(nn_emod *e, nn_xop op, nn_dtype t, nn_v a, nn_v b) {
   bool is_signed = nn_is_signed(t);
   switch (op) {
-    case NN_X_ADD: return LLVMBuildAdd(e->b, a, b, "");
-    case NN_X_SUB: return LLVMBuildSub(e->b, a, b, "");
-    case NN_X_MUL: return LLVMBuildMul(e->b, a, b, "");
-    case NN_X_MIN: return nn_call2(e, is_signed ? "llvm.smin" : "llvm.umin", a, b);
-    case NN_X_MAX: return nn_call2(e, is_signed ? "llvm.smax" : "llvm.umax", a, b);
-    case NN_X_NEG: return LLVMBuildNeg(e->b, a, "");
-    case NN_X_ABS: return is_signed ? absolute(e, a) : a;
-    case NN_X_AND: return LLVMBuildAnd(e->b, a, b, "");
-    case NN_X_OR: return LLVMBuildOr(e->b, a, b, "");
-    case NN_X_XOR: return LLVMBuildXor(e->b, a, b, "");
-    case NN_X_NOT: return LLVMBuildNot(e->b, a, "");
-    case NN_X_SHL: case NN_X_SHR: return shift(e, op, t, a, b);
-    default: return a; /* floor, ceil, trunc, round, sqrt of an integer: the integer */
+  case NN_X_ADD: return LLVMBuildAdd(e->b, a, b, "");
+  case NN_X_SUB: return LLVMBuildSub(e->b, a, b, "");
+  case NN_X_MUL: return LLVMBuildMul(e->b, a, b, "");
+  case NN_X_MIN: return nn_call2(e, is_signed ? "llvm.smin" : "llvm.umin", a, b);
+  case NN_X_MAX: return nn_call2(e, is_signed ? "llvm.smax" : "llvm.umax", a, b);
+  case NN_X_NEG: return LLVMBuildNeg(e->b, a, "");
+  case NN_X_ABS: return is_signed ? absolute(e, a) : a;
+  case NN_X_AND: return LLVMBuildAnd(e->b, a, b, "");
+  case NN_X_OR: return LLVMBuildOr(e->b, a, b, "");
+  case NN_X_XOR: return LLVMBuildXor(e->b, a, b, "");
+  case NN_X_NOT: return LLVMBuildNot(e->b, a, "");
+  case NN_X_SHL:
+  case NN_X_SHR: return shift(e, op, t, a, b);
+  default: return a; /* floor, ceil, trunc, round, sqrt of an integer: the integer */
   }
 }
 
@@ -159,11 +164,19 @@ nn_v nn_emit_int_op(nn_emod *e, const nn_x *x, nn_v a, nn_v b) {
 /* Integers of one bit that saturate: 1 + 1 is not 0, it wraps to "not zero". */
 nn_v nn_emit_bool_op(nn_emod *e, nn_xop op, nn_v a, nn_v b) {
   switch (op) {
-    case NN_X_ADD: case NN_X_OR: case NN_X_MAX: return LLVMBuildOr(e->b, a, b, "");
-    case NN_X_SUB: case NN_X_XOR: return LLVMBuildXor(e->b, a, b, "");
-    case NN_X_MUL: case NN_X_AND: case NN_X_MIN: case NN_X_DIV: case NN_X_FLOORDIV: return LLVMBuildAnd(e->b, a, b, "");
-    case NN_X_REM: case NN_X_FLOORMOD: return nn_const_int(e, a, 0);
-    case NN_X_NOT: return LLVMBuildNot(e->b, a, "");
-    default: return a;
+  case NN_X_ADD:
+  case NN_X_OR:
+  case NN_X_MAX: return LLVMBuildOr(e->b, a, b, "");
+  case NN_X_SUB:
+  case NN_X_XOR: return LLVMBuildXor(e->b, a, b, "");
+  case NN_X_MUL:
+  case NN_X_AND:
+  case NN_X_MIN:
+  case NN_X_DIV:
+  case NN_X_FLOORDIV: return LLVMBuildAnd(e->b, a, b, "");
+  case NN_X_REM:
+  case NN_X_FLOORMOD: return nn_const_int(e, a, 0);
+  case NN_X_NOT: return LLVMBuildNot(e->b, a, "");
+  default: return a;
   }
 }

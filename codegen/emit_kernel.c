@@ -36,17 +36,19 @@ LLVMTypeRef nn_kernel_type(nn_emod *e, const nn_kernel *k) {
   return LLVMFunctionType(e->i32, types, (unsigned)n, false);
 }
 
-LLVMBasicBlockRef nn_emit_block(nn_emit *s, const char *name) { return LLVMAppendBasicBlockInContext(s->e->c, s->frame->fn, name); }
+LLVMBasicBlockRef nn_emit_block(nn_emit *s, const char *name) {
+  return LLVMAppendBasicBlockInContext(s->e->c, s->frame->fn, name);
+}
 
 bool nn_emit_is_open(nn_emit *s) { return LLVMGetBasicBlockTerminator(LLVMGetInsertBlock(s->b)) == NULL; }
 
 /* Runs code at the end of the frame's entry block, which every other block of the function comes after. */
-#define AT_ENTRY(s, code)                                    \
-  do {                                                       \
-    LLVMBasicBlockRef here_ = LLVMGetInsertBlock((s)->b);    \
-    LLVMPositionBuilderAtEnd((s)->b, (s)->frame->entry);     \
-    code;                                                    \
-    LLVMPositionBuilderAtEnd((s)->b, here_);                 \
+#define AT_ENTRY(s, code)                                                                                              \
+  do {                                                                                                                 \
+    LLVMBasicBlockRef here_ = LLVMGetInsertBlock((s)->b);                                                              \
+    LLVMPositionBuilderAtEnd((s)->b, (s)->frame->entry);                                                               \
+    code;                                                                                                              \
+    LLVMPositionBuilderAtEnd((s)->b, here_);                                                                           \
   } while (0)
 
 /* Value number n of the captured ones, loaded in the parallel body's entry: each has an 8-byte slot. */
@@ -115,7 +117,9 @@ static nn_v worker_offset(nn_emit *s, const nn_buf *buf) {
     const nn_buf *b = s->k->bufs[i];
     if (b->space != NN_BUF_WORKER) continue;
     nn_v bits = LLVMBuildMul(s->b, nn_emit_dim(&d, b->count), nn_const_i64(s->e, nn_dtype_bits(b->dtype)), "");
-    nn_v bytes = LLVMBuildAdd(s->b, LLVMBuildLShr(s->b, LLVMBuildAdd(s->b, bits, nn_const_i64(s->e, 7), ""), nn_const_i64(s->e, 3), ""), nn_const_i64(s->e, 63), "");
+    nn_v bytes = LLVMBuildAdd(
+        s->b, LLVMBuildLShr(s->b, LLVMBuildAdd(s->b, bits, nn_const_i64(s->e, 7), ""), nn_const_i64(s->e, 3), ""),
+        nn_const_i64(s->e, 63), "");
     offset = LLVMBuildAdd(s->b, offset, LLVMBuildAnd(s->b, bytes, nn_const_i64(s->e, -64), ""), "");
   }
   return offset;
@@ -135,7 +139,9 @@ nn_v nn_emit_buffer(nn_emit *s, const nn_buf *buf) {
   int cell = NN_CELL_BUFS + buf->id;
   nn_v *v = &s->frame->cells[cell];
   if (*v) return *v;
-  nn_v place = buf->space == NN_BUF_REG ? make_registers(s, buf, cell) : buf->space == NN_BUF_WORKER ? place_in_worker(s, buf) : fetch(s, cell);
+  nn_v place = buf->space == NN_BUF_REG      ? make_registers(s, buf, cell)
+               : buf->space == NN_BUF_WORKER ? place_in_worker(s, buf)
+                                             : fetch(s, cell);
   return *v = place;
 }
 
@@ -209,8 +215,10 @@ static void emit_function(nn_emit *s) {
   LLVMPositionBuilderAtEnd(s->b, body);
   bind_arguments(s);
   nn_emit_body(s, &s->k->body);
-  if (s->k->can_fail) nn_emit_leave(s);
-  else LLVMBuildRet(s->b, LLVMConstInt(e->i32, 0, false));
+  if (s->k->can_fail)
+    nn_emit_leave(s);
+  else
+    LLVMBuildRet(s->b, LLVMConstInt(e->i32, 0, false));
   LLVMPositionBuilderAtEnd(s->b, f->entry);
   LLVMBuildBr(s->b, body);
 }
@@ -231,8 +239,8 @@ static bool computes_doubles_x(const nn_x *x, unsigned char *seen) {
 
 static bool computes_doubles(const nn_block *block, unsigned char *seen) {
   for (const nn_stmt *st = block->first; st; st = st->next)
-    if (computes_doubles_x(st->value, seen) || computes_doubles_x(st->index, seen) || computes_doubles_x(st->mask, seen) ||
-        computes_doubles(&st->body, seen) || computes_doubles(&st->other, seen))
+    if (computes_doubles_x(st->value, seen) || computes_doubles_x(st->index, seen) ||
+        computes_doubles_x(st->mask, seen) || computes_doubles(&st->body, seen) || computes_doubles(&st->other, seen))
       return true;
   return false;
 }
@@ -243,7 +251,8 @@ static bool target_can(nn_emod *e, const nn_kernel *k) {
   bool doubles = computes_doubles(&k->body, NN_NEW_ARRAY(arena, unsigned char, k->nxs + 1));
   nn_arena_free(arena);
   if (!doubles) return true;
-  nn_report(e->diags, NN_ERROR, k->loc, NULL, "use float32 in this part of the model", "target %s has no f64 arithmetic, and kernel %s needs it", e->target->name, k->name);
+  nn_report(e->diags, NN_ERROR, k->loc, NULL, "use float32 in this part of the model",
+            "target %s has no f64 arithmetic, and kernel %s needs it", e->target->name, k->name);
   return false;
 }
 

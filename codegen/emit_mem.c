@@ -12,13 +12,13 @@
 typedef struct access {
   const nn_buf *buf;
   nn_v base;
-  LLVMTypeRef type;    /* of an element in memory */
+  LLVMTypeRef type; /* of an element in memory */
   int align;
-  int lanes;           /* 1: a scalar access */
+  int lanes; /* 1: a scalar access */
   bool is_linear;
-  int64_t stride;      /* linear */
-  nn_v index;          /* linear: of lane 0; else a vector */
-  nn_v mask;           /* what may be touched; NULL: all */
+  int64_t stride; /* linear */
+  nn_v index;     /* linear: of lane 0; else a vector */
+  nn_v mask;      /* what may be touched; NULL: all */
 } access;
 
 static LLVMTypeRef element_type(nn_emit *s, const nn_buf *buf) {
@@ -35,7 +35,11 @@ static int bytes_of(const nn_buf *buf) {
 }
 
 static access make_access(nn_emit *s, const nn_buf *buf, const nn_x *index, nn_v mask) {
-  access a = {.buf = buf, .base = nn_emit_buffer(s, buf), .type = element_type(s, buf), .lanes = s->vvar ? s->lanes : 1, .mask = mask};
+  access a = {.buf = buf,
+              .base = nn_emit_buffer(s, buf),
+              .type = element_type(s, buf),
+              .lanes = s->vvar ? s->lanes : 1,
+              .mask = mask};
   a.align = buf->space == NN_BUF_PARAM && s->e->target->unaligned_ok ? 1 : bytes_of(buf);
   a.is_linear = nn_emit_stride(s, index, &a.stride);
   a.index = a.is_linear && s->vvar ? nn_emit_lane0(s, index) : nn_emit_x(s, index);
@@ -66,10 +70,14 @@ static nn_v load_at(nn_emit *s, const access *a, nn_v at, int lanes) {
   return v;
 }
 
-static void store_at(nn_emit *s, const access *a, nn_v at, nn_v v) { LLVMSetAlignment(LLVMBuildStore(s->b, v, at), (unsigned)a->align); }
+static void store_at(nn_emit *s, const access *a, nn_v at, nn_v v) {
+  LLVMSetAlignment(LLVMBuildStore(s->b, v, at), (unsigned)a->align);
+}
 
 /* The address, or that of zeros where bit is false. */
-static nn_v guarded(nn_emit *s, nn_v at, nn_v bit) { return bit ? LLVMBuildSelect(s->b, bit, at, s->e->zeros, "") : at; }
+static nn_v guarded(nn_emit *s, nn_v at, nn_v bit) {
+  return bit ? LLVMBuildSelect(s->b, bit, at, s->e->zeros, "") : at;
+}
 
 static nn_v insert(nn_emit *s, nn_v vector, nn_v lane_value, int lane) {
   return LLVMBuildInsertElement(s->b, vector, lane_value, LLVMConstInt(s->e->i32, (unsigned long long)lane, false), "");
@@ -86,7 +94,8 @@ static bool fits_masked_access(nn_emit *s, const access *a) {
 static nn_v load_masked(nn_emit *s, const access *a) {
   nn_emod *e = s->e;
   LLVMTypeRef types[] = {LLVMVectorType(a->type, (unsigned)a->lanes), e->ptr};
-  nn_v args[] = {address(s, a, a->index), LLVMConstInt(e->i32, (unsigned long long)a->align, false), a->mask, LLVMConstNull(types[0])};
+  nn_v args[] = {address(s, a, a->index), LLVMConstInt(e->i32, (unsigned long long)a->align, false), a->mask,
+                 LLVMConstNull(types[0])};
   return nn_call(e, "llvm.masked.load", types, 2, args, 4);
 }
 
@@ -117,7 +126,8 @@ static nn_v load_every_second(nn_emit *s, const access *a, nn_v bit) {
   nn_v order[256], low = load_at(s, a, guarded(s, address(s, a, a->index), bit), n);
   nn_v last = LLVMBuildAdd(s->b, a->index, nn_const_i64(s->e, n - 1), "");
   nn_v high = load_at(s, a, guarded(s, address(s, a, last), bit), n);
-  for (int i = 0; i < n; i++) order[i] = LLVMConstInt(s->e->i32, (unsigned long long)(i < n / 2 ? 2 * i : 2 * i + 1), false);
+  for (int i = 0; i < n; i++)
+    order[i] = LLVMConstInt(s->e->i32, (unsigned long long)(i < n / 2 ? 2 * i : 2 * i + 1), false);
   return LLVMBuildShuffleVector(s->b, low, high, LLVMConstVector(order, (unsigned)n), "");
 }
 
@@ -144,7 +154,9 @@ static nn_v load_raw(nn_emit *s, access *a) {
 
 /* ---- packed elements --------------------------------------------------------------------------------------- */
 
-typedef struct packed { nn_v at, shift; } packed; /* byte address; places to shift, i8 */
+typedef struct packed {
+  nn_v at, shift;
+} packed; /* byte address; places to shift, i8 */
 
 static packed find_packed(nn_emit *s, const access *a, nn_v index) {
   int per_byte = 8 / nn_dtype_bits(a->buf->dtype);
@@ -165,20 +177,22 @@ static nn_v load_packed_one(nn_emit *s, const access *a, nn_v index, nn_v bit) {
 static bool is_multiple(nn_emit *s, const nn_x *x, int n) {
   int64_t stride;
   switch (x->op) {
-    case NN_X_CONST: return x->i % n == 0;
-    case NN_X_VAR:
-      if (x->var == s->vvar) return true; /* lane 0 */
-      return !x->var->is_loop && is_multiple(s, nn_varinfo_of(x->var)->value, n);
-    case NN_X_ADD: case NN_X_SUB: return is_multiple(s, x->a[0], n) && is_multiple(s, x->a[1], n);
-    case NN_X_MUL: return nn_emit_stride(s, x, &stride) && (is_multiple(s, x->a[0], n) || is_multiple(s, x->a[1], n));
-    default: return false;
+  case NN_X_CONST: return x->i % n == 0;
+  case NN_X_VAR:
+    if (x->var == s->vvar) return true; /* lane 0 */
+    return !x->var->is_loop && is_multiple(s, nn_varinfo_of(x->var)->value, n);
+  case NN_X_ADD:
+  case NN_X_SUB: return is_multiple(s, x->a[0], n) && is_multiple(s, x->a[1], n);
+  case NN_X_MUL: return nn_emit_stride(s, x, &stride) && (is_multiple(s, x->a[0], n) || is_multiple(s, x->a[1], n));
+  default: return false;
   }
 }
 
 static nn_v interleave(nn_emit *s, nn_v a, nn_v b) {
   nn_v order[256];
   int n = nn_lanes_of(a);
-  for (int i = 0; i < 2 * n; i++) order[i] = LLVMConstInt(s->e->i32, (unsigned long long)(i % 2 ? n + i / 2 : i / 2), false);
+  for (int i = 0; i < 2 * n; i++)
+    order[i] = LLVMConstInt(s->e->i32, (unsigned long long)(i % 2 ? n + i / 2 : i / 2), false);
   return LLVMBuildShuffleVector(s->b, a, b, LLVMConstVector(order, (unsigned)(2 * n)), "");
 }
 
@@ -201,16 +215,19 @@ static bool is_packed_run(nn_emit *s, const access *a, const nn_x *index) {
 }
 
 static nn_v load_packed(nn_emit *s, const access *a) {
-  if (a->lanes == 1 || (a->is_linear && a->stride == 0)) return load_packed_one(s, a, a->index, a->mask ? nn_any(s->e, a->mask) : NULL);
+  if (a->lanes == 1 || (a->is_linear && a->stride == 0))
+    return load_packed_one(s, a, a->index, a->mask ? nn_any(s->e, a->mask) : NULL);
   nn_v all = LLVMGetPoison(LLVMVectorType(s->e->i8, (unsigned)a->lanes));
-  for (int i = 0; i < a->lanes; i++) all = insert(s, all, load_packed_one(s, a, lane_index(s, a, i), a->mask ? nn_lane(s->e, a->mask, i) : NULL), i);
+  for (int i = 0; i < a->lanes; i++)
+    all = insert(s, all, load_packed_one(s, a, lane_index(s, a, i), a->mask ? nn_lane(s->e, a->mask, i) : NULL), i);
   return all;
 }
 
 static void store_packed_one(nn_emit *s, const access *a, nn_v index, nn_v value) {
   packed p = find_packed(s, a, index);
   nn_v low = LLVMConstInt(s->e->i8, (1ull << nn_dtype_bits(a->buf->dtype)) - 1, false);
-  nn_v keep = LLVMBuildAnd(s->b, load_at(s, a, p.at, 1), LLVMBuildNot(s->b, LLVMBuildShl(s->b, low, p.shift, ""), ""), "");
+  nn_v keep =
+      LLVMBuildAnd(s->b, load_at(s, a, p.at, 1), LLVMBuildNot(s->b, LLVMBuildShl(s->b, low, p.shift, ""), ""), "");
   nn_v put = LLVMBuildShl(s->b, LLVMBuildAnd(s->b, value, low, ""), p.shift, "");
   store_at(s, a, p.at, LLVMBuildOr(s->b, keep, put, ""));
 }
@@ -245,10 +262,13 @@ nn_v nn_emit_load(nn_emit *s, const nn_x *x) {
     return load_register(s, &reg, own);
   }
   access a = make_access(s, x->buf, x->a[0], nn_and(s->e, own, s->mask));
-  nn_v raw = !is_packed(x->buf) ? load_raw(s, &a) : is_packed_run(s, &a, x->a[0]) ? load_packed_run(s, &a) : load_packed(s, &a);
+  nn_v raw = !is_packed(x->buf)              ? load_raw(s, &a)
+             : is_packed_run(s, &a, x->a[0]) ? load_packed_run(s, &a)
+                                             : load_packed(s, &a);
   nn_v v = from_memory(s, x->buf, raw);
   bool is_spread = own && nn_is_vector(own) && !nn_is_vector(v);
-  if (is_spread || (own && x->dtype == NN_F8E8M0)) return nn_select(s->e, own, v, zero_of(v)); /* zero bits are no zero of e8m0 */
+  if (is_spread || (own && x->dtype == NN_F8E8M0))
+    return nn_select(s->e, own, v, zero_of(v)); /* zero bits are no zero of e8m0 */
   return v;
 }
 
@@ -268,8 +288,10 @@ static void end_where(nn_emit *s, LLVMBasicBlockRef end) {
 }
 
 static void store_one(nn_emit *s, const access *a, nn_v index, nn_v v) {
-  if (is_packed(a->buf)) store_packed_one(s, a, index, v);
-  else store_at(s, a, address(s, a, index), v);
+  if (is_packed(a->buf))
+    store_packed_one(s, a, index, v);
+  else
+    store_at(s, a, address(s, a, index), v);
 }
 
 static void store_one_where(nn_emit *s, const access *a, nn_v index, nn_v v, nn_v bit) {
@@ -310,8 +332,10 @@ static void store_vector(nn_emit *s, const access *a, nn_v v) {
   access open = *a; /* one bit for all lanes: one branch */
   LLVMBasicBlockRef end = a->mask ? begin_where(s, a->mask) : NULL;
   open.mask = NULL;
-  if (is_unit) store_at(s, a, address(s, a, a->index), nn_splat(s->e, v, a->lanes));
-  else store_lanes(s, &open, v);
+  if (is_unit)
+    store_at(s, a, address(s, a, a->index), nn_splat(s->e, v, a->lanes));
+  else
+    store_lanes(s, &open, v);
   if (end) end_where(s, end);
 }
 
@@ -321,13 +345,16 @@ static void store_scalar(nn_emit *s, const access *a, nn_v v) {
 
 /* A masked store to registers is a blend: they stay values without branches. */
 static void store_register(nn_emit *s, access *a, nn_v v, nn_v mask) {
-  bool one_place = a->lanes == 1 || (a->is_linear && a->stride == 0 && !nn_is_vector(v) && !(mask && nn_is_vector(mask)));
+  bool one_place =
+      a->lanes == 1 || (a->is_linear && a->stride == 0 && !nn_is_vector(v) && !(mask && nn_is_vector(mask)));
   if (mask) {
     access old = *a;
     v = nn_select(s->e, mask, v, load_raw(s, &old));
   }
-  if (one_place) store_at(s, a, address(s, a, a->index), v);
-  else store_vector(s, a, v);
+  if (one_place)
+    store_at(s, a, address(s, a, a->index), v);
+  else
+    store_vector(s, a, v);
 }
 
 void nn_emit_store(nn_emit *s, const nn_stmt *st) {
@@ -340,15 +367,22 @@ void nn_emit_store(nn_emit *s, const nn_stmt *st) {
     return;
   }
   bool one_place = a.is_linear && a.stride == 0;
-  if (a.lanes == 1 || (one_place && !nn_is_vector(value))) store_scalar(s, &a, value);
-  else if (one_place && !a.mask) store_one(s, &a, a.index, nn_lane(s->e, value, a.lanes - 1));
-  else store_vector(s, &a, value);
+  if (a.lanes == 1 || (one_place && !nn_is_vector(value)))
+    store_scalar(s, &a, value);
+  else if (one_place && !a.mask)
+    store_one(s, &a, a.index, nn_lane(s->e, value, a.lanes - 1));
+  else
+    store_vector(s, &a, value);
 }
 
 /* ---- reductions over a register array ------------------------------------------------------------------------ */
 
 static nn_v combine(nn_emit *s, nn_xop op, nn_dtype t, nn_v a, nn_v b) {
-  nn_x plain = {.op = op == NN_X_LANES_SUM ? NN_X_ADD : op == NN_X_LANES_PROD ? NN_X_MUL : op == NN_X_LANES_MAX ? NN_X_MAX : NN_X_MIN, .dtype = t};
+  nn_x plain = {.op = op == NN_X_LANES_SUM    ? NN_X_ADD
+                      : op == NN_X_LANES_PROD ? NN_X_MUL
+                      : op == NN_X_LANES_MAX  ? NN_X_MAX
+                                              : NN_X_MIN,
+                .dtype = t};
   if (t == NN_BOOL) return nn_emit_bool_op(s->e, plain.op, a, b);
   if (!nn_dtype_is_float(t)) return nn_emit_int_op(s->e, &plain, a, b);
   if (op == NN_X_LANES_MAX || op == NN_X_LANES_MIN) return nn_emit_minmax(s->e, op == NN_X_LANES_MAX, a, b, false);
@@ -371,7 +405,8 @@ static nn_v reduce_pieces(nn_emit *s, nn_xop op, const access *a, int first, int
 
 nn_v nn_emit_lanes(nn_emit *s, const nn_x *x) {
   int count = (int)x->i, piece = nn_target_lanes(s->e->target, x->buf->dtype);
-  access a = {.buf = x->buf, .base = nn_emit_buffer(s, x->buf), .type = element_type(s, x->buf), .lanes = 1, .is_linear = true};
+  access a = {
+      .buf = x->buf, .base = nn_emit_buffer(s, x->buf), .type = element_type(s, x->buf), .lanes = 1, .is_linear = true};
   a.align = bytes_of(x->buf);
   a.index = nn_emit_x(s, x->a[0]);
   if (piece > count) piece = count;

@@ -9,7 +9,7 @@
 typedef struct outlined {
   nn_v fn;
   LLVMTypeRef type;
-  nn_frame frame;      /* of the body, with what it captured */
+  nn_frame frame; /* of the body, with what it captured */
 } outlined;
 
 static LLVMTypeRef task_type(nn_emod *e) {
@@ -73,7 +73,8 @@ static nn_v emit_captured(nn_emit *s, const nn_frame *f) {
 
 static void emit_serial_calls(nn_emit *s, const outlined *o, nn_v arg, nn_v trip) {
   nn_emod *e = s->e;
-  LLVMBasicBlockRef before = LLVMGetInsertBlock(s->b), loop = nn_emit_block(s, "serial"), exit = nn_emit_block(s, "serialend");
+  LLVMBasicBlockRef before = LLVMGetInsertBlock(s->b), loop = nn_emit_block(s, "serial"),
+                    exit = nn_emit_block(s, "serialend");
   nn_v zero = nn_const_i64(e, 0);
   LLVMBuildCondBr(s->b, LLVMBuildICmp(s->b, LLVMIntSGT, trip, zero, ""), loop, exit);
   LLVMPositionBuilderAtEnd(s->b, loop);
@@ -122,7 +123,8 @@ static void keep_error(nn_emit *s, nn_v earlier) {
 
 static void leave_on_error(nn_emit *s) {
   LLVMBasicBlockRef bad = nn_emit_block(s, "failed"), good = nn_emit_block(s, "ok");
-  LLVMBuildCondBr(s->b, LLVMBuildICmp(s->b, LLVMIntNE, load_error(s), LLVMConstInt(s->e->i32, 0, false), ""), bad, good);
+  LLVMBuildCondBr(s->b, LLVMBuildICmp(s->b, LLVMIntNE, load_error(s), LLVMConstInt(s->e->i32, 0, false), ""), bad,
+                  good);
   LLVMPositionBuilderAtEnd(s->b, bad);
   nn_emit_leave(s);
   LLVMPositionBuilderAtEnd(s->b, good);
@@ -134,15 +136,18 @@ void nn_emit_parallel(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi) {
   outline(s, st, lo, &o);
   nn_v trip = LLVMBuildSub(s->b, hi, lo, "tasks"), arg = emit_captured(s, &o.frame);
   nn_v parallel_for = nn_emit_field(e, e->ctx_type, nn_emit_cell(s, NN_CELL_CTX), NN_CTX_PARALLEL_FOR, e->ptr);
-  LLVMBasicBlockRef before = LLVMGetInsertBlock(s->b), pool = nn_emit_block(s, "pool"), serial = nn_emit_block(s, "one"), done = nn_emit_block(s, "done");
+  LLVMBasicBlockRef before = LLVMGetInsertBlock(s->b), pool = nn_emit_block(s, "pool"),
+                    serial = nn_emit_block(s, "one"), done = nn_emit_block(s, "done");
   nn_v has_pool = LLVMBuildICmp(s->b, LLVMIntNE, parallel_for, LLVMConstNull(e->ptr), "");
   nn_v many = LLVMBuildICmp(s->b, LLVMIntSGT, trip, nn_const_i64(e, 1), "");
   LLVMBuildCondBr(s->b, LLVMBuildAnd(s->b, has_pool, many, ""), pool, serial);
   LLVMPositionBuilderAtEnd(s->b, pool);
   emit_pool_call(s, &o, parallel_for, arg, trip);
   nn_v error = NULL, none = LLVMConstInt(e->i32, 0, false);
-  if (s->k->can_fail) error = emit_retry(s, serial, done);
-  else LLVMBuildBr(s->b, done);
+  if (s->k->can_fail)
+    error = emit_retry(s, serial, done);
+  else
+    LLVMBuildBr(s->b, done);
   LLVMBasicBlockRef again = LLVMGetInsertBlock(s->b);
   LLVMPositionBuilderAtEnd(s->b, serial);
   nn_v earlier = NULL;

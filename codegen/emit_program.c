@@ -29,12 +29,14 @@ static nn_v dim_texts(nn_emod *e, nn_type type) {
   if (type.rank == 0) return LLVMConstNull(e->ptr);
   nn_v texts[NN_MAX_RANK];
   for (int d = 0; d < type.rank; d++)
-    texts[d] = nn_dim_is_const(type.dims[d], NULL) ? LLVMConstNull(e->ptr) : nn_emod_text(e, nn_dim_text(e->arena, type.dims[d]));
+    texts[d] = nn_dim_is_const(type.dims[d], NULL) ? LLVMConstNull(e->ptr)
+                                                   : nn_emod_text(e, nn_dim_text(e->arena, type.dims[d]));
   return constant(e, "nn_dim_texts", LLVMConstArray2(e->ptr, texts, (uint64_t)type.rank));
 }
 
 static nn_v io_constant(nn_emod *e, const nn_value *v, const char *name) {
-  nn_v fields[] = {nn_emod_text(e, name ? name : ""), c32(e, nn_dtype_onnx(v->type.dtype)), c32(e, v->type.rank), dims_constant(e, v->type), dim_texts(e, v->type)};
+  nn_v fields[] = {nn_emod_text(e, name ? name : ""), c32(e, nn_dtype_onnx(v->type.dtype)), c32(e, v->type.rank),
+                   dims_constant(e, v->type), dim_texts(e, v->type)};
   return LLVMConstNamedStruct(e->io_type, fields, 5);
 }
 
@@ -44,11 +46,13 @@ static void make_ios(nn_pemit *s) {
   nn_v *items = NN_NEW_ARRAY(e->arena, nn_v, (nin > nout ? nin : nout) + 1);
   for (int i = 0; i < nin; i++) items[i] = io_constant(e, s->p->graph->params[i], s->p->graph->params[i]->name);
   s->inputs = constant(e, "nn_inputs", LLVMConstArray2(e->io_type, items, (uint64_t)nin));
-  for (int i = 0; i < nout; i++) items[i] = io_constant(e, nn_program_output(s->p, i), nn_graph_output_name(s->p->graph, i));
+  for (int i = 0; i < nout; i++)
+    items[i] = io_constant(e, nn_program_output(s->p, i), nn_graph_output_name(s->p->graph, i));
   s->outputs = constant(e, "nn_outputs", LLVMConstArray2(e->io_type, items, (uint64_t)nout));
 }
 
-/* ---- weights -------------------------------------------------------------------------------------------------------- */
+/* ---- weights --------------------------------------------------------------------------------------------------------
+ */
 
 enum { NEAR_WEIGHTS = 1 << 28 }; /* more may be farther from the code than a 32-bit displacement reaches */
 
@@ -79,7 +83,8 @@ nn_v nn_emit_weights_symbol(nn_pemit *s) {
   return LLVMBuildLoad2(e->b, e->ptr, at, "weights");
 }
 
-/* ---- the descriptor ---------------------------------------------------------------------------------------------------- */
+/* ---- the descriptor
+ * ---------------------------------------------------------------------------------------------------- */
 
 static int64_t flags_of(nn_pemit *s) {
   int64_t flags = 0;
@@ -89,10 +94,14 @@ static int64_t flags_of(nn_pemit *s) {
     if (s->p->steps[i].kind == NN_STEP_BIND) flags |= NNCC_RT_MODEL_DATA_DEPENDENT;
   for (int i = 0; i < s->p->nplaces; i++) {
     const nn_place *place = s->p->places[i];
-    if (place->kind == NN_PLACE_WORKSPACE ? place->slot < 0 : place->kind == NN_PLACE_OUTPUT && nn_dim_depends_on_data(s->p->module, place->bytes)) flags |= NNCC_RT_MODEL_ALLOCATES;
+    if (place->kind == NN_PLACE_WORKSPACE
+            ? place->slot < 0
+            : place->kind == NN_PLACE_OUTPUT && nn_dim_depends_on_data(s->p->module, place->bytes))
+      flags |= NNCC_RT_MODEL_ALLOCATES;
   }
   for (int i = 0; i < s->p->nkernels; i++)
-    if (nn_dim_depends_on_data(s->p->module, nn_kernel_worker_bytes(s->p->kernels[i]))) flags |= NNCC_RT_MODEL_ALLOCATES;
+    if (nn_dim_depends_on_data(s->p->module, nn_kernel_worker_bytes(s->p->kernels[i])))
+      flags |= NNCC_RT_MODEL_ALLOCATES;
   return flags;
 }
 
@@ -105,12 +114,24 @@ static nn_v size_constant(nn_emod *e, nn_dim d, bool *is_known) {
 static nn_v make_model(nn_pemit *s, nn_v run, nn_v workspace_size, nn_v output_dims) {
   nn_emod *e = s->e;
   bool is_static = true, absolute = s->linkage->absolute;
-  nn_v worker = size_constant(e, nn_program_worker_bytes(s->p), &is_static), workspace = size_constant(e, s->p->workspace_bytes, &is_static);
+  nn_v worker = size_constant(e, nn_program_worker_bytes(s->p), &is_static),
+       workspace = size_constant(e, s->p->workspace_bytes, &is_static);
   if (!is_static) workspace = LLVMConstAllOnes(e->size);
-  nn_v fields[] = {c32(e, NNCC_RT_ABI), c32(e, flags_of(s)), nn_emod_text(e, s->options->name), c32(e, s->p->ninputs), c32(e, s->p->noutputs),
-                   s->inputs, s->outputs, workspace, worker, LLVMConstInt(e->size, absolute ? 0 : (unsigned long long)s->p->weights_bytes, false),
+  nn_v fields[] = {c32(e, NNCC_RT_ABI),
+                   c32(e, flags_of(s)),
+                   nn_emod_text(e, s->options->name),
+                   c32(e, s->p->ninputs),
+                   c32(e, s->p->noutputs),
+                   s->inputs,
+                   s->outputs,
+                   workspace,
+                   worker,
+                   LLVMConstInt(e->size, absolute ? 0 : (unsigned long long)s->p->weights_bytes, false),
                    s->linkage->embedded && s->p->weights_bytes > 0 ? weights_global(s) : LLVMConstNull(e->ptr),
-                   LLVMConstInt(e->i64, s->linkage->hash, false), run, workspace_size, output_dims};
+                   LLVMConstInt(e->i64, s->linkage->hash, false),
+                   run,
+                   workspace_size,
+                   output_dims};
   nn_v model = LLVMAddGlobal(e->m, e->model_type, s->linkage->symbol);
   LLVMSetInitializer(model, LLVMConstNamedStruct(e->model_type, fields, 15));
   LLVMSetGlobalConstant(model, true);

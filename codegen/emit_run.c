@@ -9,22 +9,25 @@
 typedef struct run {
   nn_pemit *s;
   const nn_program *p;
-  nn_v *in_data, *out_data;    /* pointers of the tensors; of outputs that depend on data NULL until first used */
+  nn_v *in_data, *out_data; /* pointers of the tensors; of outputs that depend on data NULL until first used */
   nn_v workspace, worker, worker_bytes, nworkers, weights;
-  nn_v taken;                  /* array of pointers from the allocator, or NULL */
-  nn_map *taken_index;         /* nn_place -> number + 1 */
-  nn_v *taken_now;             /* by number: the pointer while it is held */
+  nn_v taken;          /* array of pointers from the allocator, or NULL */
+  nn_map *taken_index; /* nn_place -> number + 1 */
+  nn_v *taken_now;     /* by number: the pointer while it is held */
   nn_place **taken_places;
-  int ntaken, taken_cap;       /* and one more slot: worker memory of the kernel at hand */
-  bool *dims_done;             /* output dims already written, in order */
+  int ntaken, taken_cap; /* and one more slot: worker memory of the kernel at hand */
+  bool *dims_done;       /* output dims already written, in order */
 } run;
 
 static nn_v is_null(nn_emod *e, nn_v p) { return LLVMBuildICmp(e->b, LLVMIntEQ, p, LLVMConstNull(e->ptr), ""); }
 
-static nn_v offset_by(nn_emod *e, nn_v base, nn_v offset) { return LLVMBuildInBoundsGEP2(e->b, e->i8, base, &offset, 1, ""); }
+static nn_v offset_by(nn_emod *e, nn_v base, nn_v offset) {
+  return LLVMBuildInBoundsGEP2(e->b, e->i8, base, &offset, 1, "");
+}
 
 static nn_v has_low_bits(nn_emod *e, nn_v p, int64_t low) {
-  nn_v bits = LLVMBuildAnd(e->b, LLVMBuildPtrToInt(e->b, p, e->size, ""), LLVMConstInt(e->size, (unsigned long long)low, false), "");
+  nn_v bits = LLVMBuildAnd(e->b, LLVMBuildPtrToInt(e->b, p, e->size, ""),
+                           LLVMConstInt(e->size, (unsigned long long)low, false), "");
   return LLVMBuildICmp(e->b, LLVMIntNE, bits, LLVMConstInt(e->size, 0, false), "");
 }
 
@@ -35,10 +38,12 @@ static void check_data(run *r, nn_v data, nn_dim bytes, nn_dtype dtype, nn_v nam
   nn_emod *e = r->s->e;
   nn_v size = nn_emit_dim(&r->s->dims, bytes), zero = nn_const_i64(e, 0), one = nn_const_i64(e, 1);
   nn_v needed = LLVMBuildICmp(e->b, LLVMIntNE, size, zero, "");
-  nn_fail_if(r->s, LLVMBuildAnd(e->b, is_null(e, data), needed, ""), NNCC_RT_EINVAL, name, nn_emit_text(r->s, "data pointer"), zero, one);
+  nn_fail_if(r->s, LLVMBuildAnd(e->b, is_null(e, data), needed, ""), NNCC_RT_EINVAL, name,
+             nn_emit_text(r->s, "data pointer"), zero, one);
   int align = nn_dtype_bits(dtype) / 8;
   if (e->target->unaligned_ok || align < 2) return;
-  nn_fail_if(r->s, has_low_bits(e, data, align - 1), NNCC_RT_EINVAL, name, nn_emit_text(r->s, "alignment of data"), zero, nn_const_i64(e, align));
+  nn_fail_if(r->s, has_low_bits(e, data, align - 1), NNCC_RT_EINVAL, name, nn_emit_text(r->s, "alignment of data"),
+             zero, nn_const_i64(e, align));
 }
 
 static bool is_open(run *r, nn_dim d) { return !nn_dims_known(&r->s->dims, d); }
@@ -48,12 +53,14 @@ static void load_tensors(run *r) {
   nn_emod *e = s->e;
   for (int i = 0; i < r->p->ninputs; i++) {
     r->in_data[i] = nn_emit_field(e, e->tensor_type, nn_emit_tensor(s, s->in, i), NN_TENSOR_DATA, e->ptr);
-    check_data(r, r->in_data[i], r->p->inputs[i]->bytes, r->p->graph->params[i]->type.dtype, nn_emit_io_name(s, false, i));
+    check_data(r, r->in_data[i], r->p->inputs[i]->bytes, r->p->graph->params[i]->type.dtype,
+               nn_emit_io_name(s, false, i));
   }
   for (int i = 0; i < r->p->noutputs; i++) {
     if (is_open(r, r->p->outputs[i]->bytes)) continue;
     r->out_data[i] = nn_emit_field(e, e->tensor_type, nn_emit_tensor(s, s->out, i), NN_TENSOR_DATA, e->ptr);
-    check_data(r, r->out_data[i], r->p->outputs[i]->bytes, nn_program_output(r->p, i)->type.dtype, nn_emit_io_name(s, true, i));
+    check_data(r, r->out_data[i], r->p->outputs[i]->bytes, nn_program_output(r->p, i)->type.dtype,
+               nn_emit_io_name(s, true, i));
   }
 }
 
@@ -88,7 +95,8 @@ static void check_workspace(run *r) {
   nn_fail_if(s, LLVMBuildICmp(e->b, LLVMIntULT, have, need, ""), NNCC_RT_EWORKSPACE, none, text, have, need);
   nn_v used = LLVMBuildICmp(e->b, LLVMIntNE, need, zero, "");
   nn_v crooked = LLVMBuildAnd(e->b, used, has_low_bits(e, r->workspace, NNCC_RT_ALIGN - 1), "");
-  nn_fail_if(s, crooked, NNCC_RT_EWORKSPACE, none, nn_emit_text(s, "alignment of the workspace"), zero, nn_const_i64(e, NNCC_RT_ALIGN));
+  nn_fail_if(s, crooked, NNCC_RT_EWORKSPACE, none, nn_emit_text(s, "alignment of the workspace"), zero,
+             nn_const_i64(e, NNCC_RT_ALIGN));
   r->worker = offset_by(e, r->workspace, need_fixed);
 }
 
@@ -96,8 +104,10 @@ static void check_weights(run *r) {
   nn_pemit *s = r->s;
   nn_emod *e = s->e;
   if (r->p->weights_bytes == 0 || s->linkage->absolute) return;
-  nn_v given = nn_emit_field(e, e->ctx_type, s->ctx, NN_CTX_WEIGHTS, e->ptr), zero = nn_const_i64(e, 0), none = nn_emit_text(s, "");
-  nn_fail_if(s, has_low_bits(e, given, NNCC_RT_ALIGN - 1), NNCC_RT_EWEIGHTS, none, nn_emit_text(s, "alignment of the weights"), zero, nn_const_i64(e, NNCC_RT_ALIGN));
+  nn_v given = nn_emit_field(e, e->ctx_type, s->ctx, NN_CTX_WEIGHTS, e->ptr), zero = nn_const_i64(e, 0),
+       none = nn_emit_text(s, "");
+  nn_fail_if(s, has_low_bits(e, given, NNCC_RT_ALIGN - 1), NNCC_RT_EWEIGHTS, none,
+             nn_emit_text(s, "alignment of the weights"), zero, nn_const_i64(e, NNCC_RT_ALIGN));
   if (s->linkage->embedded)
     r->weights = LLVMBuildSelect(e->b, is_null(e, given), nn_emit_weights_symbol(s), given, "");
   else
@@ -110,7 +120,8 @@ static void check_weights(run *r) {
 static nn_v call_allocate(run *r, nn_v bytes, const nn_op *op) {
   nn_pemit *s = r->s;
   nn_emod *e = s->e;
-  nn_v fn = nn_emit_field(e, e->ctx_type, s->ctx, NN_CTX_ALLOCATE, e->ptr), node = nn_emit_text(s, op->loc), what = nn_emit_text(s, "memory");
+  nn_v fn = nn_emit_field(e, e->ctx_type, s->ctx, NN_CTX_ALLOCATE, e->ptr), node = nn_emit_text(s, op->loc),
+       what = nn_emit_text(s, "memory");
   nn_fail_if(s, is_null(e, fn), NNCC_RT_EMEMORY, node, what, nn_const_i64(e, 0), bytes);
   if (e->target->pointer_bits < 64) {
     nn_v limit = nn_const_i64(e, INT32_MAX);
@@ -144,7 +155,8 @@ static nn_v open_output(run *r, int i, const nn_op *op) {
   nn_emod *e = s->e;
   nn_v tensor = nn_emit_tensor(s, s->out, i), size = checked_size(r, r->p->outputs[i]->bytes, NULL, op);
   nn_v given = nn_emit_field(e, e->tensor_type, tensor, NN_TENSOR_DATA, e->ptr);
-  nn_v needed = LLVMBuildAnd(e->b, is_null(e, given), LLVMBuildICmp(e->b, LLVMIntSGT, size, nn_const_i64(e, 0), ""), "");
+  nn_v needed =
+      LLVMBuildAnd(e->b, is_null(e, given), LLVMBuildICmp(e->b, LLVMIntSGT, size, nn_const_i64(e, 0), ""), "");
   LLVMBasicBlockRef before = LLVMGetInsertBlock(e->b), take = LLVMAppendBasicBlockInContext(e->c, s->fn, "take");
   LLVMBasicBlockRef next = LLVMAppendBasicBlockInContext(e->c, s->fn, "taken");
   LLVMBuildCondBr(e->b, needed, take, next);
@@ -162,7 +174,9 @@ static nn_v open_output(run *r, int i, const nn_op *op) {
 
 static bool is_taken(const nn_place *place) { return place->kind == NN_PLACE_WORKSPACE && place->slot < 0; }
 
-static int taken_number(run *r, const nn_place *place) { return (int)(intptr_t)nn_map_get_ptr(r->taken_index, place) - 1; }
+static int taken_number(run *r, const nn_place *place) {
+  return (int)(intptr_t)nn_map_get_ptr(r->taken_index, place) - 1;
+}
 
 static nn_v taken_slot(run *r, int number) {
   nn_v index = LLVMConstInt(r->s->e->i32, (unsigned long long)number, false);
@@ -181,7 +195,8 @@ static nn_v take(run *r, const nn_place *place, const nn_op *op) {
 
 static void release_slot(run *r, int number) {
   nn_emod *e = r->s->e;
-  nn_v fn = nn_emod_function(e, "nn_release_all"), args[] = {r->s->ctx, taken_slot(r, number), LLVMConstInt(e->i32, 1, false)};
+  nn_v fn = nn_emod_function(e, "nn_release_all"),
+       args[] = {r->s->ctx, taken_slot(r, number), LLVMConstInt(e->i32, 1, false)};
   LLVMBuildCall2(e->b, LLVMGlobalGetValueType(fn), fn, args, 3, "");
   LLVMBuildStore(e->b, LLVMConstNull(e->ptr), args[1]);
 }
@@ -194,7 +209,9 @@ static void give_back(run *r, int step) {
   }
 }
 
-static bool is_worker_open(const run *r, const nn_kernel *k) { return nn_dim_depends_on_data(r->p->module, nn_kernel_worker_bytes(k)); }
+static bool is_worker_open(const run *r, const nn_kernel *k) {
+  return nn_dim_depends_on_data(r->p->module, nn_kernel_worker_bytes(k));
+}
 
 static void count_taken(run *r) {
   nn_emod *e = r->s->e;
@@ -224,12 +241,12 @@ static nn_v weight_address(run *r, const nn_place *place) {
 
 static nn_v address_of(run *r, const nn_place *place, const nn_op *op) {
   switch (place->kind) {
-    case NN_PLACE_INPUT: return r->in_data[place->index];
-    case NN_PLACE_OUTPUT:
-      if (!r->out_data[place->index]) r->out_data[place->index] = open_output(r, place->index, op);
-      return r->out_data[place->index];
-    case NN_PLACE_WEIGHT: return weight_address(r, place);
-    case NN_PLACE_WORKSPACE: break;
+  case NN_PLACE_INPUT: return r->in_data[place->index];
+  case NN_PLACE_OUTPUT:
+    if (!r->out_data[place->index]) r->out_data[place->index] = open_output(r, place->index, op);
+    return r->out_data[place->index];
+  case NN_PLACE_WEIGHT: return weight_address(r, place);
+  case NN_PLACE_WORKSPACE: break;
   }
   if (is_taken(place)) return take(r, place, op);
   return offset_by(r->s->e, r->workspace, nn_emit_dim(&r->s->dims, place->offset_dim));
@@ -261,14 +278,18 @@ static void emit_call(run *r, const nn_step *step) {
   args[n++] = worker;
   args[n++] = worker_bytes;
   for (int i = 0; i < step->nargs; i++) args[n++] = address_of(r, step->args[i], step->op);
-  for (int i = 0; i < nsymbols; i++) args[n++] = nn_emit_dim(&r->s->dims, nn_dim_symbol(r->p->module, r->p->module->symbols[symbols[i]]->name));
+  for (int i = 0; i < nsymbols; i++)
+    args[n++] = nn_emit_dim(&r->s->dims, nn_dim_symbol(r->p->module, r->p->module->symbols[symbols[i]]->name));
   nn_v code = LLVMBuildCall2(e->b, nn_kernel_type(e, step->kernel), kernel, args, (unsigned)n, "");
   if (takes_worker) release_slot(r, r->ntaken);
   if (!step->kernel->can_fail) return;
-  LLVMBasicBlockRef bad = LLVMAppendBasicBlockInContext(e->c, r->s->fn, "failed"), next = LLVMAppendBasicBlockInContext(e->c, r->s->fn, "");
+  LLVMBasicBlockRef bad = LLVMAppendBasicBlockInContext(e->c, r->s->fn, "failed"),
+                    next = LLVMAppendBasicBlockInContext(e->c, r->s->fn, "");
   LLVMBuildCondBr(e->b, LLVMBuildICmp(e->b, LLVMIntNE, code, LLVMConstInt(e->i32, 0, false), ""), bad, next);
   LLVMPositionBuilderAtEnd(e->b, bad);
-  nn_v fn = nn_emod_function(e, "nn_fail_step"), fail_args[] = {r->s->ctx, LLVMConstInt(e->i32, (unsigned long long)r->s->step, false), nn_emit_text(r->s, step->op->loc)};
+  nn_v fn = nn_emod_function(e, "nn_fail_step"),
+       fail_args[] = {r->s->ctx, LLVMConstInt(e->i32, (unsigned long long)r->s->step, false),
+                      nn_emit_text(r->s, step->op->loc)};
   nn_v failure = LLVMBuildCall2(e->b, LLVMGlobalGetValueType(fn), fn, fail_args, 3, "");
   nn_leave(r->s, failure);
   LLVMPositionBuilderAtEnd(e->b, next);
@@ -283,8 +304,10 @@ static void bind_element(run *r, const nn_step *step, nn_dim dim, nn_v value) {
   if (symbol >= 0 && !s->dims.symbols[symbol]) {
     const nn_symbol *known = r->p->module->symbols[symbol];
     nn_v least = nn_const_i64(e, known->min), most = nn_const_i64(e, known->max);
-    if (known->min > step->min) nn_fail_if(s, LLVMBuildICmp(e->b, LLVMIntSLT, value, least, ""), NNCC_RT_EVALUE, node, what, value, least);
-    if (known->max != INT64_MAX) nn_fail_if(s, LLVMBuildICmp(e->b, LLVMIntSGT, value, most, ""), NNCC_RT_EVALUE, node, what, value, most);
+    if (known->min > step->min)
+      nn_fail_if(s, LLVMBuildICmp(e->b, LLVMIntSLT, value, least, ""), NNCC_RT_EVALUE, node, what, value, least);
+    if (known->max != INT64_MAX)
+      nn_fail_if(s, LLVMBuildICmp(e->b, LLVMIntSGT, value, most, ""), NNCC_RT_EVALUE, node, what, value, most);
     s->dims.symbols[symbol] = value;
     return;
   }
@@ -309,8 +332,10 @@ static void emit_check(run *r, const nn_step *step) {
   nn_emod *e = s->e;
   nn_v found = nn_emit_dim(&s->dims, step->found), expected = nn_emit_dim(&s->dims, step->expected);
   nn_v bad = LLVMBuildICmp(e->b, strcmp(step->check, "le") == 0 ? LLVMIntSGT : LLVMIntNE, found, expected, "");
-  if (strcmp(step->check, "broadcast") == 0) bad = LLVMBuildAnd(e->b, bad, LLVMBuildICmp(e->b, LLVMIntNE, found, nn_const_i64(e, 1), ""), "");
-  nn_fail_if(s, bad, NNCC_RT_ESHAPE, nn_emit_text(s, step->op->loc), nn_emit_text(s, step->what ? step->what : ""), found, expected);
+  if (strcmp(step->check, "broadcast") == 0)
+    bad = LLVMBuildAnd(e->b, bad, LLVMBuildICmp(e->b, LLVMIntNE, found, nn_const_i64(e, 1), ""), "");
+  nn_fail_if(s, bad, NNCC_RT_ESHAPE, nn_emit_text(s, step->op->loc), nn_emit_text(s, step->what ? step->what : ""),
+             found, expected);
 }
 
 static void emit_copy(run *r, const nn_step *step) {
@@ -325,10 +350,10 @@ static void emit_steps(run *r) {
     const nn_step *step = &r->p->steps[i];
     r->s->step = i;
     switch (step->kind) {
-      case NN_STEP_CALL: emit_call(r, step); break;
-      case NN_STEP_BIND: emit_bind(r, step); break;
-      case NN_STEP_CHECK: emit_check(r, step); break;
-      case NN_STEP_COPY: emit_copy(r, step); break;
+    case NN_STEP_CALL: emit_call(r, step); break;
+    case NN_STEP_BIND: emit_bind(r, step); break;
+    case NN_STEP_CHECK: emit_check(r, step); break;
+    case NN_STEP_COPY: emit_copy(r, step); break;
     }
     if (r->ntaken > 0) give_back(r, i);
   }
@@ -348,14 +373,16 @@ static void check_arguments(run *r) {
   nn_leave_if(s, is_null(e, s->ctx), LLVMConstInt(e->i32, NNCC_RT_EINVAL, false));
   nn_emit_set_field(e, e->ctx_type, s->ctx, NN_CTX_ERROR, LLVMConstInt(e->i32, 0, false));
   if (r->p->noutputs > 0)
-    nn_fail_if(s, is_null(e, s->out), NNCC_RT_EINVAL, nn_emit_text(s, ""), nn_emit_text(s, "array of outputs"), nn_const_i64(e, 0), nn_const_i64(e, 1));
+    nn_fail_if(s, is_null(e, s->out), NNCC_RT_EINVAL, nn_emit_text(s, ""), nn_emit_text(s, "array of outputs"),
+               nn_const_i64(e, 0), nn_const_i64(e, 1));
 }
 
 static void end_run(run *r) {
   nn_emod *e = r->s->e;
   nn_end_function(r->s);
   if (r->taken) {
-    nn_v fn = nn_emod_function(e, "nn_release_all"), args[] = {r->s->ctx, r->taken, LLVMConstInt(e->i32, (unsigned long long)r->ntaken + 1, false)};
+    nn_v fn = nn_emod_function(e, "nn_release_all"),
+         args[] = {r->s->ctx, r->taken, LLVMConstInt(e->i32, (unsigned long long)r->ntaken + 1, false)};
     LLVMBuildCall2(e->b, LLVMGlobalGetValueType(fn), fn, args, 3, "");
   }
   LLVMBuildRet(e->b, r->s->code);
@@ -364,7 +391,8 @@ static void end_run(run *r) {
 nn_v nn_emit_run(nn_pemit *s) {
   nn_emod *e = s->e;
   LLVMTypeRef types[] = {e->ptr, e->ptr, e->ptr};
-  nn_begin_function(s, nn_sprintf(e->arena, "%s_run", s->linkage->symbol), LLVMFunctionType(e->i32, types, 3, false), true);
+  nn_begin_function(s, nn_sprintf(e->arena, "%s_run", s->linkage->symbol), LLVMFunctionType(e->i32, types, 3, false),
+                    true);
   nn_v fn = s->fn;
   s->ctx = LLVMGetParam(fn, 0);
   s->in = LLVMGetParam(fn, 1);
@@ -392,7 +420,8 @@ nn_v nn_emit_run(nn_pemit *s) {
 nn_v nn_emit_workspace_size(nn_pemit *s) {
   nn_emod *e = s->e;
   LLVMTypeRef types[] = {e->ptr, e->i32};
-  nn_begin_function(s, nn_sprintf(e->arena, "%s_workspace_size", s->linkage->symbol), LLVMFunctionType(e->size, types, 2, false), true);
+  nn_begin_function(s, nn_sprintf(e->arena, "%s_workspace_size", s->linkage->symbol),
+                    LLVMFunctionType(e->size, types, 2, false), true);
   nn_v fn = s->fn, most = LLVMConstAllOnes(e->size);
   s->in = LLVMGetParam(fn, 0);
   bool is_static = nn_dim_is_const(s->p->workspace_bytes, NULL) && nn_dim_is_const(nn_program_worker_bytes(s->p), NULL);
@@ -401,7 +430,8 @@ nn_v nn_emit_workspace_size(nn_pemit *s) {
     nn_emit_input_symbols(s, s->ctx);
   }
   s->dims.overflow = LLVMConstInt(e->i1, 0, false);
-  nn_v fixed = nn_emit_dim(&s->dims, s->p->workspace_bytes), each = nn_emit_dim(&s->dims, nn_program_worker_bytes(s->p));
+  nn_v fixed = nn_emit_dim(&s->dims, s->p->workspace_bytes),
+       each = nn_emit_dim(&s->dims, nn_program_worker_bytes(s->p));
   nn_v total = nn_emit_total(&s->dims, fixed, each, LLVMBuildSExt(e->b, LLVMGetParam(fn, 1), e->i64, ""));
   nn_v limit = nn_const_i64(e, e->target->pointer_bits < 64 ? INT32_MAX : INT64_MAX);
   nn_v bad = LLVMBuildOr(e->b, s->dims.overflow, LLVMBuildICmp(e->b, LLVMIntUGT, total, limit, ""), "");
@@ -418,7 +448,8 @@ nn_v nn_emit_workspace_size(nn_pemit *s) {
 nn_v nn_emit_output_dims(nn_pemit *s) {
   nn_emod *e = s->e;
   LLVMTypeRef types[] = {e->ptr, e->ptr, e->ptr};
-  nn_begin_function(s, nn_sprintf(e->arena, "%s_output_dims", s->linkage->symbol), LLVMFunctionType(e->i32, types, 3, false), true);
+  nn_begin_function(s, nn_sprintf(e->arena, "%s_output_dims", s->linkage->symbol),
+                    LLVMFunctionType(e->i32, types, 3, false), true);
   nn_v fn = s->fn;
   run r = {.s = s, .p = s->p};
   s->ctx = LLVMGetParam(fn, 0);

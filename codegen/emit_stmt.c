@@ -20,7 +20,8 @@ static nn_v first_bad(nn_emit *s, nn_v when, nn_v v) {
   if (!nn_is_vector(v)) return v;
   int lanes = nn_lanes_of(v);
   nn_v result = nn_lane(s->e, v, lanes - 1);
-  for (int i = lanes - 2; i >= 0; i--) result = LLVMBuildSelect(s->b, nn_lane(s->e, when, i), nn_lane(s->e, v, i), result, "");
+  for (int i = lanes - 2; i >= 0; i--)
+    result = LLVMBuildSelect(s->b, nn_lane(s->e, when, i), nn_lane(s->e, v, i), result, "");
   return result;
 }
 
@@ -29,11 +30,14 @@ void nn_emit_fail(nn_emit *s, nn_v when, int code, nn_v found, nn_v expected) {
   int64_t known;
   LLVMBasicBlockRef cold = nn_emit_block(s, "fail"), next = nn_emit_block(s, "next");
   nn_v any = when ? nn_any(e, when) : LLVMConstInt(e->i1, 1, false), ctx = nn_emit_cell(s, NN_CELL_CTX);
-  if (nn_const_of(any, &known) && known) LLVMBuildBr(s->b, cold);
-  else LLVMBuildCondBr(s->b, any, cold, next);
+  if (nn_const_of(any, &known) && known)
+    LLVMBuildBr(s->b, cold);
+  else
+    LLVMBuildCondBr(s->b, any, cold, next);
   LLVMPositionBuilderAtEnd(s->b, cold);
   nn_v record = nn_emod_function(e, "nn_record");
-  nn_v args[] = {ctx, LLVMConstInt(e->i32, (unsigned long long)code, false), first_bad(s, when, found), first_bad(s, when, expected)};
+  nn_v args[] = {ctx, LLVMConstInt(e->i32, (unsigned long long)code, false), first_bad(s, when, found),
+                 first_bad(s, when, expected)};
   LLVMBuildCall2(s->b, LLVMGlobalGetValueType(record), record, args, 4, "");
   nn_emit_leave(s);
   LLVMPositionBuilderAtEnd(s->b, next);
@@ -62,9 +66,12 @@ static void emit_counted(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi, int by
     emit_copy(s, st, lo);
     return;
   }
-  LLVMBasicBlockRef before = LLVMGetInsertBlock(s->b), loop = nn_emit_block(s, st->var->name), exit = nn_emit_block(s, "end");
-  if (known) LLVMBuildBr(s->b, loop);
-  else LLVMBuildCondBr(s->b, LLVMBuildICmp(s->b, LLVMIntSLT, lo, hi, ""), loop, exit);
+  LLVMBasicBlockRef before = LLVMGetInsertBlock(s->b), loop = nn_emit_block(s, st->var->name),
+                    exit = nn_emit_block(s, "end");
+  if (known)
+    LLVMBuildBr(s->b, loop);
+  else
+    LLVMBuildCondBr(s->b, LLVMBuildICmp(s->b, LLVMIntSLT, lo, hi, ""), loop, exit);
   LLVMPositionBuilderAtEnd(s->b, loop);
   nn_v i = LLVMBuildPhi(s->b, s->e->i64, st->var->name);
   LLVMAddIncoming(i, &lo, &before, 1);
@@ -122,7 +129,8 @@ static void emit_vector(nn_emit *s, const nn_stmt *st) {
 
 static bool is_scalar(nn_emit *s, nn_v v, const char *what) {
   if (!nn_is_vector(v)) return true;
-  nn_report(s->e->diags, NN_ERROR, NULL, NULL, NULL, "internal: kernel %s: %s differs between the lanes of a vector loop", s->k->name, what);
+  nn_report(s->e->diags, NN_ERROR, NULL, NULL, NULL,
+            "internal: kernel %s: %s differs between the lanes of a vector loop", s->k->name, what);
   s->e->failed = true;
   return false;
 }
@@ -140,8 +148,10 @@ static void emit_loop(nn_emit *s, const nn_stmt *st) {
   nn_v lo = nn_emit_x(s, st->lo), hi = nn_emit_x(s, st->hi);
   if (!is_scalar(s, lo, "a loop bound") || !is_scalar(s, hi, "a loop bound")) return;
   bool is_single = nn_const_of(lo, &a) && nn_const_of(hi, &b) && b <= a + 1;
-  if (st->loop == NN_FOR || s->in_parallel || s->vvar || is_single) emit_for(s, st, lo, hi);
-  else nn_emit_parallel(s, st, lo, hi);
+  if (st->loop == NN_FOR || s->in_parallel || s->vvar || is_single)
+    emit_for(s, st, lo, hi);
+  else
+    nn_emit_parallel(s, st, lo, hi);
 }
 
 /* ---- if, while, let ------------------------------------------------------------------------------------ */
@@ -220,12 +230,12 @@ void nn_emit_body(nn_emit *s, const nn_block *block) {
   for (const nn_stmt *st = block->first; st && !s->e->failed; st = st->next) {
     s->stamp++;
     switch (st->kind) {
-      case NN_S_LOOP: emit_loop(s, st); break;
-      case NN_S_IF: emit_if(s, st); break;
-      case NN_S_WHILE: emit_while(s, st); break;
-      case NN_S_LET: emit_let(s, st); break;
-      case NN_S_STORE: nn_emit_store(s, st); break;
-      case NN_S_FAIL: emit_fail_stmt(s, st); break;
+    case NN_S_LOOP: emit_loop(s, st); break;
+    case NN_S_IF: emit_if(s, st); break;
+    case NN_S_WHILE: emit_while(s, st); break;
+    case NN_S_LET: emit_let(s, st); break;
+    case NN_S_STORE: nn_emit_store(s, st); break;
+    case NN_S_FAIL: emit_fail_stmt(s, st); break;
     }
   }
 }

@@ -45,8 +45,10 @@ nn_v nn_splat(nn_emod *e, nn_v scalar, int lanes) {
 }
 
 void nn_unify(nn_emod *e, nn_v *a, nn_v *b) {
-  if (nn_is_vector(*a) && !nn_is_vector(*b)) *b = nn_splat(e, *b, nn_lanes_of(*a));
-  else if (nn_is_vector(*b) && !nn_is_vector(*a)) *a = nn_splat(e, *a, nn_lanes_of(*b));
+  if (nn_is_vector(*a) && !nn_is_vector(*b))
+    *b = nn_splat(e, *b, nn_lanes_of(*a));
+  else if (nn_is_vector(*b) && !nn_is_vector(*a))
+    *a = nn_splat(e, *a, nn_lanes_of(*b));
 }
 
 static nn_v splat_const(nn_v scalar, nn_v like) {
@@ -71,7 +73,9 @@ nn_v nn_const_float(nn_emod *e, nn_v like, double value) {
   return splat_const(LLVMConstReal(type, value), like);
 }
 
-nn_v nn_const_bits(nn_emod *e, nn_v like, uint32_t bits) { return splat_const(LLVMConstInt(e->i32, bits, false), like); }
+nn_v nn_const_bits(nn_emod *e, nn_v like, uint32_t bits) {
+  return splat_const(LLVMConstInt(e->i32, bits, false), like);
+}
 
 nn_v nn_const_i64(nn_emod *e, int64_t value) { return LLVMConstInt(e->i64, (unsigned long long)value, true); }
 

@@ -16,11 +16,13 @@ struct nn_jit {
   LLVMOrcLLJITRef lljit;
   nn_diags *diags;
   nn_arena *arena;
-  nn_map *kernels;  /* canonical text -> kernel_entry */
-  int count;        /* numbers the modules */
+  nn_map *kernels; /* canonical text -> kernel_entry */
+  int count;       /* numbers the modules */
 };
 
-typedef struct kernel_entry { nn_kernel_fn *fn; } kernel_entry;
+typedef struct kernel_entry {
+  nn_kernel_fn *fn;
+} kernel_entry;
 
 static nn_status report(nn_jit *jit, LLVMErrorRef error) {
   char *text = LLVMGetErrorMessage(error);
@@ -31,9 +33,15 @@ static nn_status report(nn_jit *jit, LLVMErrorRef error) {
 
 /* The only functions that compiled code may call. */
 static LLVMErrorRef define_functions(nn_jit *jit) {
-  const struct { const char *name; uintptr_t address; } functions[] = {
+  const struct {
+    const char *name;
+    uintptr_t address;
+  } functions[] = {
 #define FUNCTION(name) {#name, (uintptr_t)name}
-    FUNCTION(memcpy), FUNCTION(memmove), FUNCTION(memset), FUNCTION(memcmp),
+      FUNCTION(memcpy),
+      FUNCTION(memmove),
+      FUNCTION(memset),
+      FUNCTION(memcmp),
 #undef FUNCTION
   };
   enum { COUNT = (int)(sizeof functions / sizeof functions[0]) };
@@ -135,7 +143,8 @@ static nn_status compile_kernel(nn_jit *jit, nn_emod *e, const nn_kernel *k, nn_
   char symbol[32];
   snprintf(symbol, sizeof symbol, "nnjit_%d", jit->count++);
   if (nn_target_worker_bytes(k) < 0)
-    return nn_report(jit->diags, NN_ERROR, k->loc, NULL, NULL, "internal: kernel %s alone needs worker memory of a size that is not constant", k->name);
+    return nn_report(jit->diags, NN_ERROR, k->loc, NULL, NULL,
+                     "internal: kernel %s alone needs worker memory of a size that is not constant", k->name);
   nn_v kernel = nn_emit_kernel(e, k);
   if (!kernel) return NN_FAIL;
   emit_entry(e, k, kernel, symbol);
@@ -163,7 +172,8 @@ nn_status nn_jit_kernel(nn_jit *jit, const nn_target *t, const nn_kernel *k, nn_
   return NN_OK;
 }
 
-/* ---- programs ------------------------------------------------------------------------------------------------------ */
+/* ---- programs ------------------------------------------------------------------------------------------------------
+ */
 
 /* Kernels are compiled in batches, each a module of its own, by as many threads as there are processors; the
    program's module calls them by name. */
@@ -172,14 +182,14 @@ enum { MAX_THREADS = 16, BATCHES_A_THREAD = 4, FEW_KERNELS = 4 };
 typedef struct batch {
   nn_kernel *const *kernels;
   int first, count;
-  nn_diags diags;        /* threads do not share the module's */
+  nn_diags diags; /* threads do not share the module's */
   LLVMMemoryBufferRef object;
 } batch;
 
 typedef struct batches {
   const nn_target *target;
   int level;
-  const char *symbol;    /* prefix of kernel names */
+  const char *symbol; /* prefix of kernel names */
   batch *items;
   int count;
   atomic_int next;
@@ -232,14 +242,18 @@ static nn_status link_batches(nn_jit *jit, batches *all) {
   for (int i = 0; i < all->count; i++) {
     batch *b = &all->items[i];
     take_diags(jit->diags, &b->diags);
-    if (!b->object) status = NN_FAIL;
-    else if (status == NN_OK) status = add_object(jit, b->object);
-    else LLVMDisposeMemoryBuffer(b->object);
+    if (!b->object)
+      status = NN_FAIL;
+    else if (status == NN_OK)
+      status = add_object(jit, b->object);
+    else
+      LLVMDisposeMemoryBuffer(b->object);
   }
   return status;
 }
 
-static nn_status compile_kernels(nn_jit *jit, const nn_target *t, const nn_program *p, int level, const char *symbol, int nthreads) {
+static nn_status compile_kernels(nn_jit *jit, const nn_target *t, const nn_program *p, int level, const char *symbol,
+                                 int nthreads) {
   batches all = {.target = t, .level = level, .symbol = symbol, .count = nthreads * BATCHES_A_THREAD};
   if (all.count > p->nkernels) all.count = p->nkernels;
   nn_arena *arena = nn_arena_new();
@@ -247,7 +261,10 @@ static nn_status compile_kernels(nn_jit *jit, const nn_target *t, const nn_progr
   all.items = NN_NEW_ARRAY(arena, batch, all.count);
   for (int i = 0; i < all.count; i++) {
     int first = (int)((int64_t)p->nkernels * i / all.count), last = (int)((int64_t)p->nkernels * (i + 1) / all.count);
-    all.items[i] = (batch){.kernels = p->kernels, .first = first, .count = last - first, .diags = {.arena = nn_arena_new(), .file = jit->diags->file}};
+    all.items[i] = (batch){.kernels = p->kernels,
+                           .first = first,
+                           .count = last - first,
+                           .diags = {.arena = nn_arena_new(), .file = jit->diags->file}};
   }
   run_threads(&all, nthreads);
   nn_status status = link_batches(jit, &all);
@@ -263,7 +280,8 @@ static void declare_kernels(nn_emod *e, const nn_program *p, const char *symbol)
   }
 }
 
-static nn_status compile_program(nn_jit *jit, nn_emod *e, const nn_program *p, const nn_emit_options *options, const nncc_rt_model **model) {
+static nn_status compile_program(nn_jit *jit, nn_emod *e, const nn_program *p, const nn_emit_options *options,
+                                 const nncc_rt_model **model) {
   nn_linkage linkage = {.symbol = nn_sprintf(jit->arena, "nnjit_%d", jit->count++), .absolute = true};
   int nthreads = thread_count(p);
   if (nthreads > 1) {
@@ -277,7 +295,8 @@ static nn_status compile_program(nn_jit *jit, nn_emod *e, const nn_program *p, c
   return NN_OK;
 }
 
-nn_status nn_jit_program(nn_jit *jit, const nn_target *t, const nn_program *p, const nn_emit_options *options, const nncc_rt_model **model) {
+nn_status nn_jit_program(nn_jit *jit, const nn_target *t, const nn_program *p, const nn_emit_options *options,
+                         const nncc_rt_model **model) {
   nn_emod e;
   nn_status status = nn_emod_init(&e, t, jit->diags, options->level);
   if (status == NN_OK) status = compile_program(jit, &e, p, options, model);

@@ -22,7 +22,9 @@ static bool is_identifier(const char *name) {
   return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == strlen(name);
 }
 
-static bool holds_numbers(const writing *w) { return w->kind == NN_OUT_ASM || w->kind == NN_OUT_LLVM || !nn_weights_fit_object(w->target); }
+static bool holds_numbers(const writing *w) {
+  return w->kind == NN_OUT_ASM || w->kind == NN_OUT_LLVM || !nn_weights_fit_object(w->target);
+}
 
 /* LLVM writes to memory only: on a full disk it would end the process. */
 static nn_status write_ir(writing *w, nn_emod *e) {
@@ -35,7 +37,8 @@ static nn_status write_ir(writing *w, nn_emod *e) {
 static nn_status write_code(writing *w, nn_emod *e, bool appends_weights) {
   LLVMMemoryBufferRef buffer = NULL;
   char *message = NULL;
-  if (LLVMTargetMachineEmitToMemoryBuffer(e->tm, e->m, w->kind == NN_OUT_ASM ? LLVMAssemblyFile : LLVMObjectFile, &message, &buffer)) {
+  if (LLVMTargetMachineEmitToMemoryBuffer(e->tm, e->m, w->kind == NN_OUT_ASM ? LLVMAssemblyFile : LLVMObjectFile,
+                                          &message, &buffer)) {
     nn_report(w->diags, NN_ERROR, NULL, NULL, NULL, "cannot generate code for '%s': %s", w->path, message);
     LLVMDisposeMessage(message);
     return NN_FAIL;
@@ -43,7 +46,8 @@ static nn_status write_code(writing *w, nn_emod *e, bool appends_weights) {
   size_t size = LLVMGetBufferSize(buffer);
   unsigned char *bytes = nn_memdup(w->arena, LLVMGetBufferStart(buffer), size);
   LLVMDisposeMemoryBuffer(buffer);
-  return appends_weights ? nn_weights_append(w->p, bytes, size, w->object, w->diags) : nn_file_write(w->object, bytes, size, w->diags);
+  return appends_weights ? nn_weights_append(w->p, bytes, size, w->object, w->diags)
+                         : nn_file_write(w->object, bytes, size, w->diags);
 }
 
 static nn_status emit(writing *w, nn_emod *e, uint64_t hash) {
@@ -62,7 +66,8 @@ static nn_status wrap(writing *w) {
   const char *name = w->options->name;
   const char *symbols[] = {name, nn_sprintf(w->arena, "%s_run", name), nn_sprintf(w->arena, "%s_workspace_size", name),
                            nn_sprintf(w->arena, "%s_output_dims", name), nn_sprintf(w->arena, "%s_infer", name)};
-  if (w->kind == NN_OUT_ARCHIVE) return nn_archive_write(w->object, w->temporary, symbols, nn_program_is_plain(w->p) ? 5 : 4, w->diags);
+  if (w->kind == NN_OUT_ARCHIVE)
+    return nn_archive_write(w->object, w->temporary, symbols, nn_program_is_plain(w->p) ? 5 : 4, w->diags);
   return nn_shared_link(w->object, w->temporary, w->target, w->diags);
 }
 
@@ -94,12 +99,22 @@ static void remove_file(const char *path) {
   if (path) remove(path);
 }
 
-nn_status nn_object_write(nn_program *p, const nn_target *t, const nn_emit_options *options, nn_output_kind kind, const char *path, const char *weights_path) {
+nn_status nn_object_write(nn_program *p, const nn_target *t, const nn_emit_options *options, nn_output_kind kind,
+                          const char *path, const char *weights_path) {
   nn_diags *diags = &p->module->diags;
   if (!is_identifier(options->name))
-    return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "model name '%s': expected letters, digits and _, no digit first", options->name ? options->name : "");
+    return nn_report(diags, NN_ERROR, NULL, NULL, NULL,
+                     "model name '%s': expected letters, digits and _, no digit first",
+                     options->name ? options->name : "");
   if (p->weights_bytes == 0) weights_path = NULL;
-  writing w = {.p = p, .target = t, .options = options, .kind = kind, .path = path, .weights_path = weights_path, .diags = diags, .arena = nn_arena_new()};
+  writing w = {.p = p,
+               .target = t,
+               .options = options,
+               .kind = kind,
+               .path = path,
+               .weights_path = weights_path,
+               .diags = diags,
+               .arena = nn_arena_new()};
   if (!w.arena) return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "out of memory");
   bool is_wrapped = kind == NN_OUT_ARCHIVE || kind == NN_OUT_SHARED;
   w.temporary = temporary_name(&w, path, "tmp");

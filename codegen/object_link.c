@@ -12,7 +12,8 @@
 
 extern char **environ;
 
-/* ---- archives ------------------------------------------------------------------------------------------------------ */
+/* ---- archives ------------------------------------------------------------------------------------------------------
+ */
 
 static nn_status io_error(nn_diags *diags, const char *path) {
   return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "cannot write '%s': %s", path, strerror(errno));
@@ -59,13 +60,15 @@ static bool write_archive(FILE *object, uint64_t size, FILE *out, const char *co
   return fflush(out) == 0 && !ferror(out);
 }
 
-nn_status nn_archive_write(const char *object, const char *path, const char *const *symbols, int nsymbols, nn_diags *diags) {
+nn_status nn_archive_write(const char *object, const char *path, const char *const *symbols, int nsymbols,
+                           nn_diags *diags) {
   struct stat st;
   FILE *in = fopen(object, "rb"), *out = in ? fopen(path, "wb") : NULL;
   bool ok = in && out && fstat(fileno(in), &st) == 0;
   bool is_large = ok && (uint64_t)st.st_size > UINT64_C(9999999999); /* ten digits */
   if (ok && !is_large) ok = write_archive(in, (uint64_t)st.st_size, out, symbols, nsymbols);
-  nn_status status = is_large ? nn_report(diags, NN_ERROR, NULL, NULL, "put the weights into a file of their own", "'%s': an archive member has less than 10^10 bytes", path)
+  nn_status status = is_large ? nn_report(diags, NN_ERROR, NULL, NULL, "put the weights into a file of their own",
+                                          "'%s': an archive member has less than 10^10 bytes", path)
                      : ok     ? NN_OK
                               : io_error(diags, path);
   if (in) fclose(in);
@@ -73,7 +76,8 @@ nn_status nn_archive_write(const char *object, const char *path, const char *con
   return status;
 }
 
-/* ---- shared objects -------------------------------------------------------------------------------------------------- */
+/* ---- shared objects
+ * -------------------------------------------------------------------------------------------------- */
 
 /* 0 if the program ran well, -1 if there is none of that name, else what it returned. */
 static int run_program(const char *const *args) {
@@ -104,5 +108,7 @@ nn_status nn_shared_link(const char *object, const char *path, const nn_target *
     if (result == 0) return NN_OK;
     if (result > 0) return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "'%s' failed to link '%s'", all[i][0], path);
   }
-  return nn_report(diags, NN_ERROR, NULL, NULL, "install a C compiler, or write an object file (.o) and link it yourself", "'%s': no program to link it with: %s", path, all[0][0]);
+  return nn_report(diags, NN_ERROR, NULL, NULL,
+                   "install a C compiler, or write an object file (.o) and link it yourself",
+                   "'%s': no program to link it with: %s", path, all[0][0]);
 }

@@ -12,13 +12,15 @@
 #include "codegen/llvm.h"
 
 enum {
-  LARGE_SECTION = 1 << 30,   /* from here weights lie apart from code: two such models link into one program */
-  NUMBERS_LIMIT = 64 << 20   /* bytes that are written as numbers at most */
+  LARGE_SECTION = 1 << 30, /* from here weights lie apart from code: two such models link into one program */
+  NUMBERS_LIMIT = 64 << 20 /* bytes that are written as numbers at most */
 };
 
 static const char section_name[] = ".rodata.nncc_weights", large_section_name[] = ".lrodata.nncc_weights";
 
-static bool is_weight(const nn_place *place) { return place->kind == NN_PLACE_WEIGHT && place->value->tensor && place->value->tensor->data; }
+static bool is_weight(const nn_place *place) {
+  return place->kind == NN_PLACE_WEIGHT && place->value->tensor && place->value->tensor->data;
+}
 
 /* A multiply and a shift for each 8 bytes (the last padded with zeros), each tensor's offset mixed in. */
 static uint64_t mix(uint64_t hash, uint64_t word) {
@@ -51,15 +53,18 @@ uint64_t nn_weights_hash(const nn_program *p) {
 /* ---- assembly --------------------------------------------------------------------------------------------------- */
 
 bool nn_weights_fit_object(const nn_target *t) {
-  return strncmp(t->triple, "wasm", 4) != 0 && !strstr(t->triple, "apple") && !strstr(t->triple, "darwin") && !strstr(t->triple, "windows");
+  return strncmp(t->triple, "wasm", 4) != 0 && !strstr(t->triple, "apple") && !strstr(t->triple, "darwin") &&
+         !strstr(t->triple, "windows");
 }
 
 static const char *section_directive(nn_arena *arena, const nn_program *p, const nn_target *t, bool with_bytes) {
   if (strncmp(t->triple, "wasm", 4) == 0) return ".section .rodata.nncc_weights,\"\",@";
-  if (!nn_weights_fit_object(t)) return strstr(t->triple, "windows") ? ".section .rdata,\"dr\"" : ".section __TEXT,__const";
+  if (!nn_weights_fit_object(t))
+    return strstr(t->triple, "windows") ? ".section .rdata,\"dr\"" : ".section __TEXT,__const";
   bool is_large = p->weights_bytes >= LARGE_SECTION && strncmp(t->triple, "x86_64", 6) == 0;
   const char *type = with_bytes ? "progbits" : "nobits";
-  return nn_sprintf(arena, ".section %s,\"%s\",%%%s", is_large ? large_section_name : section_name, is_large ? "al" : "a", type);
+  return nn_sprintf(arena, ".section %s,\"%s\",%%%s", is_large ? large_section_name : section_name,
+                    is_large ? "al" : "a", type);
 }
 
 static void append_assembly(nn_emod *e, const char *text) { LLVMAppendModuleInlineAsm(e->m, text, strlen(text)); }
@@ -68,7 +73,8 @@ static void append_assembly(nn_emod *e, const char *text) { LLVMAppendModuleInli
 static void append_numbers(nn_emod *e, const nn_program *p) {
   unsigned char *blob = nn_alloc(e->arena, (size_t)p->weights_bytes);
   for (int i = 0; i < p->nplaces; i++)
-    if (is_weight(p->places[i])) memcpy(blob + p->places[i]->offset, p->places[i]->value->tensor->data, p->places[i]->value->tensor->size_bytes);
+    if (is_weight(p->places[i]))
+      memcpy(blob + p->places[i]->offset, p->places[i]->value->tensor->data, p->places[i]->value->tensor->size_bytes);
   size_t lines = ((size_t)p->weights_bytes + 15) / 16, used = 0;
   char *text = nn_alloc(e->arena, lines * 96 + 1);
   for (int64_t i = 0; i < p->weights_bytes; i++) {
@@ -80,19 +86,25 @@ static void append_numbers(nn_emod *e, const nn_program *p) {
 
 nn_status nn_weights_assembly(nn_emod *e, const nn_program *p, const char *symbol, bool with_bytes) {
   if (with_bytes && p->weights_bytes > NUMBERS_LIMIT)
-    return nn_report(e->diags, NN_ERROR, NULL, NULL, "put the weights into a file of their own", "%" PRId64 " bytes of weights are too many to write as numbers, at most %d",
-                     p->weights_bytes, (int)NUMBERS_LIMIT);
+    return nn_report(e->diags, NN_ERROR, NULL, NULL, "put the weights into a file of their own",
+                     "%" PRId64 " bytes of weights are too many to write as numbers, at most %d", p->weights_bytes,
+                     (int)NUMBERS_LIMIT);
   bool is_elf = nn_weights_fit_object(e->target), is_wasm = strncmp(e->target->triple, "wasm", 4) == 0;
-  append_assembly(e, nn_sprintf(e->arena, "%s\n%s.p2align 6\n%s_weights:\n", section_directive(e->arena, p, e->target, with_bytes),
+  append_assembly(e, nn_sprintf(e->arena, "%s\n%s.p2align 6\n%s_weights:\n",
+                                section_directive(e->arena, p, e->target, with_bytes),
                                 is_wasm ? nn_sprintf(e->arena, ".type %s_weights,@object\n", symbol) : "", symbol));
-  if (with_bytes) append_numbers(e, p);
-  else append_assembly(e, nn_sprintf(e->arena, ".zero %" PRId64 "\n", p->weights_bytes));
-  if (is_elf || is_wasm) append_assembly(e, nn_sprintf(e->arena, ".size %s_weights, %" PRId64 "\n", symbol, p->weights_bytes));
+  if (with_bytes)
+    append_numbers(e, p);
+  else
+    append_assembly(e, nn_sprintf(e->arena, ".zero %" PRId64 "\n", p->weights_bytes));
+  if (is_elf || is_wasm)
+    append_assembly(e, nn_sprintf(e->arena, ".size %s_weights, %" PRId64 "\n", symbol, p->weights_bytes));
   append_assembly(e, is_elf ? ".text\n" : "");
   return NN_OK;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------------ */
+/* ---- writing ------------------------------------------------------------------------------------------------------
+ */
 
 static nn_status io_error(nn_diags *diags, const char *path) {
   return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "cannot write '%s': %s", path, strerror(errno));
@@ -128,7 +140,8 @@ static bool write_tensors(const nn_program *p, int fd, int64_t offset) {
   return true;
 }
 
-/* ---- ELF ---------------------------------------------------------------------------------------------------------- */
+/* ---- ELF ----------------------------------------------------------------------------------------------------------
+ */
 
 /* Where the fields of headers are, for 32- and 64-bit files (System V ABI, Object Files). */
 typedef struct elf_layout {
@@ -180,13 +193,17 @@ static size_t find_weights(const elf *f, uint64_t size) {
   return 0;
 }
 
-static bool is_little_elf(const unsigned char *bytes, size_t size) { return size >= 64 && memcmp(bytes, "\177ELF", 4) == 0 && bytes[5] == 1; }
+static bool is_little_elf(const unsigned char *bytes, size_t size) {
+  return size >= 64 && memcmp(bytes, "\177ELF", 4) == 0 && bytes[5] == 1;
+}
 
-nn_status nn_weights_append(const nn_program *p, unsigned char *object, size_t size, const char *path, nn_diags *diags) {
+nn_status nn_weights_append(const nn_program *p, unsigned char *object, size_t size, const char *path,
+                            nn_diags *diags) {
   enum { SHT_PROGBITS = 1, ALIGN = 64 };
   elf f = {is_little_elf(object, size) && object[4] == 1 ? &elf32 : &elf64, object, size};
   size_t header = is_little_elf(object, size) ? find_weights(&f, (uint64_t)p->weights_bytes) : 0;
-  if (!header) return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "internal: the object has no section for the weights");
+  if (!header)
+    return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "internal: the object has no section for the weights");
   uint64_t offset = (size + ALIGN - 1) / ALIGN * ALIGN;
   put(object + header + f.layout->type, 4, SHT_PROGBITS);
   put(object + header + f.layout->offset, f.layout->word, offset);
@@ -203,7 +220,8 @@ nn_status nn_file_write(const char *path, const void *bytes, size_t size, nn_dia
   return close_file(fd, write_at(fd, bytes, size, 0), path, diags);
 }
 
-/* ---- the side file ---------------------------------------------------------------------------------------------------- */
+/* ---- the side file
+ * ---------------------------------------------------------------------------------------------------- */
 
 static void make_header(unsigned char *header, const nn_program *p, uint64_t hash) {
   uint32_t abi = NNCC_RT_ABI, order = 0x01020304u;

@@ -11,58 +11,52 @@ typedef enum arch { X86_64, AARCH64, THUMB, RISCV64, WASM32, ARCH_COUNT } arch;
 
 /* What every CPU of an architecture shares. */
 typedef struct arch_row {
-  const char *prefix;      /* of the triple's first part */
-  const char *alias;       /* accepted in place of a triple */
-  const char *triple;      /* what the alias means */
-  const char *baseline;    /* CPU when none is named */
-  const char *features;    /* always added */
+  const char *prefix;   /* of the triple's first part */
+  const char *alias;    /* accepted in place of a triple */
+  const char *triple;   /* what the alias means */
+  const char *baseline; /* CPU when none is named */
+  const char *features; /* always added */
   int pointer_bits;
   bool unaligned_ok;
   int l1_bytes, l2_bytes, l3_bytes;
 } arch_row;
 
 static const arch_row arches[ARCH_COUNT] = {
-  [X86_64] = {"x86_64", "x86-64", "x86_64-unknown-linux-gnu", "x86-64", "", 64, true, 32 << 10, 512 << 10, 2 << 20},
-  [AARCH64] = {"aarch64", "arm64", "aarch64-unknown-linux-gnu", "generic", "", 64, true, 32 << 10, 512 << 10, 1 << 20},
-  [THUMB] = {"thumb", "cortex-m", "thumbv7em-none-eabihf", "cortex-m4", "", 32, false, 16 << 10, 64 << 10, 64 << 10},
-  [RISCV64] = {"riscv64", "riscv", "riscv64-unknown-linux-gnu", "generic-rv64", "+m,+a,+f,+d,+c", 64, false, 32 << 10, 256 << 10, 1 << 20},
-  [WASM32] = {"wasm32", "wasm", "wasm32-unknown-unknown", "generic", "+simd128", 32, true, 32 << 10, 256 << 10, 1 << 20},
+    [X86_64] = {"x86_64", "x86-64", "x86_64-unknown-linux-gnu", "x86-64", "", 64, true, 32 << 10, 512 << 10, 2 << 20},
+    [AARCH64] = {"aarch64", "arm64", "aarch64-unknown-linux-gnu", "generic", "", 64, true, 32 << 10, 512 << 10,
+                 1 << 20},
+    [THUMB] = {"thumb", "cortex-m", "thumbv7em-none-eabihf", "cortex-m4", "", 32, false, 16 << 10, 64 << 10, 64 << 10},
+    [RISCV64] = {"riscv64", "riscv", "riscv64-unknown-linux-gnu", "generic-rv64", "+m,+a,+f,+d,+c", 64, false, 32 << 10,
+                 256 << 10, 1 << 20},
+    [WASM32] = {"wasm32", "wasm", "wasm32-unknown-unknown", "generic", "+simd128", 32, true, 32 << 10, 256 << 10,
+                1 << 20},
 };
 
-/* CPU(arch, name, level). Levels: x86-64 has its v1 to v4; thumb: 1 single precision FPv4, 2 single precision
+/* CPUs that do the same. Levels: x86-64 has its v1 to v4; thumb: 1 single precision FPv4, 2 single precision
    FPv5, 3 double precision FPv5; the others have one level. */
-#define CPUS(CPU)                                                                                             \
-  CPU(X86_64, "x86-64", 1) CPU(X86_64, "x86-64-v2", 2) CPU(X86_64, "x86-64-v3", 3) CPU(X86_64, "x86-64-v4", 4) \
-  CPU(X86_64, "core2", 1) CPU(X86_64, "penryn", 1) CPU(X86_64, "nehalem", 2) CPU(X86_64, "westmere", 2)       \
-  CPU(X86_64, "sandybridge", 2) CPU(X86_64, "ivybridge", 2) CPU(X86_64, "silvermont", 2)                      \
-  CPU(X86_64, "goldmont", 2) CPU(X86_64, "goldmont-plus", 2) CPU(X86_64, "tremont", 2)                        \
-  CPU(X86_64, "haswell", 3) CPU(X86_64, "broadwell", 3) CPU(X86_64, "skylake", 3) CPU(X86_64, "alderlake", 3) \
-  CPU(X86_64, "raptorlake", 3) CPU(X86_64, "meteorlake", 3) CPU(X86_64, "gracemont", 3)                       \
-  CPU(X86_64, "arrowlake", 3) CPU(X86_64, "lunarlake", 3) CPU(X86_64, "sierraforest", 3)                      \
-  CPU(X86_64, "skylake-avx512", 4) CPU(X86_64, "cascadelake", 4) CPU(X86_64, "cooperlake", 4)                 \
-  CPU(X86_64, "icelake-client", 4) CPU(X86_64, "icelake-server", 4) CPU(X86_64, "tigerlake", 4)               \
-  CPU(X86_64, "rocketlake", 4) CPU(X86_64, "sapphirerapids", 4) CPU(X86_64, "emeraldrapids", 4)               \
-  CPU(X86_64, "graniterapids", 4) CPU(X86_64, "btver2", 2) CPU(X86_64, "bdver4", 3)                           \
-  CPU(X86_64, "znver1", 3) CPU(X86_64, "znver2", 3) CPU(X86_64, "znver3", 3) CPU(X86_64, "znver4", 4)         \
-  CPU(X86_64, "znver5", 4)                                                                                    \
-  CPU(AARCH64, "generic", 1) CPU(AARCH64, "cortex-a53", 1) CPU(AARCH64, "cortex-a55", 1)                      \
-  CPU(AARCH64, "cortex-a57", 1) CPU(AARCH64, "cortex-a72", 1) CPU(AARCH64, "cortex-a73", 1)                   \
-  CPU(AARCH64, "cortex-a75", 1) CPU(AARCH64, "cortex-a76", 1) CPU(AARCH64, "cortex-a78", 1)                   \
-  CPU(AARCH64, "cortex-a510", 1) CPU(AARCH64, "cortex-a710", 1) CPU(AARCH64, "cortex-x1", 1)                  \
-  CPU(AARCH64, "cortex-x2", 1) CPU(AARCH64, "neoverse-n1", 1) CPU(AARCH64, "neoverse-n2", 1)                  \
-  CPU(AARCH64, "neoverse-v1", 1) CPU(AARCH64, "neoverse-v2", 1) CPU(AARCH64, "apple-a14", 1)                  \
-  CPU(AARCH64, "ampere1", 1) CPU(AARCH64, "a64fx", 1)                                                         \
-  CPU(THUMB, "cortex-m4", 1) CPU(THUMB, "cortex-m33", 2) CPU(THUMB, "cortex-m35p", 2)                         \
-  CPU(THUMB, "cortex-m7", 3) CPU(THUMB, "cortex-m55", 3) CPU(THUMB, "cortex-m85", 3)                          \
-  CPU(RISCV64, "generic-rv64", 1) CPU(RISCV64, "sifive-u54", 1) CPU(RISCV64, "sifive-u74", 1)                 \
-  CPU(RISCV64, "rocket-rv64", 1) CPU(RISCV64, "sifive-s76", 1)                                                \
-  CPU(WASM32, "generic", 1) CPU(WASM32, "bleeding-edge", 1)
+typedef struct cpu_row {
+  arch arch;
+  int level;
+  const char *names;
+} cpu_row;
 
-typedef struct cpu_row { arch arch; const char *name; int level; } cpu_row;
 static const cpu_row cpus[] = {
-#define CPU(arch, name, level) {arch, name, level},
-  CPUS(CPU)
-#undef CPU
+    {X86_64, 1, "x86-64 core2 penryn"},
+    {X86_64, 2, "x86-64-v2 nehalem westmere sandybridge ivybridge silvermont goldmont goldmont-plus tremont btver2"},
+    {X86_64, 3,
+     "x86-64-v3 haswell broadwell skylake alderlake raptorlake meteorlake arrowlake lunarlake gracemont sierraforest "
+     "bdver4 znver1 znver2 znver3"},
+    {X86_64, 4,
+     "x86-64-v4 skylake-avx512 cascadelake cooperlake icelake-client icelake-server tigerlake rocketlake "
+     "sapphirerapids emeraldrapids graniterapids znver4 znver5"},
+    {AARCH64, 1,
+     "generic cortex-a53 cortex-a55 cortex-a57 cortex-a72 cortex-a73 cortex-a75 cortex-a76 cortex-a78 cortex-a510 "
+     "cortex-a710 cortex-x1 cortex-x2 neoverse-n1 neoverse-n2 neoverse-v1 neoverse-v2 apple-a14 ampere1 a64fx"},
+    {THUMB, 1, "cortex-m4"},
+    {THUMB, 2, "cortex-m33 cortex-m35p"},
+    {THUMB, 3, "cortex-m7 cortex-m55 cortex-m85"},
+    {RISCV64, 1, "generic-rv64 sifive-u54 sifive-u74 sifive-s76 rocket-rv64"},
+    {WASM32, 1, "generic bleeding-edge"},
 };
 enum { NCPUS = (int)(sizeof cpus / sizeof cpus[0]) };
 
@@ -75,13 +69,13 @@ static char *copy_text(const char *text) {
 
 static void init_llvm(arch a) {
   switch (a) {
-#define INIT(code, NAME)                 \
-  case code:                             \
-    LLVMInitialize##NAME##TargetInfo();  \
-    LLVMInitialize##NAME##Target();      \
-    LLVMInitialize##NAME##TargetMC();    \
-    LLVMInitialize##NAME##AsmPrinter();  \
-    LLVMInitialize##NAME##AsmParser();   \
+#define INIT(code, NAME)                                                                                               \
+  case code:                                                                                                           \
+    LLVMInitialize##NAME##TargetInfo();                                                                                \
+    LLVMInitialize##NAME##Target();                                                                                    \
+    LLVMInitialize##NAME##TargetMC();                                                                                  \
+    LLVMInitialize##NAME##AsmPrinter();                                                                                \
+    LLVMInitialize##NAME##AsmParser();                                                                                 \
     break;
     INIT(X86_64, X86)
     INIT(AARCH64, AArch64)
@@ -89,7 +83,7 @@ static void init_llvm(arch a) {
     INIT(RISCV64, RISCV)
     INIT(WASM32, WebAssembly)
 #undef INIT
-    case ARCH_COUNT: break;
+  case ARCH_COUNT: break;
   }
 }
 
@@ -106,10 +100,18 @@ static arch find_arch(const char *triple, bool *is_alias) {
   return found;
 }
 
+static bool has_word(const char *words, const char *word) {
+  size_t n = strlen(word);
+  for (const char *at = words; (at = strstr(at, word)) != NULL; at++)
+    if ((at == words || at[-1] == ' ') && (at[n] == ' ' || at[n] == 0)) return true;
+  return false;
+}
+
+/* ARCH_COUNT: of any. */
 static const cpu_row *find_cpu(arch a, const char *name) {
-  if (a == X86_64 && strcmp(name, "x86-64-v1") == 0) name = "x86-64";
+  if (*name == 0 || strchr(name, ' ')) return NULL;
   for (int i = 0; i < NCPUS; i++)
-    if ((a == ARCH_COUNT || cpus[i].arch == a) && strcmp(cpus[i].name, name) == 0) return &cpus[i];
+    if ((a == ARCH_COUNT || cpus[i].arch == a) && has_word(cpus[i].names, name)) return &cpus[i];
   return NULL;
 }
 
@@ -210,7 +212,8 @@ static nn_status init_host(nn_target *t, arch a, nn_diags *diags) {
   LLVMDisposeMessage(cpu);
   LLVMDisposeMessage(features);
   t->name = "native";
-  if (!t->cpu || !t->features) return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "cannot tell what CPU this machine has");
+  if (!t->cpu || !t->features)
+    return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "cannot tell what CPU this machine has");
   set_facts(t, a, level_of_features(a, t->features));
   read_host_caches(t);
   return NN_OK;
@@ -221,18 +224,19 @@ static nn_status report_cpu(arch a, const char *triple, const char *cpu, nn_diag
   for (int i = 0; i < NCPUS; i++) {
     if (cpus[i].arch != a) continue;
     size_t used = strlen(known);
-    snprintf(known + used, sizeof known - used, "%s ", cpus[i].name);
+    snprintf(known + used, sizeof known - used, "%s ", cpus[i].names);
   }
   return nn_report(diags, NN_ERROR, NULL, NULL, known, "unknown CPU '%s' for %s", cpu, triple);
 }
 
 static nn_status init_named(nn_target *t, arch a, const char *cpu, nn_diags *diags) {
   if (!cpu) cpu = arches[a].baseline;
+  if (a == X86_64 && strcmp(cpu, "x86-64-v1") == 0) cpu = "x86-64";
   const cpu_row *row = find_cpu(a, cpu);
   if (!row) return report_cpu(a, t->triple, cpu, diags);
-  t->cpu = copy_text(row->name);
+  t->cpu = copy_text(cpu);
   t->features = copy_text(arches[a].features);
-  t->name = row->name;
+  t->name = t->cpu;
   set_facts(t, a, row->level);
   return t->cpu && t->features ? NN_OK : nn_report(diags, NN_ERROR, NULL, NULL, NULL, "out of memory");
 }
@@ -255,7 +259,8 @@ static nn_status init_triple(nn_target *t, const char *triple, const char *cpu, 
     if (!cpu) cpu = triple;
   }
   if (a == ARCH_COUNT)
-    return nn_report(diags, NN_ERROR, NULL, NULL, "known: x86_64, aarch64, thumbv7em (cortex-m), riscv64, wasm32", "unknown target '%s'", triple);
+    return nn_report(diags, NN_ERROR, NULL, NULL, "known: x86_64, aarch64, thumbv7em (cortex-m), riscv64, wasm32",
+                     "unknown target '%s'", triple);
   t->triple = copy_text(is_alias ? arches[a].triple : triple);
   if (!t->triple) return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "out of memory");
   init_llvm(a);

@@ -21,7 +21,7 @@ typedef struct emit_case {
   size_t bytes[EMIT_BUFS];
   int64_t symbols[EMIT_SYMBOLS];
   uint64_t random;
-  int code;              /* what the run gave */
+  int code; /* what the run gave */
   int64_t found, expected;
 } emit_case;
 
@@ -59,18 +59,28 @@ static inline nn_buf *emit_param(emit_case *c, nn_dtype t, int64_t count, bool i
 
 /* Numbers that make trouble among random ones. */
 static inline void emit_fill(emit_case *c, nn_dtype t, void *data, int64_t count) {
-  static const double floats[] = {0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, 3, 1e-3, 255, 256, -129, 448, 464, 465, 57344, 61440, 65504, 65520, 1e10, -1e10,
-                                  2147483647, 2147483648.0, 9.3e18, -9.3e18, 1.9e19, 1e-40, 6e-8, 1e-5, 8388609, 3.4e38, 0.25, 0.125, 6, 5, -6, 100, -100};
-  static const int64_t ints[] = {0, 1, -1, 2, -2, 3, 7, -8, 8, 127, -128, 255, INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, INT64_MIN + 1, 5, -3, 10};
+  static const double floats[] = {
+      0,     -0.0, 1,    -1,      0.5,    -0.5,  1.5,   2.5,  -2.5,  3,          1e-3,         255,    256,     -129,
+      448,   464,  465,  57344,   61440,  65504, 65520, 1e10, -1e10, 2147483647, 2147483648.0, 9.3e18, -9.3e18, 1.9e19,
+      1e-40, 6e-8, 1e-5, 8388609, 3.4e38, 0.25,  0.125, 6,    5,     -6,         100,          -100};
+  static const int64_t ints[] = {
+      0, 1,  -1, 2, -2, 3, 7, -8, 8, 127, -128, 255, INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, INT64_MIN + 1,
+      5, -3, 10};
   int nfloats = (int)(sizeof floats / sizeof floats[0]), nints = (int)(sizeof ints / sizeof ints[0]);
   for (int64_t i = 0; i < count; i++) {
     uint64_t r = emit_random(c);
     int kind = (int)(r % 8);
     if (nn_dtype_is_float(t)) {
-      double v = kind == 0 ? (r & 256 ? INFINITY : -INFINITY) : kind == 1 ? NAN : kind < 6 ? floats[r / 8 % (unsigned)nfloats] : (double)(int64_t)emit_random(c) * pow(2, (double)(r / 8 % 80) - 110);
+      double v = kind == 0   ? (r & 256 ? INFINITY : -INFINITY)
+                 : kind == 1 ? NAN
+                 : kind < 6  ? floats[r / 8 % (unsigned)nfloats]
+                             : (double)(int64_t)emit_random(c) * pow(2, (double)(r / 8 % 80) - 110);
       nn_store_f64(t, data, (size_t)i, v);
     } else {
-      nn_store_i64(t, data, (size_t)i, t == NN_BOOL ? (int64_t)(r >> 20 & 1) : kind < 6 ? ints[r / 8 % (unsigned)nints] : (int64_t)emit_random(c));
+      nn_store_i64(t, data, (size_t)i,
+                   t == NN_BOOL ? (int64_t)(r >> 20 & 1)
+                   : kind < 6   ? ints[r / 8 % (unsigned)nints]
+                                : (int64_t)emit_random(c));
     }
   }
 }
@@ -136,7 +146,8 @@ static inline void emit_compare(const emit_case *c, void *const *want, void *con
     const nn_buf *buf = c->k->bufs[i];
     if (buf->space != NN_BUF_PARAM && buf->space != NN_BUF_WORKSPACE) continue;
     for (int64_t e = 0; buf->is_output && code == 0 && e < emit_count(c, buf); e++)
-      cr_assert(emit_same(buf->dtype, want[n], got[n], (size_t)e), "%s: argument %d (%s), element %lld: %.17g, interpreter %.17g", what, n, nn_dtype_name(buf->dtype),
+      cr_assert(emit_same(buf->dtype, want[n], got[n], (size_t)e),
+                "%s: argument %d (%s), element %lld: %.17g, interpreter %.17g", what, n, nn_dtype_name(buf->dtype),
                 (long long)e, nn_load_f64(buf->dtype, got[n], (size_t)e), nn_load_f64(buf->dtype, want[n], (size_t)e));
     n++;
   }
@@ -152,7 +163,9 @@ static inline void emit_run_once(emit_case *c, nn_kernel_fn *fn, bool parallel, 
   int code = nn_kernel_eval(c->k, want, c->symbols, &at);
   c->code = emit_run_compiled(c, fn, got, parallel);
   cr_assert_eq(c->code, code, "%s: code %d, interpreter %d", what, c->code, code);
-  if (code == NNCC_RT_EINDEX) cr_assert(c->found == at.found && c->expected == at.limit, "%s: index %lld of %lld, interpreter %lld of %lld", what, (long long)c->found, (long long)c->expected, (long long)at.found, (long long)at.limit);
+  if (code == NNCC_RT_EINDEX)
+    cr_assert(c->found == at.found && c->expected == at.limit, "%s: index %lld of %lld, interpreter %lld of %lld", what,
+              (long long)c->found, (long long)c->expected, (long long)at.found, (long long)at.limit);
   emit_compare(c, want, got, code, what);
   for (int i = 0; i < EMIT_BUFS && c->data[i]; i++) {
     free((void *)((uintptr_t)want[i] / 64 * 64));

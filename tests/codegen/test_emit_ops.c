@@ -4,8 +4,10 @@
 
 enum { COUNT = 96 };
 
-static const nn_dtype dtypes[] = {NN_F32, NN_F16, NN_BF16, NN_F64, NN_I8, NN_I16, NN_I32, NN_I64, NN_U8, NN_U16, NN_U32, NN_U64, NN_BOOL,
-                                  NN_F8E4M3FN, NN_F8E4M3FNUZ, NN_F8E5M2, NN_F8E5M2FNUZ, NN_F8E8M0, NN_F4E2M1, NN_U4, NN_I4, NN_U2, NN_I2};
+static const nn_dtype dtypes[] = {NN_F32,    NN_F16,      NN_BF16,       NN_F64,    NN_I8,         NN_I16,
+                                  NN_I32,    NN_I64,      NN_U8,         NN_U16,    NN_U32,        NN_U64,
+                                  NN_BOOL,   NN_F8E4M3FN, NN_F8E4M3FNUZ, NN_F8E5M2, NN_F8E5M2FNUZ, NN_F8E8M0,
+                                  NN_F4E2M1, NN_U4,       NN_I4,         NN_U2,     NN_I2};
 enum { NDTYPES = (int)(sizeof dtypes / sizeof dtypes[0]) };
 
 typedef nn_x *make_fn(nn_kernel *k, int op, nn_x *a, nn_x *b, nn_x *c);
@@ -16,7 +18,8 @@ static void add_loop(emit_case *c, nn_buf *const *x, nn_buf *y, int lanes, int o
   bool vector = lanes > 1 && nn_dtype_bits(y->dtype) >= 8;
   nn_x *i = nn_loop_range(k, NN_FOR, "i", vector ? COUNT / lanes : COUNT);
   if (vector) i = nn_xi_add(k, nn_xi_mulc(k, i, lanes), nn_loop_range(k, NN_VECTOR, "l", lanes));
-  nn_x *a = nn_let(k, nn_x_load(k, x[0], i, NULL)), *b = nn_let(k, nn_x_load(k, x[1], i, NULL)), *z = nn_let(k, nn_x_load(k, x[2], i, NULL));
+  nn_x *a = nn_let(k, nn_x_load(k, x[0], i, NULL)), *b = nn_let(k, nn_x_load(k, x[1], i, NULL)),
+       *z = nn_let(k, nn_x_load(k, x[2], i, NULL));
   nn_store(k, y, i, make(k, op, a, b, z), NULL);
   nn_end(k);
   if (vector) nn_end(k);
@@ -24,29 +27,46 @@ static void add_loop(emit_case *c, nn_buf *const *x, nn_buf *y, int lanes, int o
 
 static nn_x *make_op(nn_kernel *k, int op, nn_x *a, nn_x *b, nn_x *c) {
   switch (op) {
-    case NN_X_NEG: case NN_X_ABS: case NN_X_SQRT: case NN_X_FLOOR: case NN_X_CEIL: case NN_X_TRUNC: case NN_X_ROUND: case NN_X_NOT:
-      return nn_x_unary(k, (nn_xop)op, a);
-    case NN_X_FMA: return nn_x_fma(k, a, b, c);
-    case NN_X_SELECT: return nn_x_select(k, nn_x_binary(k, NN_X_LT, a, b), b, c);
-    default: return nn_x_binary(k, (nn_xop)op, a, b);
+  case NN_X_NEG:
+  case NN_X_ABS:
+  case NN_X_SQRT:
+  case NN_X_FLOOR:
+  case NN_X_CEIL:
+  case NN_X_TRUNC:
+  case NN_X_ROUND:
+  case NN_X_NOT: return nn_x_unary(k, (nn_xop)op, a);
+  case NN_X_FMA: return nn_x_fma(k, a, b, c);
+  case NN_X_SELECT: return nn_x_select(k, nn_x_binary(k, NN_X_LT, a, b), b, c);
+  default: return nn_x_binary(k, (nn_xop)op, a, b);
   }
 }
 
 static bool has_op(const nn_target *t, nn_xop op, nn_dtype d) {
   bool is_float = nn_dtype_is_float(d);
   switch (op) {
-    case NN_X_REM: case NN_X_FLOORDIV: case NN_X_FLOORMOD: return !is_float && d != NN_BOOL;
-    case NN_X_AND: case NN_X_OR: case NN_X_XOR: case NN_X_NOT: return !is_float;
-    case NN_X_SHL: case NN_X_SHR: return !is_float && d != NN_BOOL;
-    case NN_X_FMA: return is_float && t->has_fma; /* the interpreter fuses always */
-    case NN_X_SQRT: case NN_X_FLOOR: case NN_X_CEIL: case NN_X_TRUNC: case NN_X_ROUND: return is_float;
-    default: return true;
+  case NN_X_REM:
+  case NN_X_FLOORDIV:
+  case NN_X_FLOORMOD: return !is_float && d != NN_BOOL;
+  case NN_X_AND:
+  case NN_X_OR:
+  case NN_X_XOR:
+  case NN_X_NOT: return !is_float;
+  case NN_X_SHL:
+  case NN_X_SHR: return !is_float && d != NN_BOOL;
+  case NN_X_FMA: return is_float && t->has_fma; /* the interpreter fuses always */
+  case NN_X_SQRT:
+  case NN_X_FLOOR:
+  case NN_X_CEIL:
+  case NN_X_TRUNC:
+  case NN_X_ROUND: return is_float;
+  default: return true;
   }
 }
 
-static const nn_xop ops[] = {NN_X_ADD, NN_X_SUB, NN_X_MUL, NN_X_DIV, NN_X_REM, NN_X_FLOORDIV, NN_X_FLOORMOD, NN_X_MIN, NN_X_MAX, NN_X_FMA, NN_X_NEG, NN_X_ABS,
-                             NN_X_SQRT, NN_X_FLOOR, NN_X_CEIL, NN_X_TRUNC, NN_X_ROUND, NN_X_AND, NN_X_OR, NN_X_XOR, NN_X_NOT, NN_X_SHL, NN_X_SHR,
-                             NN_X_EQ, NN_X_NE, NN_X_LT, NN_X_LE, NN_X_SELECT};
+static const nn_xop ops[] = {NN_X_ADD,  NN_X_SUB,   NN_X_MUL,   NN_X_DIV, NN_X_REM, NN_X_FLOORDIV, NN_X_FLOORMOD,
+                             NN_X_MIN,  NN_X_MAX,   NN_X_FMA,   NN_X_NEG, NN_X_ABS, NN_X_SQRT,     NN_X_FLOOR,
+                             NN_X_CEIL, NN_X_TRUNC, NN_X_ROUND, NN_X_AND, NN_X_OR,  NN_X_XOR,      NN_X_NOT,
+                             NN_X_SHL,  NN_X_SHR,   NN_X_EQ,    NN_X_NE,  NN_X_LT,  NN_X_LE,       NN_X_SELECT};
 enum { NOPS = (int)(sizeof ops / sizeof ops[0]) };
 
 static bool is_compare(nn_xop op) { return op == NN_X_EQ || op == NN_X_NE || op == NN_X_LT || op == NN_X_LE; }
@@ -90,8 +110,10 @@ static void check_casts(const char *cpu, nn_dtype from, int lanes) {
   nn_buf *in = emit_param(&c, from, COUNT, false), *x[3] = {in, in, in}, *y[3 * NDTYPES] = {0};
   for (int t = 0; t < NDTYPES; t++) {
     y[t] = emit_param(&c, dtypes[t], COUNT, true);
-    if (nn_dtype_is_float(dtypes[t]) && nn_dtype_bits(dtypes[t]) <= 8) y[NDTYPES + t] = emit_param(&c, dtypes[t], COUNT, true);
-    if (nn_dtype_bits(dtypes[t]) == nn_dtype_bits(from) && dtypes[t] != NN_BOOL && from != NN_BOOL) y[2 * NDTYPES + t] = emit_param(&c, dtypes[t], COUNT, true);
+    if (nn_dtype_is_float(dtypes[t]) && nn_dtype_bits(dtypes[t]) <= 8)
+      y[NDTYPES + t] = emit_param(&c, dtypes[t], COUNT, true);
+    if (nn_dtype_bits(dtypes[t]) == nn_dtype_bits(from) && dtypes[t] != NN_BOOL && from != NN_BOOL)
+      y[2 * NDTYPES + t] = emit_param(&c, dtypes[t], COUNT, true);
   }
   for (int t = 0; t < 3 * NDTYPES; t++) {
     if (!y[t]) continue;
@@ -121,16 +143,20 @@ Test(emit_casts, all_codes) {
     int64_t count = bits == 16 ? 65536 : 256;
     for (int native = 0; native < 2; native++) {
       emit_case c = emit_begin(native ? NULL : "x86-64");
-      nn_buf *x = emit_param(&c, dtypes[d], count, false), *y = emit_param(&c, NN_F32, count, true), *z = emit_param(&c, dtypes[d], count, true);
+      nn_buf *x = emit_param(&c, dtypes[d], count, false), *y = emit_param(&c, NN_F32, count, true),
+             *z = emit_param(&c, dtypes[d], count, true);
       nn_x *i = nn_loop_range(c.k, NN_FOR, "i", count), *v = nn_let(c.k, nn_x_load(c.k, x, i, NULL));
       nn_store(c.k, y, i, nn_x_cast(c.k, v, NN_F32), NULL);
       nn_store(c.k, z, i, v, NULL);
       nn_end(c.k);
       emit_make_data(&c);
       for (int64_t e = 0; e < count; e++) {
-        if (bits == 16) ((uint16_t *)c.data[0])[e] = (uint16_t)e;
-        else if (bits == 8) ((uint8_t *)c.data[0])[e] = (uint8_t)e;
-        else if (e < count / 2) ((uint8_t *)c.data[0])[e] = (uint8_t)(e * 17);
+        if (bits == 16)
+          ((uint16_t *)c.data[0])[e] = (uint16_t)e;
+        else if (bits == 8)
+          ((uint8_t *)c.data[0])[e] = (uint8_t)e;
+        else if (e < count / 2)
+          ((uint8_t *)c.data[0])[e] = (uint8_t)(e * 17);
       }
       cr_assert_eq(emit_check(&c, nn_dtype_name(dtypes[d])), 0);
     }
@@ -148,7 +174,8 @@ static void check_lanes(nn_dtype d, int count, const char *cpu) {
   nn_x *i = nn_loop_range(k, NN_UNROLL, "i", count);
   nn_store(k, regs, i, nn_x_load(k, x, i, NULL), NULL);
   nn_end(k);
-  for (int r = 0; r < 4; r++) nn_store(k, y, nn_x_int(k, r), nn_x_lanes(k, reductions[r], regs, nn_x_int(k, 0), count), NULL);
+  for (int r = 0; r < 4; r++)
+    nn_store(k, y, nn_x_int(k, r), nn_x_lanes(k, reductions[r], regs, nn_x_int(k, 0), count), NULL);
   char what[64];
   snprintf(what, sizeof what, "lanes of %d %s", count, nn_dtype_name(d));
   cr_assert_eq(emit_check(&c, what), 0);
@@ -156,5 +183,6 @@ static void check_lanes(nn_dtype d, int count, const char *cpu) {
 
 Test(emit_ops, lanes) {
   for (int d = 0; d < NDTYPES; d++)
-    for (int count = 1; count <= 64; count *= count < 4 ? 2 : 4) check_lanes(dtypes[d], count, count == 16 ? "x86-64" : NULL);
+    for (int count = 1; count <= 64; count *= count < 4 ? 2 : 4)
+      check_lanes(dtypes[d], count, count == 16 ? "x86-64" : NULL);
 }

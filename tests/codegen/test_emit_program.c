@@ -65,15 +65,17 @@ static void expect_same_error(compiled *r) {
   cr_assert_eq(code, r->c.code, "code %d, interpreter %d", code, r->c.code);
   cr_assert_neq(code, 0);
   cr_assert_eq(r->ctx.error, code);
-  cr_assert(r->ctx.found == r->c.ctx.found && r->ctx.expected == r->c.ctx.expected, "found %lld expected %lld, interpreter %lld %lld", (long long)r->ctx.found,
-            (long long)r->ctx.expected, (long long)r->c.ctx.found, (long long)r->c.ctx.expected);
+  cr_assert(r->ctx.found == r->c.ctx.found && r->ctx.expected == r->c.ctx.expected,
+            "found %lld expected %lld, interpreter %lld %lld", (long long)r->ctx.found, (long long)r->ctx.expected,
+            (long long)r->c.ctx.found, (long long)r->c.ctx.expected);
   cr_assert_str_eq(r->ctx.error_node, r->c.ctx.error_node);
   cr_assert(r->ctx.error_what && *r->ctx.error_what);
 }
 
-static const char *const chain_text = "nncc 1\nconst $c : f32[8] = [1, 2, 3, 4, 5, 6, 7, 8]\ngraph @main(%x: f32[N,8]) -> (f32[N,8], f32[8,N]) {\n"
-                                      "  %0 = broadcast $c {dims=[N,8]} : f32[N,8]\n  %1 = mul %x, %0 : f32[N,8]\n  %2 = exp %1 : f32[N,8]\n"
-                                      "  %3 = transpose %2 {perm=[1,0]} : f32[8,N]\n  return %2, %3\n}\n";
+static const char *const chain_text =
+    "nncc 1\nconst $c : f32[8] = [1, 2, 3, 4, 5, 6, 7, 8]\ngraph @main(%x: f32[N,8]) -> (f32[N,8], f32[8,N]) {\n"
+    "  %0 = broadcast $c {dims=[N,8]} : f32[N,8]\n  %1 = mul %x, %0 : f32[N,8]\n  %2 = exp %1 : f32[N,8]\n"
+    "  %3 = transpose %2 {perm=[1,0]} : f32[8,N]\n  return %2, %3\n}\n";
 
 Test(emit_program, symbolic_sizes) {
   for (int64_t n = 0; n < 9; n += 4) {
@@ -84,7 +86,8 @@ Test(emit_program, symbolic_sizes) {
     float *got = r.c.out[1].data, *first = malloc(sizeof(float) * (size_t)(8 * n + 1));
     memcpy(first, got, sizeof(float) * (size_t)(8 * n));
     case_run(&r.c);
-    for (int64_t i = 0; i < 8 * n; i++) cr_assert(fabsf(first[i] - got[i]) <= 1e-6f * fabsf(got[i]) || first[i] == got[i]);
+    for (int64_t i = 0; i < 8 * n; i++)
+      cr_assert(fabsf(first[i] - got[i]) <= 1e-6f * fabsf(got[i]) || first[i] == got[i]);
     free(first);
     cr_assert_eq(allocated, 0);
     close_compiled(&r);
@@ -97,7 +100,8 @@ Test(emit_program, descriptor) {
   cr_assert(m->abi == NNCC_RT_ABI && m->ninputs == 1 && m->noutputs == 2);
   cr_assert_str_eq(m->name, "m");
   cr_assert_str_eq(m->inputs[0].name, "x");
-  cr_assert(m->inputs[0].dtype == NNCC_RT_F32 && m->inputs[0].rank == 2 && m->inputs[0].dims[0] == -1 && m->inputs[0].dims[1] == 8);
+  cr_assert(m->inputs[0].dtype == NNCC_RT_F32 && m->inputs[0].rank == 2 && m->inputs[0].dims[0] == -1 &&
+            m->inputs[0].dims[1] == 8);
   cr_assert_str_eq(m->inputs[0].dim_texts[0], "N");
   close_compiled(&r);
 }
@@ -149,7 +153,8 @@ Test(emit_program, arguments_are_checked) {
   close_compiled(&r);
 }
 
-static const char *const temp_text = "nncc 1\ngraph @main(%x: f32[N,64]) -> (f32[N,64]) {\n  %0 = softmax %x {axis=0} : f32[N,64]\n  %1 = softmax %0 : f32[N,64]\n"
+static const char *const temp_text = "nncc 1\ngraph @main(%x: f32[N,64]) -> (f32[N,64]) {\n  %0 = softmax %x {axis=0} "
+                                     ": f32[N,64]\n  %1 = softmax %0 : f32[N,64]\n"
                                      "  %2 = softmax %1 {axis=0} : f32[N,64]\n  return %2\n}\n";
 
 Test(emit_program, workspace_is_checked) {
@@ -170,8 +175,10 @@ Test(emit_program, workspace_is_checked) {
 
 /* ---- sizes that depend on data --------------------------------------------------------------------------- */
 
-static const char *const bind_text = "nncc 1\nsymbol K data\ngraph @main(%x: f32[N], %n: i64[1]) -> (f32[K]) {\n  bind_dims %n {dims=[K]}\n"
-                                     "  %0 = slice %x {starts=[0], steps=[1], dims=[K]} : f32[K]\n  %1 = softmax %0 : f32[K]\n  %2 = softmax %1 : f32[K]\n  return %2\n}\n";
+static const char *const bind_text =
+    "nncc 1\nsymbol K data\ngraph @main(%x: f32[N], %n: i64[1]) -> (f32[K]) {\n  bind_dims %n {dims=[K]}\n"
+    "  %0 = slice %x {starts=[0], steps=[1], dims=[K]} : f32[K]\n  %1 = softmax %0 : f32[K]\n  %2 = softmax %1 : "
+    "f32[K]\n  return %2\n}\n";
 
 static compiled compile_open_output(int64_t k) {
   compiled r = compile(bind_text, 6);
@@ -223,7 +230,8 @@ Test(emit_program, data_dependent_errors) {
 
 /* ---- errors of the data ----------------------------------------------------------------------------------- */
 
-static const char *const gather_text = "nncc 1\ngraph @main(%x: f32[M,4], %i: i64[N]) -> (f32[N,4]) {\n  %0 = gather %x, %i : f32[N,4]  loc \"Gather_7\"\n  return %0\n}\n";
+static const char *const gather_text = "nncc 1\ngraph @main(%x: f32[M,4], %i: i64[N]) -> (f32[N,4]) {\n  %0 = gather "
+                                       "%x, %i : f32[N,4]  loc \"Gather_7\"\n  return %0\n}\n";
 
 static void backwards(nncc_rt_ctx *self, int64_t ntasks, nncc_rt_task *fn, void *arg) {
   for (int64_t t = ntasks - 1; t >= 0; t--) fn(arg, t, (int32_t)(t % self->nworkers));
@@ -259,7 +267,8 @@ Test(emit_program, index_into_nothing) {
 }
 
 Test(emit_program, checks_fail_as_interpreted) {
-  compiled r = compile("nncc 1\ngraph @main(%x: f32[N], %y: f32[M]) -> (f32[N]) {\n  check {kind=\"le\", found=[N], expected=[M], what=\"size\"}  loc \"Check_1\"\n"
+  compiled r = compile("nncc 1\ngraph @main(%x: f32[N], %y: f32[M]) -> (f32[N]) {\n  check {kind=\"le\", found=[N], "
+                       "expected=[M], what=\"size\"}  loc \"Check_1\"\n"
                        "  %0 = neg %x : f32[N]\n  return %0\n}\n",
                        3);
   cr_assert_eq(run(&r, 1), 0);
@@ -271,7 +280,9 @@ Test(emit_program, checks_fail_as_interpreted) {
 }
 
 Test(emit_program, symbols_bound_twice) {
-  compiled r = compile("nncc 1\ngraph @main(%x: f32[N,2*M], %y: f32[N,M]) -> (f32[N,M]) {\n  %0 = neg %y : f32[N,M]\n  return %0\n}\n", 3);
+  compiled r = compile(
+      "nncc 1\ngraph @main(%x: f32[N,2*M], %y: f32[N,M]) -> (f32[N,M]) {\n  %0 = neg %y : f32[N,M]\n  return %0\n}\n",
+      3);
   cr_assert_eq(run(&r, 1), 0);
   r.c.in[1].dims[0] = 4;
   expect_same_error(&r);

@@ -12,9 +12,9 @@ typedef struct maker {
   nn_kernel *k;
   nn_buf *f32, *i32, *f16, *u8, *i64, *boolean, *i4; /* inputs */
   nn_buf *worker;
-  nn_x *floats[MAX_VALUES], *ints[MAX_VALUES];       /* values in scope; ints are i64 */
+  nn_x *floats[MAX_VALUES], *ints[MAX_VALUES]; /* values in scope; ints are i64 */
   int nfloats, nints, nstores, depth;
-  nn_x *task, *lane;                                 /* of the open parallel and vector loops, or NULL */
+  nn_x *task, *lane; /* of the open parallel and vector loops, or NULL */
   bool worker_filled;
 } maker;
 
@@ -28,19 +28,21 @@ static void add_int(maker *g, nn_x *x) {
   if (g->nints < MAX_VALUES) g->ints[g->nints++] = x;
 }
 
-static nn_x *any_int(maker *g) { return g->nints && below(g, 8) ? g->ints[below(g, g->nints)] : nn_x_int(g->k, below(g, 9) - 2); }
+static nn_x *any_int(maker *g) {
+  return g->nints && below(g, 8) ? g->ints[below(g, g->nints)] : nn_x_int(g->k, below(g, 9) - 2);
+}
 
 static nn_x *make_int(maker *g) {
   nn_kernel *k = g->k;
   switch (below(g, 9)) {
-    case 0: return nn_xi_add(k, any_int(g), any_int(g));
-    case 1: return nn_xi_sub(k, any_int(g), any_int(g));
-    case 2: return nn_xi_mulc(k, any_int(g), below(g, 7) - 3);
-    case 3: return nn_x_binary(k, NN_X_FLOORDIV, any_int(g), nn_x_int(k, below(g, 5) + 1));
-    case 4: return nn_x_binary(k, NN_X_FLOORMOD, any_int(g), any_int(g));
-    case 5: return nn_xi_min(k, any_int(g), any_int(g));
-    case 6: return nn_x_binary(k, NN_X_DIV, any_int(g), any_int(g));
-    default: return nn_xi_addc(k, any_int(g), below(g, 9));
+  case 0: return nn_xi_add(k, any_int(g), any_int(g));
+  case 1: return nn_xi_sub(k, any_int(g), any_int(g));
+  case 2: return nn_xi_mulc(k, any_int(g), below(g, 7) - 3);
+  case 3: return nn_x_binary(k, NN_X_FLOORDIV, any_int(g), nn_x_int(k, below(g, 5) + 1));
+  case 4: return nn_x_binary(k, NN_X_FLOORMOD, any_int(g), any_int(g));
+  case 5: return nn_xi_min(k, any_int(g), any_int(g));
+  case 6: return nn_x_binary(k, NN_X_DIV, any_int(g), any_int(g));
+  default: return nn_xi_addc(k, any_int(g), below(g, 9));
   }
 }
 
@@ -57,15 +59,19 @@ static nn_x *input_index(maker *g) {
   return nn_x_binary(k, NN_X_FLOORMOD, make_int(g), nn_x_int(k, INPUT));
 }
 
-static nn_x *any_float(maker *g) { return g->nfloats && below(g, 8) ? g->floats[below(g, g->nfloats)] : nn_x_const(g->k, NN_F32, below(g, 17) - 8); }
+static nn_x *any_float(maker *g) {
+  return g->nfloats && below(g, 8) ? g->floats[below(g, g->nfloats)] : nn_x_const(g->k, NN_F32, below(g, 17) - 8);
+}
 
 static nn_x *make_bool(maker *g) {
   nn_kernel *k = g->k;
   switch (below(g, 4)) {
-    case 0: return nn_x_binary(k, NN_X_LT, any_float(g), any_float(g));
-    case 1: return nn_x_load(k, g->boolean, input_index(g), NULL);
-    case 2: return nn_x_binary(k, NN_X_AND, nn_x_binary(k, NN_X_LE, any_int(g), any_int(g)), nn_x_binary(k, NN_X_NE, any_float(g), any_float(g)));
-    default: return nn_x_binary(k, NN_X_LT, any_int(g), any_int(g));
+  case 0: return nn_x_binary(k, NN_X_LT, any_float(g), any_float(g));
+  case 1: return nn_x_load(k, g->boolean, input_index(g), NULL);
+  case 2:
+    return nn_x_binary(k, NN_X_AND, nn_x_binary(k, NN_X_LE, any_int(g), any_int(g)),
+                       nn_x_binary(k, NN_X_NE, any_float(g), any_float(g)));
+  default: return nn_x_binary(k, NN_X_LT, any_int(g), any_int(g));
   }
 }
 
@@ -73,8 +79,10 @@ static nn_x *make_load(maker *g) {
   nn_kernel *k = g->k;
   nn_buf *const all[] = {g->f32, g->f32, g->i32, g->f16, g->u8, g->i4};
   nn_x *mask = below(g, 3) ? NULL : make_bool(g), *index = input_index(g);
-  if (mask && below(g, 2)) index = nn_x_select(k, mask, index, nn_x_int(k, INT64_C(1) << 40)); /* far outside where masked */
-  if (g->worker_filled && below(g, 4) == 0) return nn_x_load(k, g->worker, nn_x_binary(k, NN_X_FLOORMOD, make_int(g), nn_x_int(k, PART)), NULL);
+  if (mask && below(g, 2))
+    index = nn_x_select(k, mask, index, nn_x_int(k, INT64_C(1) << 40)); /* far outside where masked */
+  if (g->worker_filled && below(g, 4) == 0)
+    return nn_x_load(k, g->worker, nn_x_binary(k, NN_X_FLOORMOD, make_int(g), nn_x_int(k, PART)), NULL);
   return nn_x_cast(k, nn_x_load(k, all[below(g, 6)], index, mask), NN_F32);
 }
 
@@ -82,12 +90,14 @@ static nn_x *make_float(maker *g) {
   static const nn_xop binary[] = {NN_X_ADD, NN_X_SUB, NN_X_MUL, NN_X_DIV, NN_X_MIN, NN_X_MAX};
   nn_kernel *k = g->k;
   switch (below(g, 7)) {
-    case 0: return nn_x_select(k, make_bool(g), any_float(g), any_float(g));
-    case 1: return nn_x_cast(k, nn_x_cast(k, any_float(g), NN_I32), NN_F32);
-    case 2: return nn_x_cast(k, make_int(g), NN_F32);
-    case 3: return nn_x_cast(k, nn_x_binary(k, NN_X_ADD, nn_x_cast(k, any_float(g), NN_BF16), nn_x_cast(k, any_float(g), NN_BF16)), NN_F32);
-    case 4: return nn_x_unary(k, NN_X_FLOOR, any_float(g));
-    default: return nn_x_binary(k, binary[below(g, 6)], any_float(g), any_float(g));
+  case 0: return nn_x_select(k, make_bool(g), any_float(g), any_float(g));
+  case 1: return nn_x_cast(k, nn_x_cast(k, any_float(g), NN_I32), NN_F32);
+  case 2: return nn_x_cast(k, make_int(g), NN_F32);
+  case 3:
+    return nn_x_cast(
+        k, nn_x_binary(k, NN_X_ADD, nn_x_cast(k, any_float(g), NN_BF16), nn_x_cast(k, any_float(g), NN_BF16)), NN_F32);
+  case 4: return nn_x_unary(k, NN_X_FLOOR, any_float(g));
+  default: return nn_x_binary(k, binary[below(g, 6)], any_float(g), any_float(g));
   }
 }
 
@@ -101,7 +111,8 @@ static void make_store(maker *g) {
   if (g->lane) {
     int64_t stride = 0;
     if (!nn_x_stride(at, nn_current_vector_var(k), &stride) || stride != 0) at = nn_x_int(k, 1);
-    at = below(g, 2) ? nn_xi_add(k, nn_xi_mulc(k, at, LANES), g->lane) : nn_xi_add(k, at, nn_xi_mulc(k, g->lane, PART / LANES));
+    at = below(g, 2) ? nn_xi_add(k, nn_xi_mulc(k, at, LANES), g->lane)
+                     : nn_xi_add(k, at, nn_xi_mulc(k, g->lane, PART / LANES));
   }
   if (g->task) at = nn_xi_add(k, nn_xi_mulc(k, g->task, PART), at);
   nn_store(k, y, at, nn_x_cast(k, any_float(g), t), below(g, 3) ? NULL : make_bool(g));
@@ -131,7 +142,8 @@ static void make_if(maker *g) {
 static void make_for(maker *g, nn_loop_kind kind) {
   nn_x *hi = nn_x_int(g->k, below(g, 7));
   int before = g->nints;
-  if (kind == NN_FOR && !g->lane && below(g, 3) == 0) hi = nn_x_binary(g->k, NN_X_FLOORMOD, make_int(g), nn_x_int(g->k, 6));
+  if (kind == NN_FOR && !g->lane && below(g, 3) == 0)
+    hi = nn_x_binary(g->k, NN_X_FLOORMOD, make_int(g), nn_x_int(g->k, 6));
   nn_x *i = nn_loop_begin(g->k, kind, "i", nn_x_int(g->k, kind == NN_FOR ? below(g, 3) - 1 : 0), hi);
   if (kind == NN_FOR && below(g, 2)) nn_loop_unroll_by(g->k, 2 + below(g, 3));
   add_int(g, i);
@@ -162,7 +174,8 @@ static void make_sum(maker *g) {
   nn_x *i = nn_loop_range(k, NN_FOR, "k", 1 + below(g, 9));
   nn_loop_unroll_by(k, below(g, 2) ? 4 : 0);
   r = nn_loop_range(k, NN_UNROLL, "r", REGS / LANES), l = nn_loop_range(k, NN_VECTOR, "l", LANES);
-  nn_x *at = nn_xi_add(k, nn_xi_mulc(k, r, LANES), l), *value = nn_x_load(k, g->f32, nn_xi_add(k, nn_xi_mulc(k, i, REGS), at), NULL);
+  nn_x *at = nn_xi_add(k, nn_xi_mulc(k, r, LANES), l),
+       *value = nn_x_load(k, g->f32, nn_xi_add(k, nn_xi_mulc(k, i, REGS), at), NULL);
   nn_x *mask = below(g, 2) ? NULL : nn_x_binary(k, NN_X_LT, nn_xi_add(k, at, i), nn_x_int(k, below(g, 30)));
   nn_store(k, regs, at, nn_x_binary(k, NN_X_ADD, nn_x_load(k, regs, at, NULL), value), mask);
   nn_end(k);
@@ -196,16 +209,36 @@ static void make_parallel(maker *g) {
 static void make_statement(maker *g) {
   bool deep = g->depth > 4;
   switch (below(g, 20)) {
-    case 0: case 1: case 2: add_int(g, nn_let(g->k, make_int(g))); break;
-    case 3: case 4: case 5: add_float(g, nn_let(g->k, make_load(g))); break;
-    case 6: case 7: case 8: add_float(g, nn_let(g->k, make_float(g))); break;
-    case 9: case 10: if (!deep) make_if(g); break;
-    case 11: if (!deep) make_for(g, NN_FOR); break;
-    case 12: if (!deep) make_for(g, NN_UNROLL); break;
-    case 13: case 14: if (!g->lane) make_vector(g); break;
-    case 15: if (!g->lane && !deep) make_sum(g); break;
-    case 16: if (!g->lane && !g->task && g->depth == 0) make_parallel(g); break;
-    default: make_store(g);
+  case 0:
+  case 1:
+  case 2: add_int(g, nn_let(g->k, make_int(g))); break;
+  case 3:
+  case 4:
+  case 5: add_float(g, nn_let(g->k, make_load(g))); break;
+  case 6:
+  case 7:
+  case 8: add_float(g, nn_let(g->k, make_float(g))); break;
+  case 9:
+  case 10:
+    if (!deep) make_if(g);
+    break;
+  case 11:
+    if (!deep) make_for(g, NN_FOR);
+    break;
+  case 12:
+    if (!deep) make_for(g, NN_UNROLL);
+    break;
+  case 13:
+  case 14:
+    if (!g->lane) make_vector(g);
+    break;
+  case 15:
+    if (!g->lane && !deep) make_sum(g);
+    break;
+  case 16:
+    if (!g->lane && !g->task && g->depth == 0) make_parallel(g);
+    break;
+  default: make_store(g);
   }
 }
 

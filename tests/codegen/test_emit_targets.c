@@ -4,14 +4,25 @@
 
 enum { COUNT = 32 };
 
-typedef struct target_row { const char *triple, *cpu; } target_row;
-static const target_row targets[] = {{"x86_64-unknown-linux-gnu", "x86-64"}, {"x86_64-unknown-linux-gnu", "x86-64-v2"}, {"x86_64-unknown-linux-gnu", "x86-64-v3"},
-                                     {"x86_64-unknown-linux-gnu", "x86-64-v4"}, {"aarch64", NULL}, {"thumbv7em-none-eabihf", "cortex-m4"}, {"cortex-m7", NULL},
-                                     {"cortex-m33", NULL}, {"riscv64", NULL}, {"wasm32", NULL}};
+typedef struct target_row {
+  const char *triple, *cpu;
+} target_row;
+static const target_row targets[] = {{"x86_64-unknown-linux-gnu", "x86-64"},
+                                     {"x86_64-unknown-linux-gnu", "x86-64-v2"},
+                                     {"x86_64-unknown-linux-gnu", "x86-64-v3"},
+                                     {"x86_64-unknown-linux-gnu", "x86-64-v4"},
+                                     {"aarch64", NULL},
+                                     {"thumbv7em-none-eabihf", "cortex-m4"},
+                                     {"cortex-m7", NULL},
+                                     {"cortex-m33", NULL},
+                                     {"riscv64", NULL},
+                                     {"wasm32", NULL}};
 enum { NTARGETS = (int)(sizeof targets / sizeof targets[0]) };
 
-static const nn_dtype dtypes[] = {NN_F32, NN_F16, NN_BF16, NN_F64, NN_I8, NN_I16, NN_I32, NN_I64, NN_U8, NN_U16, NN_U32, NN_U64, NN_BOOL,
-                                  NN_F8E4M3FN, NN_F8E4M3FNUZ, NN_F8E5M2, NN_F8E5M2FNUZ, NN_F8E8M0, NN_F4E2M1, NN_U4, NN_I4, NN_U2, NN_I2};
+static const nn_dtype dtypes[] = {NN_F32,    NN_F16,      NN_BF16,       NN_F64,    NN_I8,         NN_I16,
+                                  NN_I32,    NN_I64,      NN_U8,         NN_U16,    NN_U32,        NN_U64,
+                                  NN_BOOL,   NN_F8E4M3FN, NN_F8E4M3FNUZ, NN_F8E5M2, NN_F8E5M2FNUZ, NN_F8E8M0,
+                                  NN_F4E2M1, NN_U4,       NN_I4,         NN_U2,     NN_I2};
 enum { NDTYPES = (int)(sizeof dtypes / sizeof dtypes[0]) };
 
 static bool is_allowed(const char *name) {
@@ -24,7 +35,8 @@ static bool is_allowed(const char *name) {
 /* The first function that the assembly calls and that is not the module's own, or NULL. */
 static const char *foreign_call(const char *text) {
   static char name[64];
-  static const char *const calls[] = {"\tcallq\t", "\tcall\t", "\tbl\t", "\tjal\t", "\ttail\t", "\tjmp\t", "\tb\t", "\tb.w\t"};
+  static const char *const calls[] = {"\tcallq\t", "\tcall\t", "\tbl\t", "\tjal\t",
+                                      "\ttail\t",  "\tjmp\t",  "\tb\t",  "\tb.w\t"};
   for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
     for (const char *at = text; (at = strstr(at, calls[i])) != NULL;) {
       at += strlen(calls[i]);
@@ -64,19 +76,26 @@ static void close_loop(emit_case *c, int lanes) {
 }
 
 static void check_ops(const target_row *row, nn_dtype d, int lanes) {
-  static const nn_xop ops[] = {NN_X_ADD, NN_X_SUB, NN_X_MUL, NN_X_DIV, NN_X_REM, NN_X_FLOORDIV, NN_X_FLOORMOD, NN_X_MIN, NN_X_MAX, NN_X_FMA, NN_X_NEG, NN_X_ABS,
-                               NN_X_SQRT, NN_X_FLOOR, NN_X_CEIL, NN_X_TRUNC, NN_X_ROUND, NN_X_SHL, NN_X_SHR};
+  static const nn_xop ops[] = {NN_X_ADD,  NN_X_SUB,   NN_X_MUL,   NN_X_DIV, NN_X_REM, NN_X_FLOORDIV, NN_X_FLOORMOD,
+                               NN_X_MIN,  NN_X_MAX,   NN_X_FMA,   NN_X_NEG, NN_X_ABS, NN_X_SQRT,     NN_X_FLOOR,
+                               NN_X_CEIL, NN_X_TRUNC, NN_X_ROUND, NN_X_SHL, NN_X_SHR};
   emit_case c = begin_for(row);
   nn_kernel *k = c.k;
   bool is_float = nn_dtype_is_float(d);
-  nn_buf *x = emit_param(&c, d, COUNT, false), *z = emit_param(&c, d, COUNT, false), *y = emit_param(&c, d, COUNT, true);
+  nn_buf *x = emit_param(&c, d, COUNT, false), *z = emit_param(&c, d, COUNT, false),
+         *y = emit_param(&c, d, COUNT, true);
   for (size_t n = 0; n < sizeof ops / sizeof ops[0]; n++) {
     nn_xop op = ops[n];
-    bool is_float_only = op == NN_X_FMA || (op >= NN_X_SQRT && op <= NN_X_ROUND), is_int_only = op == NN_X_REM || op == NN_X_FLOORDIV || op == NN_X_FLOORMOD || op == NN_X_SHL || op == NN_X_SHR;
+    bool is_float_only = op == NN_X_FMA || (op >= NN_X_SQRT && op <= NN_X_ROUND),
+         is_int_only = op == NN_X_REM || op == NN_X_FLOORDIV || op == NN_X_FLOORMOD || op == NN_X_SHL || op == NN_X_SHR;
     if ((is_float_only && !is_float) || (is_int_only && (is_float || d == NN_BOOL))) continue;
     nn_x *i = open_loop(&c, lanes), *a = nn_let(k, nn_x_load(k, x, i, NULL)), *b = nn_let(k, nn_x_load(k, z, i, NULL));
     bool is_unary = nn_xop_arity(op) == 1;
-    nn_store(k, y, i, op == NN_X_FMA ? nn_x_fma(k, a, b, a) : is_unary ? nn_x_unary(k, op, a) : nn_x_binary(k, op, a, b), NULL);
+    nn_store(k, y, i,
+             op == NN_X_FMA ? nn_x_fma(k, a, b, a)
+             : is_unary     ? nn_x_unary(k, op, a)
+                            : nn_x_binary(k, op, a, b),
+             NULL);
     close_loop(&c, lanes);
   }
   check_assembly(&c, nn_dtype_name(d));
@@ -142,16 +161,19 @@ Test(emit_targets, f64_without_hardware_is_a_diagnostic) {
 Test(emit_targets, accumulators_are_registers) {
   emit_case c = begin_for(&(target_row){"x86_64-unknown-linux-gnu", "x86-64-v3"});
   nn_kernel *k = c.k;
-  nn_buf *x = emit_param(&c, NN_F32, 600, false), *z = emit_param(&c, NN_F32, 1600, false), *y = emit_param(&c, NN_F32, 96, true);
+  nn_buf *x = emit_param(&c, NN_F32, 600, false), *z = emit_param(&c, NN_F32, 1600, false),
+         *y = emit_param(&c, NN_F32, 96, true);
   nn_buf *acc = nn_kernel_buf(k, "acc", NN_BUF_REG, NN_F32, emit_dim(&c, 96), false);
   for (int part = 0; part < 3; part++) {
     nn_x *i = part == 1 ? nn_loop_range(k, NN_FOR, "k", 100) : NULL;
     if (i) nn_loop_unroll_by(k, 4);
-    nn_x *r = nn_loop_range(k, NN_UNROLL, "r", 6), *col = nn_loop_range(k, NN_UNROLL, "c", 2), *l = nn_loop_range(k, NN_VECTOR, "l", 8);
+    nn_x *r = nn_loop_range(k, NN_UNROLL, "r", 6), *col = nn_loop_range(k, NN_UNROLL, "c", 2),
+         *l = nn_loop_range(k, NN_VECTOR, "l", 8);
     nn_x *in_row = nn_xi_add(k, nn_xi_mulc(k, col, 8), l), *at = nn_xi_add(k, nn_xi_mulc(k, r, 16), in_row);
     if (part == 0) nn_store(k, acc, at, nn_x_const(k, NN_F32, 0), NULL);
     if (part == 1) {
-      nn_x *a = nn_x_load(k, x, nn_xi_add(k, nn_xi_mulc(k, i, 6), r), NULL), *b = nn_x_load(k, z, nn_xi_add(k, nn_xi_mulc(k, i, 16), in_row), NULL);
+      nn_x *a = nn_x_load(k, x, nn_xi_add(k, nn_xi_mulc(k, i, 6), r), NULL),
+           *b = nn_x_load(k, z, nn_xi_add(k, nn_xi_mulc(k, i, 16), in_row), NULL);
       nn_store(k, acc, at, nn_x_fma(k, a, b, nn_x_load(k, acc, at, NULL)), NULL);
     }
     if (part == 2) nn_store(k, y, at, nn_x_load(k, acc, at, NULL), NULL);

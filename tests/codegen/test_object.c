@@ -7,11 +7,16 @@
 
 #include "tests/codegen/run_case.h"
 
-static const char *const text = "nncc 1\nconst $w : f32[3,4] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]\nconst $b : f16[5] = [1, 2, 3, 4, 5]\n"
-                                "graph @main(%x: f32[2,3], %h: f16[5]) -> (f32[2,4], f16[5]) {\n"
-                                "  %0 = matmul %x, $w : f32[2,4]\n  %1 = add %h, $b : f16[5]\n  return %0, %1\n}\n";
+static const char *const text =
+    "nncc 1\nconst $w : f32[3,4] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]\nconst $b : f16[5] = [1, 2, 3, 4, 5]\n"
+    "graph @main(%x: f32[2,3], %h: f16[5]) -> (f32[2,4], f16[5]) {\n"
+    "  %0 = matmul %x, $w : f32[2,4]\n  %1 = add %h, $b : f16[5]\n  return %0, %1\n}\n";
 
-typedef struct folder { char path[64]; run_case c; nn_target target; } folder;
+typedef struct folder {
+  char path[64];
+  run_case c;
+  nn_target target;
+} folder;
 
 static folder open_folder(const char *source) {
   folder f = {.path = "/tmp/nncc-test-XXXXXX", .c = case_open(source, false, 2)};
@@ -60,19 +65,21 @@ static int shell(const folder *f, const char *command) {
 
 static bool has_compiler(const folder *f) { return shell(f, "cc --version >/dev/null 2>&1") == 0; }
 
-static const char *const plain_main =
-    "#include \"model.h\"\n#include <string.h>\n"
-    "static unsigned char workspace[model_WORKSPACE + model_WORKER_WORKSPACE + 64];\n"
-    "int main(void) {\n  float x[model_x_COUNT] = {1, 0, 0, 0, 1, 1}, y[2][4];\n  uint16_t h[5] = {0x3c00, 0, 0, 0, 0}, z[5];\n"
-    "  void *w = workspace + (64 - (size_t)workspace % 64) % 64;\n"
-    "  if (model_infer(x, h, &y[0][0], z, w) != 0) return 1;\n"
-    "  return y[0][0] == 1 && y[0][3] == 4 && y[1][0] == 14 && y[1][3] == 20 && z[0] == 0x4000 && z[4] == 0x4500 ? 0 : 2;\n}\n";
+static const char *const plain_main = "#include \"model.h\"\n#include <string.h>\n"
+                                      "static unsigned char workspace[model_WORKSPACE + model_WORKER_WORKSPACE + 64];\n"
+                                      "int main(void) {\n  float x[model_x_COUNT] = {1, 0, 0, 0, 1, 1}, y[2][4];\n  "
+                                      "uint16_t h[5] = {0x3c00, 0, 0, 0, 0}, z[5];\n"
+                                      "  void *w = workspace + (64 - (size_t)workspace % 64) % 64;\n"
+                                      "  if (model_infer(x, h, &y[0][0], z, w) != 0) return 1;\n"
+                                      "  return y[0][0] == 1 && y[0][3] == 4 && y[1][0] == 14 && y[1][3] == 20 && z[0] "
+                                      "== 0x4000 && z[4] == 0x4500 ? 0 : 2;\n}\n";
 
 Test(object, links_and_infers) {
   folder f = open_folder(text);
   cr_assert_eq(write_model(&f, NN_OUT_OBJECT, "model.o", NULL), NN_OK);
   put(&f, "main.c", plain_main);
-  if (has_compiler(&f)) cr_assert_eq(shell(&f, "cc -std=c99 -Wall -Wextra -Wpedantic -Werror main.c model.o -o main && ./main"), 0);
+  if (has_compiler(&f))
+    cr_assert_eq(shell(&f, "cc -std=c99 -Wall -Wextra -Wpedantic -Werror main.c model.o -o main && ./main"), 0);
   close_folder(&f);
 }
 
@@ -97,9 +104,12 @@ Test(object, header_is_c_and_cpp) {
   folder f = open_folder(text);
   cr_assert_eq(write_model(&f, NN_OUT_OBJECT, "model.o", NULL), NN_OK);
   put(&f, "a.c", "#include \"model.h\"\nint main(void) { return 0; }\n");
-  put(&f, "b.cpp", "#include \"nncc_rt.h\"\n#include \"model.h\"\nint main() { return model.ninputs == 2 && model.weights_bytes == model_WEIGHTS_BYTES ? 0 : 1; }\n");
+  put(&f, "b.cpp",
+      "#include \"nncc_rt.h\"\n#include \"model.h\"\nint main() { return model.ninputs == 2 && model.weights_bytes == "
+      "model_WEIGHTS_BYTES ? 0 : 1; }\n");
   if (has_compiler(&f)) cr_assert_eq(shell(&f, "cc -std=c99 -Wall -Wextra -Wpedantic -Werror -c a.c"), 0);
-  if (shell(&f, "c++ --version >/dev/null 2>&1") == 0) cr_assert_eq(shell(&f, "c++ -std=c++11 -Wall -Wextra -Wpedantic -Werror -I$INC b.cpp model.o -o b && ./b"), 0);
+  if (shell(&f, "c++ --version >/dev/null 2>&1") == 0)
+    cr_assert_eq(shell(&f, "c++ -std=c++11 -Wall -Wextra -Wpedantic -Werror -I$INC b.cpp model.o -o b && ./b"), 0);
   close_folder(&f);
 }
 
@@ -107,7 +117,8 @@ static float first_result(const nncc_rt_model *m, const void *weights, int *code
   float x[6] = {1, 0, 0, 0, 1, 1}, y[8] = {0};
   uint16_t h[5] = {0}, z[5];
   int64_t xd[] = {2, 3}, hd[] = {5}, yd[2], zd[1];
-  nncc_rt_tensor in[] = {{x, xd, NNCC_RT_F32, 2}, {h, hd, NNCC_RT_F16, 1}}, out[] = {{y, yd, NNCC_RT_F32, 2}, {z, zd, NNCC_RT_F16, 1}};
+  nncc_rt_tensor in[] = {{x, xd, NNCC_RT_F32, 2}, {h, hd, NNCC_RT_F16, 1}},
+                 out[] = {{y, yd, NNCC_RT_F32, 2}, {z, zd, NNCC_RT_F16, 1}};
   nncc_rt_ctx ctx = {.weights = weights};
   ctx.workspace_bytes = m->workspace_size(in, 1);
   ctx.workspace = aligned_alloc(64, (ctx.workspace_bytes + 127) / 64 * 64);
@@ -179,7 +190,8 @@ Test(object, every_target_has_objects) {
 Test(object, nothing_is_left_behind) {
   folder f = open_folder(text);
   nn_emit_options options = {.name = "model", .level = 2};
-  cr_assert_eq(nn_object_write(f.c.p, &f.target, &options, NN_OUT_OBJECT, in_folder(&f, "none/model.o"), NULL), NN_FAIL);
+  cr_assert_eq(nn_object_write(f.c.p, &f.target, &options, NN_OUT_OBJECT, in_folder(&f, "none/model.o"), NULL),
+               NN_FAIL);
   options.name = "no identifier\n";
   cr_assert_eq(nn_object_write(f.c.p, &f.target, &options, NN_OUT_OBJECT, in_folder(&f, "model.o"), NULL), NN_FAIL);
   cr_assert_eq(f.c.m->diags.nerrors, 2);

@@ -1,0 +1,96 @@
+/* libnncc_rt: sizes, messages, weight files, the pool. */
+#include "runtime/nncc_rt.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+Test(runtime, dense_bytes) {
+  cr_expect_eq(nncc_rt_dtype_bytes(NNCC_RT_F32, 3), 12);
+  cr_expect_eq(nncc_rt_dtype_bytes(NNCC_RT_I4, 0), 0);
+  cr_expect_eq(nncc_rt_dtype_bytes(NNCC_RT_I4, 3), 2);
+  cr_expect_eq(nncc_rt_dtype_bytes(NNCC_RT_U2, 5), 2);
+  cr_expect_eq(nncc_rt_dtype_bytes(NNCC_RT_STRING, 5), 0);
+  cr_expect_eq(nncc_rt_dtype_bytes(NNCC_RT_C128, UINT64_MAX / 4), SIZE_MAX);
+}
+
+Test(runtime, messages_name_node_found_and_expected) {
+  nncc_rt_ctx ctx = {.error = NNCC_RT_EINDEX, .error_node = "Gather_3", .found = 7, .expected = 5};
+  char text[128];
+  cr_expect_str_eq(nncc_rt_ctx_message(&ctx, text, sizeof text), "'Gather_3': index out of range: found 7, expected less than 5");
+  for (int32_t e = NNCC_RT_OK; e <= NNCC_RT_EINTERNAL; e++) cr_expect_str_neq(nncc_rt_error_text(e), "unknown error");
+  char tiny[8];
+  cr_expect_eq(strlen(nncc_rt_ctx_message(&ctx, tiny, sizeof tiny)), 7);
+}
+
+static int32_t load(const char *bytes, size_t size, const nncc_rt_model *model) {
+  char path[] = "/tmp/nncc-test-XXXXXX";
+  int fd = mkstemp(path);
+  cr_assert(fd >= 0 && write(fd, bytes, size) == (ssize_t)size);
+  close(fd);
+  nncc_rt_file *file = NULL;
+  const void *weights = NULL;
+  int32_t error = nncc_rt_load_weights(model, path, &file, &weights);
+  if (error == NNCC_RT_OK) cr_expect(memcmp(weights, bytes + 64, size - 64) == 0);
+  else cr_expect_null(file);
+  nncc_rt_file_close(file);
+  remove(path);
+  return error;
+}
+
+Test(runtime, weight_files_are_checked) {
+  nncc_rt_model model = {.abi = NNCC_RT_ABI, .weights_bytes = 16, .weights_hash = 42};
+  unsigned char bytes[80] = "NNCCWTS1";
+  uint32_t abi = NNCC_RT_ABI, order = 0x01020304u;
+  uint64_t size = 16, hash = 42;
+  memcpy(bytes + 8, &abi, 4);
+  memcpy(bytes + 12, &order, 4);
+  memcpy(bytes + 16, &size, 8);
+  memcpy(bytes + 24, &hash, 8);
+  memset(bytes + 64, 9, 16);
+  cr_expect_eq(load((char *)bytes, 80, &model), NNCC_RT_OK);
+  cr_expect_eq(load((char *)bytes, 79, &model), NNCC_RT_EWEIGHTS);
+  cr_expect_eq(load((char *)bytes, 10, &model), NNCC_RT_EWEIGHTS);
+  cr_expect_eq(load((char *)bytes, 0, &model), NNCC_RT_EIO);
+  bytes[24] = 41;
+  cr_expect_eq(load((char *)bytes, 80, &model), NNCC_RT_EWEIGHTS);
+  bytes[8] = 77;
+  cr_expect_eq(load((char *)bytes, 80, &model), NNCC_RT_EABI);
+  nncc_rt_file *file;
+  const void *weights;
+  cr_expect_eq(nncc_rt_load_weights(&model, "/nowhere/at/all", &file, &weights), NNCC_RT_EIO);
+}
+
+static void add(void *arg, int64_t task, int32_t worker) {
+  int64_t *sums = arg;
+  sums[worker] += task;
+}
+
+Test(runtime, pools_run_every_task_once) {
+  for (int32_t workers = 1; workers <= 3; workers++) {
+    nncc_rt_pool *pool = nncc_rt_pool_create(workers);
+    cr_assert(pool);
+    cr_expect_eq(nncc_rt_pool_nworkers(pool), workers);
+    nncc_rt_ctx ctx = {0};
+    nncc_rt_ctx_use_pool(&ctx, pool);
+    for (int64_t n = 0; n < 100; n++) {
+      int64_t sums[3] = {0};
+      ctx.parallel_for(&ctx, n, add, sums);
+      cr_expect_eq(sums[0] + sums[1] + sums[2], n * (n - 1) / 2);
+    }
+    nncc_rt_ctx_use_pool(&ctx, NULL);
+    cr_expect(!ctx.parallel_for && ctx.nworkers == 1);
+    nncc_rt_pool_destroy(pool);
+  }
+  nncc_rt_pool_destroy(NULL);
+}
+
+Test(runtime, libraries_that_cannot_be_opened) {
+  nncc_rt_library *library;
+  const nncc_rt_model *model;
+  cr_expect_eq(nncc_rt_library_open("/nowhere.so", "m", &library, &model), NNCC_RT_EIO);
+  cr_expect_eq(nncc_rt_library_open(NULL, "m", &library, &model), NNCC_RT_EINVAL);
+  nncc_rt_library_close(NULL);
+}

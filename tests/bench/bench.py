@@ -234,7 +234,7 @@ def known_models(folder):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description="Times nncc beside other engines.")
-    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build", help="build folder with nncc and libnncc_rt.a")
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release", help="build folder with nncc and libnncc_rt.a")
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "build/bench/models", help="what export_models.py wrote")
     parser.add_argument("--ort", help="libonnxruntime.so.1")
     parser.add_argument("--models", type=lambda s: s.split(","), help="default: all in the folder")

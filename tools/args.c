@@ -17,6 +17,12 @@ void strings_add(strings *s, const char *item) {
   s->items[s->count] = NULL;
 }
 
+void strings_free(strings *s) {
+  for (int i = 0; i < s->count; i++) free((void *)(uintptr_t)s->items[i]);
+  free(s->items);
+  *s = (strings){0};
+}
+
 bool parse_args(int argc, const char **argv, const struct poptOption *options, const char *usage, strings *rest, option_fn *on_option, void *data) {
   struct poptOption table[] = {
       {NULL, '\0', POPT_ARG_INCLUDE_TABLE, (void *)options, 0, "Options:", NULL},

@@ -16,6 +16,7 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_MODEL = 3, EXIT_RUN = 
 
 typedef struct strings { const char **items; int count, cap; } strings; /* NULL-terminated */
 void strings_add(strings *s, const char *item);
+void strings_free(strings *s); /* the items too: malloced */
 /* Parses argv with popt; adds --help. Positional arguments go to rest. Calls on_option for options with a
    val (may be NULL). Returns false after printing what is wrong. */
 typedef void option_fn(void *data, int option, const char *value);

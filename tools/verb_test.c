@@ -64,9 +64,8 @@ static void find_cases(const char *dir, int depth, strings *cases) {
     struct stat st;
     if (stat(child, &st) == 0 && S_ISDIR(st.st_mode)) find_cases(child, depth - 1, cases);
     free(child);
-    free((void *)names.items[i]);
   }
-  free(names.items);
+  strings_free(&names);
 }
 
 /* ---- one case ------------------------------------------------------------------------------------------------ */
@@ -124,6 +123,12 @@ static void retag_bits(nncc_rt_tensor *t, int32_t dtype) {
   if (is_bits && is_exotic && nn_dtype_bits(found) == nn_dtype_bits(wanted)) t->dtype = dtype;
 }
 
+static void free_set(host_tensor *tensors, int count) {
+  for (int i = 0; tensors && i < count; i++) host_tensor_free(&tensors[i]);
+  free(tensors);
+}
+
+/* NULL: r says why. */
 static host_tensor *read_set(const char *dir, const char *kind, int count, result *r) {
   host_tensor *tensors = calloc((size_t)count + 1, sizeof *tensors);
   for (int i = 0; tensors && i < count; i++) {
@@ -136,12 +141,14 @@ static host_tensor *read_set(const char *dir, const char *kind, int count, resul
       snprintf(r->text, sizeof r->text, "%.300s cannot be read", path);
     }
     free(path);
-    if (!ok) return NULL;
+    if (ok) continue;
+    free_set(tensors, count);
+    return NULL;
   }
   return tensors;
 }
 
-static bool compare_outputs(engine *e, const nncc_rt_tensor *out, host_tensor *expected, double rtol, double atol, result *r) {
+static void compare_outputs(engine *e, const nncc_rt_tensor *out, host_tensor *expected, double rtol, double atol, result *r) {
   for (int i = 0; i < engine_noutputs(e); i++) {
     retag_bits(&expected[i].t, out[i].dtype);
     difference d = host_tensor_compare(&out[i], &expected[i].t, rtol, atol);
@@ -150,29 +157,36 @@ static bool compare_outputs(engine *e, const nncc_rt_tensor *out, host_tensor *e
     if (d.same) continue;
     r->verdict = FAILED;
     snprintf(r->text, sizeof r->text, "output '%.100s': %s", engine_output_name(e, i), d.text);
-    return false;
+    return;
   }
-  return true;
 }
 
-static bool run_set(engine *e, const char *dir, double rtol, double atol, result *r) {
+static void run_and_compare(engine *e, host_tensor *in, host_tensor *expected, double rtol, double atol, result *r) {
   int nin = engine_ninputs(e);
-  host_tensor *in = read_set(dir, "input", nin, r), *expected = in ? read_set(dir, "output", engine_noutputs(e), r) : NULL;
-  if (!expected) return false;
   nncc_rt_tensor *views = calloc((size_t)nin + 1, sizeof *views);
+  if (!views) exit(70);
   for (int i = 0; i < nin; i++) {
     retag_bits(&in[i].t, engine_input_dtype(e, i));
     views[i] = in[i].t;
   }
   const nncc_rt_tensor *out = NULL;
-  int32_t error = engine_run(e, views, &out);
-  if (error) {
+  if (engine_run(e, views, &out)) {
     char text[256];
     r->verdict = FAILED;
     snprintf(r->text, sizeof r->text, "run failed: %s", engine_message(e, text, sizeof text));
-    return false;
+  } else {
+    compare_outputs(e, out, expected, rtol, atol, r);
   }
-  return compare_outputs(e, out, expected, rtol, atol, r);
+  free(views);
+}
+
+static bool run_set(engine *e, const char *dir, double rtol, double atol, result *r) {
+  int nin = engine_ninputs(e), nout = engine_noutputs(e);
+  host_tensor *in = read_set(dir, "input", nin, r), *expected = in ? read_set(dir, "output", nout, r) : NULL;
+  if (expected) run_and_compare(e, in, expected, rtol, atol, r);
+  free_set(in, nin);
+  free_set(expected, nout);
+  return r->verdict == PASSED;
 }
 
 static void run_sets(engine *e, const char *dir, result *r) {
@@ -218,7 +232,19 @@ typedef struct child {
   double start_ms;
 } child;
 
-static child start_case(const char *dir, int index, const test_args *a) {
+typedef struct suite {
+  strings cases;    /* folders */
+  result *results;  /* per case */
+  bool *done;
+} suite;
+
+static void free_suite(suite *s) {
+  strings_free(&s->cases);
+  free(s->results);
+  free(s->done);
+}
+
+static child start_case(suite *s, int index, const test_args *a) {
   int fds[2];
   if (pipe(fds) != 0) exit(70);
   fflush(stdout);
@@ -229,9 +255,12 @@ static child start_case(const char *dir, int index, const test_args *a) {
     if (!a->verbose && !freopen("/dev/null", "w", stderr)) _exit(70);
     alarm((unsigned)a->timeout_s);
     result r = {.verdict = PASSED};
+    char *dir = strdup(s->cases.items[index]);
+    free_suite(s); /* the parent's: a leak checker would take it for lost */
     run_case(dir, a, &r);
+    free(dir);
     ssize_t n = write(fds[1], &r, sizeof r);
-    _exit(n == (ssize_t)sizeof r ? 0 : 70);
+    exit(n == (ssize_t)sizeof r ? 0 : 70); /* not _exit: what watches for leaks works at exit */
   }
   close(fds[1]);
   return (child){pid, fds[0], index, now_ms()};
@@ -242,7 +271,7 @@ static void finish_case(const child *c, result *r) {
   ssize_t n = read(c->fd, r, sizeof *r);
   close(c->fd);
   while (waitpid(c->pid, &status, 0) < 0 && errno == EINTR) {}
-  if (n == (ssize_t)sizeof *r) return;
+  if (n == (ssize_t)sizeof *r && WIFEXITED(status) && WEXITSTATUS(status) == 0) return;
   memset(r, 0, sizeof *r);
   r->verdict = FAILED;
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) snprintf(r->text, sizeof r->text, "TIMEOUT");
@@ -268,34 +297,37 @@ static int wait_any(const child *running, int n) {
   return 0;
 }
 
+/* Prints the results from `printed` on that are there; how many are printed then. */
+static int print_results(const suite *s, int printed, int counts[3]) {
+  for (; printed < s->cases.count && s->done[printed]; printed++) {
+    print_result(s->cases.items[printed], &s->results[printed]);
+    counts[s->results[printed].verdict]++;
+  }
+  return printed;
+}
+
 /* Runs all cases, `jobs` at once, printing in order. */
-static void run_cases(const strings *cases, const test_args *a, int counts[3]) {
-  result *results = calloc((size_t)cases->count + 1, sizeof *results);
-  bool *done = calloc((size_t)cases->count + 1, sizeof *done);
+static void run_cases(suite *s, const test_args *a, int counts[3]) {
+  s->results = calloc((size_t)s->cases.count + 1, sizeof *s->results);
+  s->done = calloc((size_t)s->cases.count + 1, sizeof *s->done);
+  if (!s->results || !s->done) exit(70);
   child running[64];
   int nrunning = 0, next = 0, printed = 0;
-  while (results && done && printed < cases->count) {
-    while (nrunning < a->jobs && next < cases->count) {
-      running[nrunning++] = start_case(cases->items[next], next, a);
-      next++;
-    }
+  while (printed < s->cases.count) {
+    while (nrunning < a->jobs && next < s->cases.count) running[nrunning++] = start_case(s, next++, a);
     int i = wait_any(running, nrunning);
-    finish_case(&running[i], &results[running[i].index]);
-    done[running[i].index] = true;
+    finish_case(&running[i], &s->results[running[i].index]);
+    s->done[running[i].index] = true;
     running[i] = running[--nrunning];
-    for (; printed < cases->count && done[printed]; printed++) {
-      print_result(cases->items[printed], &results[printed]);
-      counts[results[printed].verdict]++;
-    }
+    printed = print_results(s, printed, counts);
   }
-  free(results);
-  free(done);
 }
 
 static void filter_cases(strings *cases, const char *filter) {
   int kept = 0;
   for (int i = 0; i < cases->count; i++)
     if (!filter || strstr(cases->items[i], filter)) cases->items[kept++] = cases->items[i];
+    else free((void *)(uintptr_t)cases->items[i]);
   cases->count = kept;
 }
 
@@ -309,7 +341,8 @@ static bool read_numbers(const char *threads, const char *jobs, const char *time
 int verb_test(int argc, const char **argv) {
   test_args a = {.level = -1};
   const char *threads = "1", *jobs = "2", *timeout = "600";
-  strings rest = {0}, cases = {0};
+  strings rest = {0};
+  suite s = {0};
   const struct poptOption table[] = {
       {"aot", 0, POPT_ARG_NONE, &a.aot, 0, "through object, linker and dlopen instead of the JIT", NULL},
       {"interp", 0, POPT_ARG_NONE, &a.interp, 0, "by the loop interpreter", NULL},
@@ -320,14 +353,14 @@ int verb_test(int argc, const char **argv) {
       {"verbose", 'v', POPT_ARG_NONE, &a.verbose, 0, "show what the cases write to stderr", NULL},
       POPT_TABLEEND};
   if (!parse_args(argc, argv, table, "DIR... [options]", &rest, NULL, NULL) || !read_numbers(threads, jobs, timeout, &a)) return EXIT_USAGE;
-  for (int i = 0; i < rest.count; i++) find_cases(rest.items[i], 3, &cases);
-  filter_cases(&cases, a.filter);
-  if (cases.count == 0) {
-    fprintf(stderr, "nncc test: no case (a folder with model.onnx) found\n");
-    return EXIT_USAGE;
-  }
-  int counts[3] = {0};
-  run_cases(&cases, &a, counts);
+  for (int i = 0; i < rest.count; i++) find_cases(rest.items[i], 3, &s.cases);
+  strings_free(&rest);
+  filter_cases(&s.cases, a.filter);
+  int counts[3] = {0}, ncases = s.cases.count;
+  if (ncases == 0) fprintf(stderr, "nncc test: no case (a folder with model.onnx) found\n");
+  run_cases(&s, &a, counts);
+  free_suite(&s);
+  if (ncases == 0) return EXIT_USAGE;
   printf("%d passed, %d failed, %d skipped\n", counts[PASSED], counts[FAILED], counts[SKIPPED]);
   return counts[FAILED] ? EXIT_FAILED : EXIT_OK;
 }

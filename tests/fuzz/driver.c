@@ -3,7 +3,8 @@
      fuzz_X SECONDS SEED FILE...     (SECONDS 0: runs the files as they are)
 
    Mutations: flipped bits, set bytes, removed, repeated and swapped stretches, spliced files. The seed is printed and the
-   input that is being run lies in fuzz_last.bin, so a crash can be repeated. */
+   input that is being run lies in fuzz_last.bin, so a crash can be repeated. An input that takes longer than two seconds of
+   processor time is a failure, too. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,8 @@
 #include <time.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { SLOW_S = 2 };
 
 typedef struct bytes {
   uint8_t *data;
@@ -44,7 +47,7 @@ static void mutate(bytes *b, const bytes *other) {
   if (at + length > b->size) length = b->size - at;
   switch (draw(6)) {
     case 0: b->data[at] ^= (uint8_t)(1u << draw(8)); break;
-    case 1: b->data[at] = (uint8_t)draw(256); break;
+    case 1: b->data[at] = (uint8_t)draw(draw(2) ? 256 : 10); break; /* sizes, axes and types are small numbers */
     case 2: b->data[at] = draw(2) ? 0xff : 0x80; break;
     case 3:
       memmove(b->data + at, b->data + at + length, b->size - at - length);
@@ -56,6 +59,15 @@ static void mutate(bytes *b, const bytes *other) {
       size_t from = draw(other->size), n = length < other->size - from ? length : other->size - from;
       memcpy(b->data + at, other->data + from, n);
   }
+}
+
+static void run_one(const uint8_t *data, size_t size) {
+  clock_t start = clock();
+  LLVMFuzzerTestOneInput(data, size);
+  double s = (double)(clock() - start) / CLOCKS_PER_SEC;
+  if (s <= SLOW_S) return;
+  fprintf(stderr, "slow: %.1f s, expected at most %d s\n", s, SLOW_S);
+  exit(1);
 }
 
 static void run_mutant(const bytes *seed, const bytes *other) {
@@ -71,7 +83,7 @@ static void run_mutant(const bytes *seed, const bytes *other) {
   uint8_t *exact = malloc(b.size ? b.size : 1); /* so that the sanitizer sees reads past the end */
   if (!exact) exit(70);
   memcpy(exact, b.data, b.size);
-  LLVMFuzzerTestOneInput(exact, b.size);
+  run_one(exact, b.size);
   free(exact);
   free(b.data);
 }
@@ -85,7 +97,7 @@ int main(int argc, char **argv) {
   bytes *files = calloc((size_t)nfiles, sizeof *files);
   if (!files) return 70;
   for (int i = 0; i < nfiles; i++) files[i] = read_file(argv[i + 3]);
-  for (int i = 0; i < nfiles; i++) LLVMFuzzerTestOneInput(files[i].data, files[i].size);
+  for (int i = 0; i < nfiles; i++) run_one(files[i].data, files[i].size);
   state = strtoull(argv[2], NULL, 10);
   time_t end = time(NULL) + atol(argv[1]);
   long runs = 0;

@@ -17,7 +17,8 @@
 
    Tiles are the columns of the products. A block is R lines of tiles (of all images, one below the other) by
    S tiles of a line. Vectors run along a line; its last vector may overhang, into columns that the
-   next line then overwrites or nobody reads. Small blocks are tasks whose V and M stay in the worker's cache;
+   next line then overwrites or nobody asks for. Those hold numbers too: what memory happens to contain could
+   be denormal, which makes arithmetic slow. Small blocks are tasks whose V and M stay in the worker's cache;
    where there would be too few of them, blocks are as large as the caches allow and their three steps are
    parallel each. */
 #include "codegen/codegen.h"
@@ -27,8 +28,9 @@ enum {
   MOST_AREA = MOST_SIDE * MOST_SIDE,
   MOST_TERMS = 3,         /* of R */
   SLAB_GAP = 16,          /* between positions, so that their rows do not share sets of the cache */
-  BLOCKS_ENOUGH = 8,      /* to be tasks */
-  TASK_COLUMNS = 32,      /* of a block that is a task, at least so many if they fit */
+  BLOCKS_ENOUGH = 6,      /* to be tasks */
+  TASK_COLUMNS_LEAST = 24, /* of a block that is a task */
+  TASK_COLUMNS = 32,      /* at most, even where they do not fit the cache */
   TASK_COLUMNS_MOST = 96,
   BLOCK_COLUMNS = 64,     /* of one that is not */
   BLOCK_COLUMNS_MOST = 1024,
@@ -177,7 +179,8 @@ typedef struct winograd {
   nn_buf *u, *v, *products;
   nn_buf *patch;             /* input of a line of tiles in one channel */
   nn_buf *results;           /* results of a line of tiles in one channel */
-  int side, area, lanes;
+  int side, area;
+  int lanes, wide;           /* of the transforms; of the products */
   int64_t channels, outputs, before[2], in[2], out[2]; /* y, x */
   int64_t tiles[2];          /* of an image */
   nn_dim lines;              /* of tiles, of all images */
@@ -194,21 +197,32 @@ static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 static int64_t clamp64(int64_t x, int64_t low, int64_t high) { return x > high ? high : x < low ? low : x; }
 
-/* Columns that are computed, a half panel counting as three quarters of a whole one. */
-static int64_t cost_of(const winograd *w, int64_t lines, int64_t tiles, int64_t blocks) {
-  int64_t vectors = ceil_div(lines * tiles, w->lanes);
-  return blocks * (vectors * w->lanes + (vectors % 2 ? w->lanes / 2 : 0) + BLOCK_COST);
+/* Columns of a block: the last line ends with a whole vector, and the products take whole vectors of the target. */
+static int64_t columns_of(const winograd *w, int64_t lines, int64_t tiles) {
+  int64_t last = ceil_div(tiles, w->lanes) * w->lanes;
+  return ceil_div((lines - 1) * tiles + last, w->wide) * w->wide;
 }
 
-/* The cheapest blocks of at most `most` columns that are at least `wanted` in number; false if there are none. */
-static bool cut_blocks(winograd *w, int64_t most, int64_t wanted) {
+/* Columns that are computed, a half panel counting as three quarters of a whole one. */
+static int64_t cost_of(const winograd *w, int64_t lines, int64_t tiles, int64_t blocks) {
+  int64_t columns = columns_of(w, lines, tiles);
+  return blocks * (columns + (columns / w->wide % 2 ? w->wide / 2 : 0) + BLOCK_COST);
+}
+
+typedef struct limits {
+  int64_t least, most; /* columns */
+  int64_t blocks;      /* at least */
+} limits;
+
+/* The cheapest blocks within the limits; false if there are none. */
+static bool cut_blocks(winograd *w, limits limit) {
   int64_t lines = nn_dim_guess(w->lines, w->tiles[0]), best = INT64_MAX;
   for (int64_t cuts = 1; cuts <= w->tiles[1] && cuts <= LARGE; cuts++) {
-    int64_t tiles = ceil_div(w->tiles[1], cuts), most_lines = clamp64(most / tiles, 0, lines);
-    if (cuts > 1 && tiles < w->lanes && best < INT64_MAX) break;
-    for (int64_t n = most_lines; n >= 1; n--) {
+    int64_t tiles = ceil_div(w->tiles[1], cuts), most_lines = clamp64(limit.most / tiles, 0, lines);
+    if (cuts > 1 && (tiles < w->lanes || tiles < limit.least) && best < INT64_MAX) break;
+    for (int64_t n = most_lines; n >= 1 && n * tiles >= limit.least; n--) {
       int64_t blocks = ceil_div(lines, n) * ceil_div(w->tiles[1], tiles), cost = cost_of(w, n, tiles, blocks);
-      if (blocks < wanted || cost >= best) continue;
+      if (blocks < limit.blocks || cost >= best) continue;
       best = cost;
       w->block_lines = n;
       w->block_tiles = tiles;
@@ -222,14 +236,14 @@ static void choose_blocks(nn_lower *L, winograd *w) {
   const nn_target *t = L->target;
   int64_t column = w->area * 4 * (clamp64(w->channels, 1, LARGE) + clamp64(w->outputs, 1, LARGE));
   int64_t in_task = clamp64(2 * (int64_t)t->l2_bytes / column, TASK_COLUMNS, TASK_COLUMNS_MOST);
-  w->blocks_are_tasks = cut_blocks(w, in_task, BLOCKS_ENOUGH);
+  w->blocks_are_tasks = cut_blocks(w, (limits){TASK_COLUMNS_LEAST, in_task, BLOCKS_ENOUGH});
   if (!w->blocks_are_tasks) {
     int64_t all = clamp64((int64_t)t->l3_bytes / 2 / column, BLOCK_COLUMNS, BLOCK_COLUMNS_MOST);
-    cut_blocks(w, all, 1);
+    cut_blocks(w, (limits){1, all, 1});
   }
   w->column_blocks = ceil_div(w->tiles[1], w->block_tiles);
   w->span = ceil_div(w->block_tiles, w->lanes) * w->lanes;
-  w->pitch = ceil_div((w->block_lines - 1) * w->block_tiles + w->span, w->lanes) * w->lanes;
+  w->pitch = columns_of(w, w->block_lines, w->block_tiles);
 }
 
 static int64_t slab_of(const winograd *w, int64_t rows) { return rows * w->pitch + SLAB_GAP; }
@@ -300,15 +314,13 @@ static void zero_range(nn_lower *L, patch_row row, nn_x *from, nn_x *to) {
   nn_block_loops(L, row.count, row.w->lanes, zero_block, &row);
 }
 
-static int64_t patch_width(const winograd *w) { return w->f->m * w->block_tiles + 2; }
-
 static int64_t patch_pitch(const winograd *w) { return w->f->m * w->span + 2; }
 
 /* The rows of input of a line of tiles, with zeros where there is none. */
 static void copy_patch(nn_lower *L, winograd *w, nn_x *image, nn_x *channel, nn_x *line) {
   nn_kernel *k = L->kernel;
   patch_row row = {.w = w, .image = image, .channel = channel};
-  nn_x *zero = nn_x_int(k, 0), *width = nn_x_int(k, patch_width(w));
+  nn_x *zero = nn_x_int(k, 0), *width = nn_x_int(k, patch_pitch(w));
   nn_x *left = nn_let(k, nn_xi_addc(k, nn_xi_mulc(k, w->tile0, w->f->m), -w->before[1]));
   nn_x *lo = nn_let(k, nn_xi_min(k, nn_xi_max(k, nn_xi_sub(k, zero, left), zero), width));
   nn_x *hi = nn_let(k, nn_xi_max(k, nn_xi_min(k, nn_xi_sub(k, nn_x_int(k, w->in[1]), left), width), lo));
@@ -335,11 +347,26 @@ static nn_x *begin_vectors(nn_lower *L, const winograd *w) {
   return nn_let(k, nn_xi_mulc(k, nn_loop_range(k, NN_FOR, "v", w->span / w->lanes), w->lanes));
 }
 
+/* Columns after those of the last line. */
+static void clear_rest(nn_lower *L, const winograd *w, nn_x *channel) {
+  nn_kernel *k = L->kernel;
+  nn_x *last = nn_xi_mulc(k, nn_xi_addc(k, w->line_count, -1), w->block_tiles);
+  nn_x *first = nn_xi_floordiv(k, nn_xi_addc(k, last, w->span), nn_x_int(k, w->lanes));
+  nn_x *v = nn_loop_begin(k, NN_FOR, "v", nn_let(k, first), nn_x_int(k, w->pitch / w->lanes));
+  nn_x *i = nn_loop_range(k, NN_FOR, "i", w->area), *l = nn_lanes_begin(L, w->lanes);
+  nn_x *row = nn_xi_add(k, nn_xi_mulc(k, i, slab_of(w, w->channels)), nn_xi_mulc(k, channel, w->pitch));
+  nn_store(k, w->v, nn_xi_add(k, row, nn_xi_add(k, nn_xi_mulc(k, v, w->lanes), l)), nn_zero(L, NN_F32), NULL);
+  nn_lanes_end(L, w->lanes);
+  nn_end(k);
+  nn_end(k);
+}
+
 /* One channel of the block. */
 static void transform_input(nn_lower *L, nn_x *const *channel, void *data) {
   winograd *w = data;
   nn_kernel *k = L->kernel;
   nn_x *image, *line, *d[MOST_AREA], *v[MOST_AREA];
+  clear_rest(L, w, channel[0]);
   nn_x *r = begin_line(L, w, &image, &line);
   copy_patch(L, w, image, channel[0], line);
   nn_x *row = nn_xi_add(k, nn_xi_mulc(k, channel[0], w->pitch), nn_xi_mulc(k, r, w->block_tiles));
@@ -395,9 +422,8 @@ static void store_product(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, 
 static void multiply(nn_lower *L, const winograd *w) {
   nn_module *m = L->module;
   product p = {.w = w};
-  int64_t columns = ceil_div(w->block_lines * w->block_tiles, w->lanes) * w->lanes;
   nn_tiles t = {.m = nn_dim_const(m, w->outputs),
-                .n = nn_dim_const(m, columns),
+                .n = nn_dim_const(m, w->pitch),
                 .acc = NN_F32,
                 .nk = 1,
                 .kcount = {nn_dim_const(m, w->channels)},
@@ -471,7 +497,7 @@ static void set_sizes(nn_lower *L, nn_op *op, winograd *w) {
   w->y = op->out[0];
   w->side = w->f->m + 2;
   w->area = w->side * w->side;
-  w->lanes = nn_target_lanes(L->target, NN_F32);
+  w->lanes = w->wide = nn_target_lanes(L->target, NN_F32);
   w->channels = nn_dim_value(w->x->type.dims[1]);
   w->outputs = nn_dim_value(w->y->type.dims[1]);
   for (int d = 0; d < 2; d++) {

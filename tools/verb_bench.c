@@ -7,7 +7,7 @@
 typedef struct bench_args {
   strings dims, shapes, files;
   const char *model;
-  long threads, runs;
+  long threads, runs, level;
   int json, aot;
   bool bad;
 } bench_args;
@@ -17,7 +17,7 @@ typedef struct timing {
   int runs;
 } timing;
 
-enum { OPT_DIM = 1, OPT_SHAPE, OPT_THREADS, OPT_RUNS };
+enum { OPT_DIM = 1, OPT_SHAPE, OPT_THREADS, OPT_RUNS, OPT_LEVEL };
 
 static void on_option(void *data, int option, const char *value) {
   bench_args *a = data;
@@ -25,6 +25,7 @@ static void on_option(void *data, int option, const char *value) {
   if (option == OPT_SHAPE) strings_add(&a->shapes, value);
   if (option == OPT_THREADS) a->bad |= parse_int(value, 1, 256, &a->threads) != 0;
   if (option == OPT_RUNS) a->bad |= parse_int(value, 1, 1000000, &a->runs) != 0;
+  if (option == OPT_LEVEL) a->bad |= parse_int(value, 0, 3, &a->level) != 0;
 }
 
 static int compare_doubles(const void *a, const void *b) {
@@ -101,13 +102,14 @@ static int bench_engine(const bench_args *a, engine *e, timing *t) {
 }
 
 int verb_bench(int argc, const char **argv) {
-  bench_args a = {.threads = 1};
+  bench_args a = {.threads = 1, .level = -1};
   strings rest = {0};
   const struct poptOption table[] = {
       {"threads", 0, POPT_ARG_STRING, NULL, OPT_THREADS, "threads (default 1)", "N"},
       {"runs", 0, POPT_ARG_STRING, NULL, OPT_RUNS, "number of runs (default: about two seconds' worth)", "N"},
       {"dim", 0, POPT_ARG_STRING, NULL, OPT_DIM, "fix a symbolic dimension (else inputs take 1)", "N=4"},
       {"shape", 0, POPT_ARG_STRING, NULL, OPT_SHAPE, "fix an input's shape", "x=1,3,224,224"},
+      {"level", 'O', POPT_ARG_STRING, NULL, OPT_LEVEL, "0 to 3 (default 2)", "LEVEL"},
       {"aot", 0, POPT_ARG_NONE, &a.aot, 0, "through object, linker and dlopen", NULL},
       {"json", 0, POPT_ARG_NONE, &a.json, 0, "print JSON", NULL},
       POPT_TABLEEND};
@@ -128,7 +130,7 @@ int verb_bench(int argc, const char **argv) {
     for (int i = 0; i < model->module->nsymbols; i++) ones[i] = 1;
     t.gflop = graph_flops(model->module->main, ones) * 1e-9;
     progress_start("compiling");
-    e = engine_open(model, a.aot ? ENGINE_AOT : ENGINE_JIT, (int)a.threads, -1);
+    e = engine_open(model, a.aot ? ENGINE_AOT : ENGINE_JIT, (int)a.threads, (int)a.level);
     progress_end();
   }
   t.compile_ms = now_ms() - start;

@@ -11,19 +11,9 @@
 #include <math.h>
 #include <string.h>
 
-/* The one value of a constant of any shape whose elements are all equal. */
-static bool splat_of(const nn_value *v, double *value) {
-  while (v->kind == NN_RESULT && (v->def->code == NN_OP_BROADCAST || v->def->code == NN_OP_RESHAPE)) v = v->def->in[0];
-  int64_t count;
-  if (v->kind != NN_CONST || !nn_type_static_count(v->type, &count) || count != 1) return false;
-  if (!nn_dtype_is_float(v->type.dtype) && !nn_dtype_is_int(v->type.dtype)) return false;
-  *value = nn_load_f64(v->type.dtype, v->tensor->data, 0);
-  return true;
-}
-
 static bool is_splat(const nn_value *v, double value) {
   double found;
-  return splat_of(v, &found) && found == value && signbit(found) == signbit(value);
+  return nn_splat_of(v, &found) && found == value && signbit(found) == signbit(value);
 }
 
 static nn_op *def_of(const nn_value *v, nn_opcode code) {
@@ -131,7 +121,7 @@ static nn_value *simplify_div(nn_op *op) {
   double y;
   if (is_splat(op->in[1], 1)) return op->in[0];
   int exponent;
-  if (!nn_dtype_is_float(op->in[0]->type.dtype) || !splat_of(op->in[1], &y) || fabs(frexp(y, &exponent)) != 0.5) return NULL;
+  if (!nn_dtype_is_float(op->in[0]->type.dtype) || !nn_splat_of(op->in[1], &y) || fabs(frexp(y, &exponent)) != 0.5) return NULL;
   if (exponent < -10 || exponent > 10) return NULL;
   nn_builder b = builder_at(op);
   return nn_b_scalar_op(&b, NN_OP_MUL, op->in[0], 1 / y);
@@ -139,7 +129,7 @@ static nn_value *simplify_div(nn_op *op) {
 
 static nn_value *simplify_pow(nn_op *op) {
   double y;
-  if (!splat_of(op->in[1], &y)) return NULL;
+  if (!nn_splat_of(op->in[1], &y)) return NULL;
   nn_builder b = builder_at(op);
   nn_value *x = op->in[0];
   if (y == 1) return x;
@@ -166,8 +156,8 @@ static bool absorb_transpose(nn_op *op, int operand, const char *flag) {
 
 static void swap_constant_right(nn_op *op, bool *changed) {
   double value;
-  bool left = op->in[0]->kind == NN_CONST || splat_of(op->in[0], &value);
-  bool right = op->in[1]->kind == NN_CONST || splat_of(op->in[1], &value);
+  bool left = op->in[0]->kind == NN_CONST || nn_splat_of(op->in[0], &value);
+  bool right = op->in[1]->kind == NN_CONST || nn_splat_of(op->in[1], &value);
   if (!left || right) return;
   nn_value *x = op->in[0];
   nn_op_set_input(op, 0, op->in[1]);

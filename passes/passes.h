@@ -25,5 +25,6 @@ typedef struct nn_pass_options {
 nn_status nn_passes_run(nn_module *m, const char *const *names, int count, const nn_pass_options *options);
 /* Drops constants without uses and frees their memory (pass_dce.c). */
 void nn_consts_sweep(nn_module *m, bool *changed);
+bool nn_splat_of(const nn_value *v, double *value); /* v is this number everywhere, a constant: splat.c */
 nn_status nn_pipeline_infer(nn_module *m, const nn_pass_options *options); /* the order for inference */
 #endif

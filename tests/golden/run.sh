@@ -10,7 +10,7 @@ for file in "$@"; do
   if ! "$nncc" opt "$file" --passes="$passes" --verify-each >golden.$$ 2>golden.err.$$; then
     echo "$file:"; cat golden.err.$$; failed=1
   elif [ -n "${UPDATE:-}" ]; then
-    { grep -v '^#> ' "$file"; sed "s/^/#> /; s/ *$//" golden.$$; } >"$file.new" && mv "$file.new" "$file"
+    { grep -v '^#>' "$file"; sed "s/^/#> /; s/ *$//" golden.$$; } >"$file.new" && mv "$file.new" "$file"
   elif ! sed -n "s/^#> \{0,1\}//p" "$file" | diff -u - golden.$$; then
     echo "$file: the IR after $passes is not as expected (- expected, + found)"; failed=1
   fi

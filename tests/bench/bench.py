@@ -251,6 +251,9 @@ def parse_arguments():
         parser.error(f"not in {args.folder}: {', '.join(sorted(unknown)) or 'any model'}; export_models.py writes them")
     if set(args.peer) - {"ort", "pytorch"}:
         parser.error("--peer: expected ort or pytorch")
+    for name in ("nncc", "libnncc_rt.a"):
+        if not (args.build / name).exists():
+            parser.error(f"--build: no {name} in {args.build}")
     return args
 
 

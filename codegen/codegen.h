@@ -188,6 +188,7 @@ typedef struct nn_gemm {
   void (*store)(nn_lower *L, void *data, nn_x *m, nn_x *n, nn_x *value);
   nn_buf *a_plain; nn_x *a_base, *a_stride_m, *a_stride_k; /* if A is addressable without packing: flat = base + m*sm + k*sk */
   nn_buf *b_plain; nn_x *b_base, *b_stride_k, *b_stride_n;
+  nn_buf *b_panels; int64_t panel_width;          /* or NULL: B in panels [N / width][k][width] of type acc, padded */
   bool a_unit_k, b_unit_k;                        /* callbacks read vectors along k rather than along m, n */
   bool store_direct;                              /* store only stores: no epilogue worth a loop of its own */
   void *data;

@@ -410,9 +410,10 @@ static void emit_tasks(run *r, nn_x *ntiles, nn_x *npanels) {
   nn_end(k);
 }
 
-/* As few tiles as possible; a few more if they then all have the same number of rows, which is one code less. */
+/* As few tiles as possible, since each reads B again; one or so more if they then all have the same number of rows,
+   which is one code less. */
 static void cut_rows(run *r) {
-  int mr = r->t->tile.mr, least = (2 * mr + 2) / 3, latency = (int)ceil_div(LEAST_SUMS, r->t->tile.nv);
+  int mr = r->t->tile.mr, least = (5 * mr + 5) / 6, latency = (int)ceil_div(LEAST_SUMS, r->t->tile.nv);
   if (r->static_m < 0) return;
   r->ntiles = ceil_div(r->static_m, mr);
   for (int rows = mr; rows >= least && rows >= latency; rows--) {

@@ -1,9 +1,10 @@
 /* Operands of C[m, n] = sum over k of A(m, k) * B(k, n) made ready for the register tiles of gemm.c, and the
    choice between tiles and the forms for few rows (gemm_thin.c).
 
-   Packed B: [panel][k][width], zero beyond N; if a panel serves one task, or its rows are cheap to copy, the task
-   packs it for itself, so that it never leaves the worker's cache, else all are packed beforehand. Packed A: rows of k
-   elements, a few elements apart from a power of two, so that the rows of a tile do not fall into one cache set. */
+   Packed B: [panel][k][width], anything beyond N. Weights may come so (matmul_panels); else, if a panel serves one
+   task, or its rows are cheap to copy, the task packs it for itself, so that it never leaves the worker's cache, else
+   all are packed beforehand. Packed A: rows of k elements, a few elements apart from a power of two, so that the rows
+   of a tile do not fall into one cache set. */
 #include "codegen/codegen.h"
 
 enum { THIN_ROWS = 4, THIN_ROWS_LARGE = 8, ROW_GAP = 16, IN_PLACE_TILES = 3 };
@@ -164,7 +165,9 @@ static void emit_tiled(nn_lower *L, const nn_gemm *g) {
                 .data = &p,
                 .in_parallel = g->in_parallel};
   if (!g->a_plain) pack_a(L, &p);
-  if (!b_in_place(&p)) {
+  if (g->b_panels && g->panel_width == (int64_t)p.tile.nv * p.tile.lanes) {
+    p.b = g->b_panels;
+  } else if (!b_in_place(&p)) {
     p.own_panel = g->in_parallel || nn_tiles_pack_pays(L, &t);
     if (p.own_panel) t.pack = pack_any_panel;
     pack_b(L, &p);
@@ -216,6 +219,7 @@ static nn_gemm swap_operands(const nn_gemm *g) {
 static bool is_thin(const nn_lower *L, const nn_gemm *g) {
   int64_t m, bytes = nn_dim_guess(g->k, 256) * nn_dim_guess(g->n, 256) / 8 * nn_dtype_bits(g->acc);
   if (!nn_dim_is_const(g->m, &m)) return false;
+  if (g->b_panels) return false;
   return m <= THIN_ROWS || (m <= THIN_ROWS_LARGE && bytes > L->target->l2_bytes);
 }
 
@@ -235,7 +239,7 @@ static void emit_form(nn_lower *L, const nn_gemm *g) {
 void nn_gemm_emit(nn_lower *L, const nn_gemm *g) {
   int64_t m, n;
   if (nn_dim_is(g->m, 0) || nn_dim_is(g->n, 0)) return;
-  bool swap = nn_dim_is_const(g->n, &n) && n <= THIN_ROWS && (!nn_dim_is_const(g->m, &m) || m > n);
+  bool swap = !g->b_panels && nn_dim_is_const(g->n, &n) && n <= THIN_ROWS && (!nn_dim_is_const(g->m, &m) || m > n);
   nn_gemm swapped = swap_operands(g);
   emit_form(L, swap ? &swapped : g);
 }

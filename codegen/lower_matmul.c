@@ -1,4 +1,5 @@
-/* matmul: x[batch.., M, K] y[batch.., K, N] as register-tiled products.
+/* matmul: x[batch.., M, K] y[batch.., K, N] as register-tiled products; matmul_panels: y is stored in the order in
+   which the tiles read it.
 
    If y has no batch of its own, all rows of x form one product. Otherwise many or small products run side
    by side, one task each; few large ones run one after the other, each in parallel. */
@@ -10,6 +11,7 @@ typedef struct matmul {
   nn_value *x, *y, *r;
   int rank; /* of all three */
   bool trans_a, trans_b, folded;
+  int64_t width; /* of y's panels; 0: y is a matrix */
   nn_dtype acc;
   nn_type rows;             /* folded: dims batch.., M */
   nn_x *batch[NN_MAX_RANK]; /* not folded: where we are */
@@ -63,6 +65,13 @@ static nn_x *read_y(nn_lower *L, void *data, nn_x *k, nn_x *n) {
   return nn_x_cast(L->kernel, nn_read(L, mm->y, index), mm->acc);
 }
 
+static nn_x *read_panel(nn_lower *L, void *data, nn_x *k, nn_x *n) {
+  const matmul *mm = data;
+  nn_x *width = nn_x_int(L->kernel, mm->width);
+  nn_x *index[] = {nn_xi_floordiv(L->kernel, n, width), k, nn_xi_mod(L->kernel, n, width)};
+  return nn_read(L, mm->y, index);
+}
+
 static void write_r(nn_lower *L, void *data, nn_x *m, nn_x *n, nn_x *value) {
   const matmul *mm = data;
   nn_x *index[NN_MAX_RANK];
@@ -81,7 +90,7 @@ static nn_x *matrix_base(nn_lower *L, const matmul *mm, const nn_value *v) {
   return nn_let(k, nn_flat_index(L, v->type, index));
 }
 
-static void set_plain(nn_lower *L, matmul *mm, nn_gemm *g) {
+static void set_plain_x(nn_lower *L, const matmul *mm, nn_gemm *g) {
   nn_kernel *k = L->kernel;
   int last = mm->rank - 1;
   nn_x *one = nn_x_int(k, 1);
@@ -93,6 +102,13 @@ static void set_plain(nn_lower *L, matmul *mm, nn_gemm *g) {
   } else {
     g->a_plain = NULL;
   }
+  g->a_unit_k = nn_read_is_unit(L, mm->x, mm->trans_a ? last - 1 : last);
+}
+
+static void set_plain_y(nn_lower *L, const matmul *mm, nn_gemm *g) {
+  nn_kernel *k = L->kernel;
+  int last = mm->rank - 1;
+  nn_x *one = nn_x_int(k, 1);
   if (nn_read_is_plain(L, mm->y, &g->b_plain)) {
     nn_x *pitch = nn_let(k, nn_dim_x(L, mm->y->type.dims[last]));
     g->b_base = matrix_base(L, mm, mm->y);
@@ -101,7 +117,6 @@ static void set_plain(nn_lower *L, matmul *mm, nn_gemm *g) {
   } else {
     g->b_plain = NULL;
   }
-  g->a_unit_k = nn_read_is_unit(L, mm->x, mm->trans_a ? last - 1 : last);
   g->b_unit_k = !nn_read_is_unit(L, mm->y, mm->trans_b ? last - 1 : last) &&
                 nn_read_is_unit(L, mm->y, mm->trans_b ? last : last - 1);
 }
@@ -119,7 +134,14 @@ static void emit_product(nn_lower *L, matmul *mm, nn_dim m, bool in_parallel) {
                .data = mm,
                .in_parallel = in_parallel};
   g.store_direct = nn_write_is_plain(L, mm->r, &out);
-  set_plain(L, mm, &g);
+  set_plain_x(L, mm, &g);
+  if (!mm->width) {
+    set_plain_y(L, mm, &g);
+  } else {
+    g.b = read_panel;
+    g.panel_width = mm->width;
+    if (!nn_read_is_plain(L, mm->y, &g.b_panels)) g.b_panels = NULL;
+  }
   nn_gemm_emit(L, &g);
 }
 
@@ -178,5 +200,14 @@ nn_status lower_matmul(nn_lower *L, nn_op *op) {
   } else {
     emit_batches(L, &mm);
   }
+  return NN_OK;
+}
+
+nn_status lower_matmul_panels(nn_lower *L, nn_op *op) {
+  matmul mm = {
+      .x = op->in[0], .y = op->in[1], .r = op->out[0], .rank = op->out[0]->type.rank, .folded = true, .acc = NN_F32};
+  mm.width = nn_dim_value(mm.y->type.dims[2]);
+  mm.rows = nn_type_make(L->module, NN_I64, mm.rank - 1, mm.r->type.dims);
+  emit_product(L, &mm, nn_type_count(L->module, mm.rows), false);
   return NN_OK;
 }

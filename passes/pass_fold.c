@@ -1,4 +1,4 @@
-/* needs: env.evaluate. gives: no op whose operands are all constants, but for those that would only grow
+/* needs: env.evaluate. gives: no op whose operands are all constants, but for those that would mostly grow
    the data (a broadcast of a small constant stays an op: it is free where it is fused). breaks: nothing.
 
      const $w : f32[2] = [1, 2]
@@ -6,7 +6,7 @@
 */
 #include "passes/passes.h"
 
-enum { SMALL_COUNT = 4096, SPREAD_COUNT = 1 << 28, SWEEP_BYTES = 8 << 20 };
+enum { GROWTH = 8, SMALL_COUNT = 4096, SPREAD_COUNT = 1 << 28, SWEEP_BYTES = 8 << 20 };
 
 /* Data that exists already: a constant, or a spread-out view of one (a broadcast, an index ramp). */
 static bool is_spread(const nn_value *v) {
@@ -64,7 +64,7 @@ static bool is_worth(const nn_op *op) {
   int64_t in = operands_count(op), out = results_count(op);
   if (op->code == NN_OP_BROADCAST && out >= 0 && out <= SPREAD_COUNT && feeds_nest(op)) return true;
   if (op->code == NN_OP_WINOGRAD_WEIGHTS) return in >= 0 && out >= 0; /* larger, but that is its purpose */
-  return in >= 0 && out >= 0 && (out <= SMALL_COUNT || out <= in);
+  return in >= 0 && out >= 0 && (out <= SMALL_COUNT || out <= in + in / GROWTH);
 }
 
 static nn_status evaluate(nn_module *m, nn_op *op, nn_value **consts) {

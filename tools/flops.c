@@ -27,7 +27,7 @@ static double winograd_flops(const nn_op *op, const int64_t *symbols) {
 }
 
 static double matmul_flops(const nn_op *op, const int64_t *symbols) {
-  double k = dim_of(op->in[0]->type, nn_attr_int(op, "trans_a") ? -2 : -1, symbols);
+  double k = dim_of(op->in[0]->type, op->code == NN_OP_MATMUL && nn_attr_int(op, "trans_a") ? -2 : -1, symbols);
   return 2 * count_of(op->out[0]->type, symbols) * k;
 }
 
@@ -41,7 +41,7 @@ double op_flops(const nn_op *op, const int64_t *symbols) {
   switch (op->code) {
     case NN_OP_CONV: return conv_flops(op, symbols);
     case NN_OP_CONV_WINOGRAD: return winograd_flops(op, symbols);
-    case NN_OP_MATMUL: return matmul_flops(op, symbols);
+    case NN_OP_MATMUL: case NN_OP_MATMUL_PANELS: return matmul_flops(op, symbols);
     case NN_OP_LSTM: case NN_OP_GRU: case NN_OP_RNN: return recurrent_flops(op, symbols);
     case NN_OP_FUSED: return graph_flops(nn_attr_graph(op, "body"), symbols);
     default: break;

@@ -1,4 +1,4 @@
-/* Shape rule of batched matrix products. */
+/* Shape rules of batched matrix products, and of products with weights in panels. */
 #include "ir/ir.h"
 
 /* Products of integers of 16 bits and less are summed in i32; signedness may differ then. */
@@ -41,4 +41,21 @@ nn_status shape_matmul(nn_op *op) {
   dims[last - 1] = x.dims[last - 1 + trans_a];
   dims[last] = y.dims[last - trans_b];
   return nn_give(op, 0, dtype, x.rank, dims);
+}
+
+nn_status shape_matmul_panels(nn_op *op) {
+  nn_module *m = op->graph->module;
+  for (int i = 0; i < 2; i++) NN_TRY(nn_need_dtype(op, i, NN_F32));
+  NN_TRY(nn_need_rank(op, 0, 2, NN_MAX_RANK));
+  NN_TRY(nn_need_rank(op, 1, 3, 3));
+  NN_TRY(nn_need_range(op, "columns", 0, INT64_MAX));
+  nn_type x = op->in[0]->type, y = op->in[1]->type;
+  NN_TRY(nn_need_dim(op, 1, 1, x.dims[x.rank - 1]));
+  int64_t width, columns = nn_attr_int(op, "columns");
+  if (!nn_dim_is_const(y.dims[2], &width) || width < 1)
+    return nn_fail(op, "found panels of %s columns, expected a number, at least 1", nn_dim_text(m->arena, y.dims[2]));
+  NN_TRY(nn_need_dim(op, 1, 0, nn_dim_const(m, columns / width + (columns % width != 0))));
+  nn_dim dims[NN_MAX_RANK];
+  for (int i = 0; i < x.rank; i++) dims[i] = i < x.rank - 1 ? x.dims[i] : nn_dim_const(m, columns);
+  return nn_give(op, 0, NN_F32, x.rank, dims);
 }

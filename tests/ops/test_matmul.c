@@ -103,3 +103,34 @@ Test(matmul, large) {
   try_sizes(1, 300, 700, 0, 1, "f32", "f32");
   try_sizes(600, 40, 2, 0, 0, "f32", "f32");
 }
+
+/* p: columns */
+static void expect_panels(const op_case *c, const tensor *in, tensor *out) {
+  const tensor *x = &in[0], *p = &in[1];
+  int64_t n = c->p[0], depth = p->dims[1], width = p->dims[2];
+  for (int64_t i = 0; i < out->count; i++) {
+    const double *a = x->v + i / n * depth, *b = p->v + i % n / width * depth * width + i % n % width;
+    double sum = 0;
+    for (int64_t k = 0; k < depth; k++) sum += a[k] * b[k * width];
+    out->v[i] = sum;
+  }
+}
+
+/* Widths of no target's tiles, too; what lies beyond the last column is random. */
+Test(matmul, panels) {
+  static const struct {
+    const char *x, *p, *r;
+    int64_t columns;
+  } cases[] = {{"f32[13,9]", "f32[2,9,32]", "f32[13,50]", 50},  {"f32[64,20]", "f32[3,20,16]", "f32[64,48]", 48},
+               {"f32[2,7,5]", "f32[3,5,8]", "f32[2,7,21]", 21}, {"f32[N,6]", "f32[2,6,32]", "f32[N,33]", 33},
+               {"f32[3,6]", "f32[2,6,16]", "f32[3,32]", 32},    {"f32[30,4]", "f32[4,4,5]", "f32[30,18]", 18},
+               {"f32[40,3]", "f32[1,3,16]", "f32[40,2]", 2},    {"f32[15,0]", "f32[2,0,16]", "f32[15,20]", 20},
+               {"f32[0,4]", "f32[2,4,16]", "f32[0,20]", 20},    {"f32[5,4]", "f32[0,4,16]", "f32[5,0]", 0}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    op_case_run(&(op_case){.in = {cases[i].x, cases[i].p},
+                           .out = {cases[i].r},
+                           .line = text("matmul_panels %%0, %%1 {columns=%lld}", (long long)cases[i].columns),
+                           .n = 29,
+                           .expect = expect_panels,
+                           .p = {cases[i].columns}});
+}

@@ -1,0 +1,93 @@
+/* needs: env.evaluate, weights folded to constants. gives: products of many rows with constant weights read them in
+   panels as wide as the register tiles of codegen/gemm.c, in the order of use: nothing is packed at run time, and the
+   weights stream from memory. breaks: nothing; run fold after it, which makes the panels.
+
+     %0 = matmul %x, $w      ->   %0 = reshape $w {dims=[K, N/W, W]}       W: two vectors; $w is padded to whole panels
+                                  %1 = transpose %0 {perm=[1, 0, 2]}
+                                  %2 = matmul_panels %x, %1 {columns=N}
+*/
+#include "passes/passes.h"
+
+enum {
+  TILE_VECTORS = 2,
+  FEWEST_ROWS = 12, /* fewer have other tiles, and may read B once in its own order */
+  FEWEST_VECTOR_BYTES = 16,
+  MOST_PADDING = 8 /* at most an eighth of the columns: fold evaluates that */
+};
+
+/* Rows of the product; a symbolic number may be large. */
+static bool has_many_rows(nn_module *m, const nn_op *op) {
+  nn_type x = op->in[0]->type;
+  int64_t rows;
+  nn_dim count = nn_type_count(m, nn_type_make(m, NN_I64, x.rank - 1, x.dims));
+  return !nn_dim_is_const(count, &rows) || rows >= FEWEST_ROWS;
+}
+
+static bool is_matrix(nn_type y) {
+  for (int i = 0; i < y.rank - 2; i++)
+    if (!nn_dim_is(y.dims[i], 1)) return false;
+  return true;
+}
+
+/* Weights that others read as they are would be there twice. */
+static bool is_candidate(nn_module *m, const nn_op *op, int64_t width) {
+  if (op->code != NN_OP_MATMUL || nn_attr_int(op, "trans_a") || op->out[0]->type.dtype != NN_F32) return false;
+  const nn_value *y = op->in[1];
+  if (y->kind != NN_CONST || y->uses->next || !is_matrix(y->type) || !has_many_rows(m, op)) return false;
+  int64_t columns, depth;
+  if (!nn_dim_is_const(op->out[0]->type.dims[op->out[0]->type.rank - 1], &columns)) return false;
+  if (!nn_dim_is_const(op->in[0]->type.dims[op->in[0]->type.rank - 1], &depth) || depth < 1) return false;
+  return columns >= width && (width - columns % width) % width <= columns / MOST_PADDING;
+}
+
+static nn_value *pad_columns(nn_builder *b, nn_value *y, int64_t count) {
+  nn_module *m = b->graph->module;
+  if (count == 0) return y;
+  nn_value *in[] = {y, nn_b_scalar(b, NN_F32, 0)};
+  nn_op *pad = nn_b_begin(b, NN_OP_PAD, in, 2, -1);
+  nn_dim zero = nn_dim_const(m, 0);
+  if (pad) {
+    nn_set_dims(pad, "before", (nn_dim[]){zero, zero}, 2);
+    nn_set_dims(pad, "after", (nn_dim[]){zero, nn_dim_const(m, count)}, 2);
+  }
+  return nn_b_end(b, pad);
+}
+
+static nn_value *panels_of(nn_builder *b, const nn_op *op, int64_t columns, int64_t width) {
+  nn_module *m = b->graph->module;
+  nn_value *y = op->in[1];
+  int last = y->type.rank - 1;
+  int64_t padding = (width - columns % width) % width;
+  nn_dim depth = y->type.dims[nn_attr_int(op, "trans_b") ? last : last - 1];
+  y = nn_b_reshape(b, y, 2, y->type.dims + last - 1);
+  if (y && nn_attr_int(op, "trans_b")) y = nn_b_transpose(b, y, (int64_t[]){1, 0});
+  if (y) y = pad_columns(b, y, padding);
+  const nn_dim dims[] = {depth, nn_dim_const(m, (columns + padding) / width), nn_dim_const(m, width)};
+  if (y) y = nn_b_reshape(b, y, 3, dims);
+  return y ? nn_b_transpose(b, y, (int64_t[]){1, 0, 2}) : NULL;
+}
+
+static nn_value *in_panels(nn_op *op, int64_t width) {
+  nn_builder b = {op->graph, op, op->loc, op->loc_op, false};
+  int64_t columns = nn_dim_value(op->out[0]->type.dims[op->out[0]->type.rank - 1]);
+  nn_value *panels = panels_of(&b, op, columns, width);
+  if (!panels) return NULL;
+  nn_op *product = nn_b_begin(&b, NN_OP_MATMUL_PANELS, (nn_value *[]){op->in[0], panels}, 2, -1);
+  if (product) nn_set_int(product, "columns", columns);
+  return nn_b_end(&b, product);
+}
+
+nn_status pass_panels(nn_module *m, bool *changed) {
+  int64_t width = TILE_VECTORS * (m->env.vector_bytes / 4);
+  if (!m->env.evaluate || m->env.vector_bytes < FEWEST_VECTOR_BYTES) return NN_OK;
+  for (nn_graph *g = m->graphs; g; g = g->next)
+    for (nn_op *op = g->first, *next; op; op = next) {
+      next = op->next;
+      nn_value *v = is_candidate(m, op, width) ? in_panels(op, width) : NULL;
+      if (!v) continue;
+      nn_value_replace(op->out[0], v);
+      nn_op_remove(op);
+      *changed = true;
+    }
+  return m->diags.nerrors ? NN_FAIL : NN_OK;
+}

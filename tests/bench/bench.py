@@ -75,8 +75,8 @@ class Engine:
         self.child.stdin.flush()
         return self.answer()
 
-    def run(self, count):
-        return [float(t) for t in self.ask(f"run {count}").split()]
+    def run(self, count, command="run"):
+        return [float(t) for t in self.ask(f"{command} {count}").split()]
 
     def outputs(self, folder):
         folder.mkdir(exist_ok=True)
@@ -140,7 +140,7 @@ def error_between(found, expected):
     return worst
 
 
-def time_interleaved(engines, rounds, round_ms):
+def time_interleaved(engines, rounds, round_ms, command):
     """Fills the times of all engines; who goes first alternates."""
     counts = {}
     for name, engine in engines.items():
@@ -150,7 +150,7 @@ def time_interleaved(engines, rounds, round_ms):
     for _ in range(rounds):
         for name in order:
             time.sleep(0.01)  # the other engine's threads stop spinning
-            engines[name].times += engines[name].run(counts[name])
+            engines[name].times += engines[name].run(counts[name], command)
         order.reverse()
 
 
@@ -166,7 +166,7 @@ def bench_model(args, spec, path, compiled, threads, folder):
         engines["nncc"] = Engine([args.runners["nncc"], "model", compiled[0], threads, *inputs], tempfile.TemporaryFile("w+"))
         for peer in args.peer:
             engines[peer] = Engine([*commands[peer], threads, *inputs], tempfile.TemporaryFile("w+"))
-        time_interleaved(engines, args.rounds, args.round_ms)
+        time_interleaved(engines, args.rounds, args.round_ms, "cpu" if args.cpu_time else "run")
         row = {name: summary(engine) for name, engine in engines.items()}
         found = engines["nncc"].outputs(folder / "nncc")
         row["error"] = {peer: error_between(found, engines[peer].outputs(folder / peer)) for peer in args.peer}
@@ -242,6 +242,7 @@ def parse_arguments():
     parser.add_argument("--peer", type=lambda s: s.split(","), default=["ort"], help="ort, pytorch")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--round-ms", type=float, default=300, help="about how long an engine runs in a round")
+    parser.add_argument("--cpu-time", action="store_true", help="CPU time instead of wall-clock time; one thread only")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
     args = parser.parse_args()
     known = known_models(args.folder)
@@ -251,6 +252,8 @@ def parse_arguments():
         parser.error(f"not in {args.folder}: {', '.join(sorted(unknown)) or 'any model'}; export_models.py writes them")
     if set(args.peer) - {"ort", "pytorch"}:
         parser.error("--peer: expected ort or pytorch")
+    if args.cpu_time and args.threads != [1]:
+        parser.error("--cpu-time: expected --threads 1, since waiting threads burn CPU time too")
     for name in ("nncc", "libnncc_rt.a"):
         if not (args.build / name).exists():
             parser.error(f"--build: no {name} in {args.build}")

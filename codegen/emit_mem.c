@@ -1,5 +1,5 @@
 /* Loads and stores. In a vector loop an access with stride 1 is one vector access, stride 0 a scalar one,
-   stride 2 and -1 are vectors put together by shuffles, anything else goes lane by lane.
+   stride -1, 2 and 4 are vectors put together by shuffles, anything else goes lane by lane.
 
    Memory that a mask excludes is never touched: a load whose mask is one bit reads from a block of zeros
    instead (a select of addresses, no branch), a store branches; masks that differ between lanes use the
@@ -131,6 +131,27 @@ static nn_v load_every_second(nn_emit *s, const access *a, nn_v bit) {
   return LLVMBuildShuffleVector(s->b, low, high, LLVMConstVector(order, (unsigned)n), "");
 }
 
+/* Every fourth element, of two halves that are each one of a pair of vectors; the last vector ends with the last
+   element, so that nothing after it is read. */
+static nn_v load_every_fourth(nn_emit *s, const access *a, nn_v bit) {
+  int n = a->lanes, quarter = n / 4;
+  nn_v order[256], half[2];
+  for (int h = 0; h < 2; h++) {
+    nn_v part[2];
+    for (int p = 0; p < 2; p++) {
+      int first = (2 * h + p) * n - (h + p == 2 ? 3 : 0);
+      nn_v at = LLVMBuildAdd(s->b, a->index, nn_const_i64(s->e, first), "");
+      part[p] = load_at(s, a, guarded(s, address(s, a, at), bit), n);
+    }
+    for (int i = 0; i < n / 2; i++) {
+      int at = i < quarter ? 4 * i : n + 4 * (i - quarter) + (h ? 3 : 0);
+      order[i] = LLVMConstInt(s->e->i32, (unsigned long long)at, false);
+    }
+    half[h] = LLVMBuildShuffleVector(s->b, part[0], part[1], LLVMConstVector(order, (unsigned)n / 2), "");
+  }
+  return shuffle(s, half[0], half[1], 0, 1, n);
+}
+
 /* mask: none or one bit for all lanes. */
 static nn_v load_strided(nn_emit *s, const access *a) {
   bool fits_zeros = a->lanes * bytes_of(a->buf) <= NN_ZERO_BYTES;
@@ -138,6 +159,7 @@ static nn_v load_strided(nn_emit *s, const access *a) {
   if (a->stride == 1) return load_at(s, a, guarded(s, address(s, a, a->index), a->mask), a->lanes);
   if (a->lanes < 4 || a->buf->space == NN_BUF_REG) return NULL;
   if (a->stride == -1) return load_reversed(s, a, a->mask);
+  if (a->stride == 4 && a->lanes % 4 == 0) return load_every_fourth(s, a, a->mask);
   return a->stride == 2 && a->lanes % 2 == 0 ? load_every_second(s, a, a->mask) : NULL;
 }
 

@@ -14,7 +14,9 @@ enum {
   FEWEST_RESULTS = 4,    /* along a side of the output */
   FEWEST_VECTOR_BYTES = 16,
   LIKELY_IMAGES = 1,     /* for a symbolic number of them */
-  WEIGHT_FLOPS = 5       /* that could be done while a byte of weights comes from memory */
+  CACHED_BYTES = 24 << 20, /* of weights, that stay in the last cache from run to run */
+  CACHED_FLOPS = 5,      /* that could be done while a byte of weights comes from there */
+  MEMORY_FLOPS = 16      /* from memory */
 };
 
 /* Costs in floating-point operations at the speed of the products; measured on one core with 256-bit vectors. */
@@ -34,11 +36,17 @@ static double ceil_to(double x, double step) {
   return whole * step < x ? (whole + 1) * step : whole * step;
 }
 
-static double cost_of(const form *f, const double *channels, const double *size, double images, double lanes) {
-  double m = (double)f->m, tiles = images * ceil_to(size[0] / m, 1) * ceil_to(size[1] / m, 1);
-  double pairs = channels[0] * channels[1], columns = f->m == 1 ? tiles : ceil_to(tiles, lanes);
-  double cost = 2 * f->positions * pairs * columns + tiles * (f->input * channels[0] + f->output * channels[1]);
-  return cost + f->positions * pairs * 4 * WEIGHT_FLOPS;
+/* What the choice depends on. */
+typedef struct layer {
+  double channels[2], size[2], images; /* in, out; of the result */
+  double lanes, weight_flops;
+} layer;
+
+static double cost_of(const form *f, const layer *c) {
+  double m = (double)f->m, tiles = c->images * ceil_to(c->size[0] / m, 1) * ceil_to(c->size[1] / m, 1);
+  double pairs = c->channels[0] * c->channels[1], columns = f->m == 1 ? tiles : ceil_to(tiles, c->lanes);
+  double transforms = tiles * (f->input * c->channels[0] + f->output * c->channels[1]);
+  return f->positions * pairs * (2 * columns + 4 * c->weight_flops) + transforms;
 }
 
 static double number_of(nn_dim d, int64_t fallback) {
@@ -46,18 +54,27 @@ static double number_of(nn_dim d, int64_t fallback) {
   return (double)(nn_dim_is_const(d, &n) ? n : fallback);
 }
 
+static double weights_bytes(const nn_module *m) {
+  double sum = 0;
+  for (int i = 0; i < m->nconsts; i++)
+    if (m->consts[i]->tensor) sum += (double)m->consts[i]->tensor->size_bytes;
+  return sum;
+}
+
 /* The tile for a convolution that could be in either form; 1: direct. */
-static int64_t best_tile(const nn_op *conv) {
+static int64_t best_tile(const nn_op *conv, double weight_flops) {
   nn_type x = conv->in[0]->type, y = conv->out[0]->type;
-  double channels[2] = {number_of(x.dims[1], 1), number_of(y.dims[1], 1)};
-  double size[2] = {number_of(y.dims[2], 1), number_of(y.dims[3], 1)};
-  double images = number_of(x.dims[0], LIKELY_IMAGES), lanes = conv->graph->module->env.vector_bytes / 4;
+  layer c = {.channels = {number_of(x.dims[1], 1), number_of(y.dims[1], 1)},
+             .size = {number_of(y.dims[2], 1), number_of(y.dims[3], 1)},
+             .images = number_of(x.dims[0], LIKELY_IMAGES),
+             .lanes = conv->graph->module->env.vector_bytes / 4,
+             .weight_flops = weight_flops};
   for (int i = 0; i < 2; i++)
-    if (channels[i] < FEWEST_CHANNELS || size[i] < FEWEST_RESULTS) return 1;
-  double direct = cost_of(&forms[0], channels, size, images, lanes), best = worth * direct;
+    if (c.channels[i] < FEWEST_CHANNELS || c.size[i] < FEWEST_RESULTS) return 1;
+  double best = worth * cost_of(&forms[0], &c);
   int64_t tile = 1;
   for (size_t i = 1; i < sizeof forms / sizeof *forms; i++) {
-    double cost = cost_of(&forms[i], channels, size, images, lanes);
+    double cost = cost_of(&forms[i], &c);
     if (cost >= best) continue;
     best = cost;
     tile = forms[i].m;
@@ -115,10 +132,11 @@ static nn_value *winograd_of(nn_op *conv, int64_t tile) {
 
 nn_status pass_layout(nn_module *m, bool *changed) {
   if (!m->env.evaluate || m->env.level < WINOGRAD_LEVEL || m->env.vector_bytes < FEWEST_VECTOR_BYTES) return NN_OK;
+  double weight_flops = weights_bytes(m) <= CACHED_BYTES ? CACHED_FLOPS : MEMORY_FLOPS;
   for (nn_graph *g = m->graphs; g; g = g->next)
     for (nn_op *op = g->first, *next; op; op = next) {
       next = op->next;
-      int64_t tile = is_candidate(op) ? best_tile(op) : 1;
+      int64_t tile = is_candidate(op) ? best_tile(op, weight_flops) : 1;
       nn_value *v = tile > 1 ? winograd_of(op, tile) : NULL;
       if (!v) continue;
       nn_value_replace(op->out[0], v);

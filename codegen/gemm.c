@@ -410,10 +410,13 @@ static void emit_tasks(run *r, nn_x *ntiles, nn_x *npanels) {
   nn_end(k);
 }
 
-/* As few tiles as possible, since each reads B again; one or so more if they then all have the same number of rows,
-   which is one code less. */
+/* As few tiles as possible; a few more if they then all have the same number of rows, which is one code less. Each
+   tile reads the panel again: few more if it does not stay in L1. */
 static void cut_rows(run *r) {
-  int mr = r->t->tile.mr, least = (5 * mr + 5) / 6, latency = (int)ceil_div(LEAST_SUMS, r->t->tile.nv);
+  const nn_tile *tile = &r->t->tile;
+  int64_t panel = guess_depth(r->t) * tile->nv * tile->lanes * nn_dtype_bits(r->t->acc) / 8;
+  int mr = tile->mr, least = panel <= r->L->target->l1_bytes ? (2 * mr + 2) / 3 : (5 * mr + 5) / 6;
+  int latency = (int)ceil_div(LEAST_SUMS, r->t->tile.nv);
   if (r->static_m < 0) return;
   r->ntiles = ceil_div(r->static_m, mr);
   for (int rows = mr; rows >= least && rows >= latency; rows--) {

@@ -20,8 +20,13 @@ typedef struct evaluator {
   bool has_host;
   nn_jit *jit; /* made when first needed; NULL with tried_jit: there is none */
   bool tried_jit;
+  nn_map *compiled; /* text of a kernel -> compiled_kernel: equal layers have equal kernels */
   nn_diags silent; /* a JIT that cannot be had is no error: the interpreter does its work */
 } evaluator;
+
+typedef struct compiled_kernel {
+  nn_kernel_fn *fn;
+} compiled_kernel;
 
 /* ---- the op in a module of its own --------------------------------------------------------------- */
 
@@ -100,11 +105,23 @@ static int run_compiled(nn_kernel_fn *fn, const nn_kernel *k, nn_arena *scratch,
   return code;
 }
 
+/* NULL if there is no JIT. */
+static nn_kernel_fn *compiled(evaluator *ev, const nn_kernel *k) {
+  if (!jit_of(ev)) return NULL;
+  if (!ev->compiled) ev->compiled = nn_map_new(ev->arena);
+  char *key = nn_kernel_key(ev->arena, k);
+  compiled_kernel *known = nn_map_get(ev->compiled, key);
+  if (known) return known->fn;
+  known = NN_NEW(ev->arena, compiled_kernel);
+  if (nn_jit_kernel(ev->jit, &ev->host, k, &known->fn) != NN_OK) known->fn = NULL;
+  nn_map_put(ev->compiled, key, known);
+  return known->fn;
+}
+
 static int run_kernel(evaluator *ev, const nn_kernel *k, const nn_op *op, nn_arena *scratch, void *const *args,
                       nn_eval_error *at) {
-  nn_kernel_fn *fn = NULL;
-  if (work_of(op) > INTERPRETED_WORK && jit_of(ev) && nn_jit_kernel(ev->jit, &ev->host, k, &fn) == NN_OK)
-    return run_compiled(fn, k, scratch, args, at);
+  nn_kernel_fn *fn = work_of(op) > INTERPRETED_WORK ? compiled(ev, k) : NULL;
+  if (fn) return run_compiled(fn, k, scratch, args, at);
   return nn_kernel_eval(k, args, NULL, at);
 }
 

@@ -100,10 +100,14 @@ int main(int argc, char **argv) {
   char line[4096];
   while (fgets(line, sizeof line, stdin)) {
     line[strcspn(line, "\n")] = 0;
-    if (strncmp(line, "run ", 4) == 0) time_runs(atoi(line + 4), CLOCK_MONOTONIC);
-    else if (strncmp(line, "cpu ", 4) == 0) time_runs(atoi(line + 4), CLOCK_PROCESS_CPUTIME_ID);
-    else if (strncmp(line, "write ", 6) == 0) write_outputs(line + 6);
-    else peer_die("expected run, cpu or write, found %s", line);
+    if (strncmp(line, "run ", 4) == 0)
+      time_runs(atoi(line + 4), CLOCK_MONOTONIC);
+    else if (strncmp(line, "cpu ", 4) == 0)
+      time_runs(atoi(line + 4), CLOCK_PROCESS_CPUTIME_ID);
+    else if (strncmp(line, "write ", 6) == 0)
+      write_outputs(line + 6);
+    else
+      peer_die("expected run, cpu or write, found %s", line);
     fflush(stdout);
   }
   return 0;

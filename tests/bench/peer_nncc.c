@@ -21,7 +21,8 @@ void engine_open(const char *library, const char *path, int threads, const peer_
   int32_t error = nncc_rt_library_open(path, library, &opened, &model);
   if (error == 0) error = nncc_rt_session_create(model, NULL, threads, &session);
   if (error != 0) peer_die("%s: %s", path, nncc_rt_error_text(error));
-  if (model->ninputs > PEER_MAX_IO || model->noutputs > PEER_MAX_IO) peer_die("%s: more than %d inputs or outputs", path, PEER_MAX_IO);
+  if (model->ninputs > PEER_MAX_IO || model->noutputs > PEER_MAX_IO)
+    peer_die("%s: more than %d inputs or outputs", path, PEER_MAX_IO);
   for (int i = 0; i < model->ninputs; i++) {
     const peer_tensor *t = find_input(in, nin, model->inputs[i].name);
     memcpy(input_dims[i], t->dims, sizeof input_dims[i]);
@@ -37,7 +38,8 @@ void engine_run(void) {
 
 int engine_outputs(peer_tensor *out) {
   for (int i = 0; i < model->noutputs; i++) {
-    out[i] = (peer_tensor){.name = model->outputs[i].name, .data = outputs[i].data, .rank = outputs[i].rank, .dtype = outputs[i].dtype};
+    out[i] = (peer_tensor){
+        .name = model->outputs[i].name, .data = outputs[i].data, .rank = outputs[i].rank, .dtype = outputs[i].dtype};
     for (int k = 0; k < outputs[i].rank && k < PEER_MAX_RANK; k++) out[i].dims[k] = outputs[i].dims[k];
   }
   return model->noutputs;

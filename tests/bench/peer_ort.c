@@ -9,10 +9,24 @@
 enum { API_VERSION = 1 }; /* all places below are those of version 1 */
 
 enum api_place {
-  GET_ERROR_MESSAGE = 2, CREATE_ENV = 3, CREATE_SESSION = 7, RUN = 9, CREATE_SESSION_OPTIONS = 10,
-  SET_OPTIMIZATION_LEVEL = 23, SET_INTRA_THREADS = 24, SET_INTER_THREADS = 25, OUTPUT_COUNT = 31, OUTPUT_NAME = 37,
-  CREATE_TENSOR = 49, TENSOR_DATA = 51, ELEMENT_TYPE = 60, DIMENSIONS_COUNT = 61, DIMENSIONS = 62,
-  TYPE_AND_SHAPE = 65, CREATE_CPU_MEMORY_INFO = 69, DEFAULT_ALLOCATOR = 78
+  GET_ERROR_MESSAGE = 2,
+  CREATE_ENV = 3,
+  CREATE_SESSION = 7,
+  RUN = 9,
+  CREATE_SESSION_OPTIONS = 10,
+  SET_OPTIMIZATION_LEVEL = 23,
+  SET_INTRA_THREADS = 24,
+  SET_INTER_THREADS = 25,
+  OUTPUT_COUNT = 31,
+  OUTPUT_NAME = 37,
+  CREATE_TENSOR = 49,
+  TENSOR_DATA = 51,
+  ELEMENT_TYPE = 60,
+  DIMENSIONS_COUNT = 61,
+  DIMENSIONS = 62,
+  TYPE_AND_SHAPE = 65,
+  CREATE_CPU_MEMORY_INFO = 69,
+  DEFAULT_ALLOCATOR = 78
 };
 
 enum { LOG_ERRORS = 3, OPTIMIZE_ALL = 99, ARENA_ALLOCATOR = 1, DEFAULT_MEMORY = 0 };
@@ -83,8 +97,9 @@ void engine_open(const char *library, const char *model, int threads, const peer
 }
 
 void engine_run(void) {
-  CALL(RUN, (object *, object *, const char *const *, const object *const *, size_t, const char *const *, size_t, object **), session,
-       NULL, input_names, input_values, ninputs, output_names, noutputs, output_values);
+  CALL(RUN,
+       (object *, object *, const char *const *, const object *const *, size_t, const char *const *, size_t, object **),
+       session, NULL, input_names, input_values, ninputs, output_names, noutputs, output_values);
 }
 
 int engine_outputs(peer_tensor *out) {

@@ -106,26 +106,35 @@ nncc_status nncc_model_compile(nncc_model *model, const char *out, const nncc_co
 static void free_jit(void *compiled) { nn_jit_free(compiled); }
 
 static nn_status compile_in_memory(nncc_model *model, const nn_target *t, const nncc_compile_options *o,
+                                   const nn_step_hook *hook, const nn_program **program,
                                    const nncc_rt_model **compiled) {
   nn_module *m = model->module;
   nn_program *p = make_program(model, t, o);
   if (!p) return NN_FAIL;
+  *program = p;
   if (!model->compiled) {
     model->compiled = nn_jit_new(&m->diags);
     model->free_compiled = free_jit;
   }
   if (!model->compiled) return NN_FAIL;
-  nn_emit_options emit = {.name = name_of(m->arena, o, NULL), .level = level_of(o), .weights_in_object = true};
+  nn_emit_options emit = {
+      .name = name_of(m->arena, o, NULL), .level = level_of(o), .weights_in_object = true, .hook = hook};
   return nn_jit_program(model->compiled, t, p, &emit, compiled);
 }
 
-nncc_status nncc_model_jit(nncc_model *model, const nncc_compile_options *options, const nncc_rt_model **compiled) {
-  if (!model || !compiled) return NNCC_ERROR;
+nn_status nn_model_jit_hooked(nncc_model *model, const nncc_compile_options *options, const nn_step_hook *hook,
+                              const nn_program **program, const nncc_rt_model **compiled) {
   const nncc_compile_options *o = options ? options : &defaults;
   nn_target target = {0};
-  *compiled = NULL;
-  if (nn_target_init(&target, NULL, o->cpu, &model->module->diags) != NN_OK) return NNCC_ERROR;
-  nn_status status = compile_in_memory(model, &target, o, compiled);
+  NN_TRY(nn_target_init(&target, NULL, o->cpu, &model->module->diags));
+  nn_status status = compile_in_memory(model, &target, o, hook, program, compiled);
   nn_target_free(&target);
-  return status == NN_OK ? NNCC_OK : NNCC_ERROR;
+  return status;
+}
+
+nncc_status nncc_model_jit(nncc_model *model, const nncc_compile_options *options, const nncc_rt_model **compiled) {
+  const nn_program *program;
+  if (!model || !compiled) return NNCC_ERROR;
+  *compiled = NULL;
+  return nn_model_jit_hooked(model, options, NULL, &program, compiled) == NN_OK ? NNCC_OK : NNCC_ERROR;
 }

@@ -288,10 +288,18 @@ void nn_aliases_order(nn_program *p);
 
 /* ---- emit*.c, jit.c, object.c: LLVM ----------------------------------------------------------------- */
 
+/* Called by code in memory, on the thread that runs the model: with -1 before the first step of the program, with
+   i after step i, when all its tasks are done. */
+typedef struct nn_step_hook {
+  void (*fn)(void *data, int32_t step);
+  void *data;
+} nn_step_hook;
+
 typedef struct nn_emit_options {
   const char *name;        /* of the model: symbol prefix */
   int level;               /* 0..3 */
   bool weights_in_object;  /* descriptor points at them */
+  const nn_step_hook *hook; /* JIT only; NULL: none */
 } nn_emit_options;
 
 /* An in-memory JIT of whole programs or single kernels. */
@@ -322,5 +330,11 @@ void nn_env_free(nn_pass_env *env);
 /* Passes, program, plan. The module is changed: once. aliases: as above. NULL + diags. */
 struct nn_pass_options;
 nn_program *nn_compile(nn_module *m, const nn_target *t, int level, const char *const *aliases, const struct nn_pass_options *options);
+
+/* api.c: nncc_model_jit for a profiler: code that calls the hook, and the program that it is made of. */
+struct nncc_model;
+struct nncc_compile_options;
+nn_status nn_model_jit_hooked(struct nncc_model *model, const struct nncc_compile_options *options, const nn_step_hook *hook,
+                              const nn_program **program, const nncc_rt_model **compiled);
 
 #endif

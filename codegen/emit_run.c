@@ -345,7 +345,20 @@ static void emit_copy(run *r, const nn_step *step) {
   LLVMBuildMemMove(e->b, to, 1, from, 1, LLVMBuildTruncOrBitCast(e->b, bytes, e->size, ""));
 }
 
+/* A host's function at a known address: profiles. */
+static void call_hook(run *r, int step) {
+  const nn_step_hook *hook = r->s->options->hook;
+  nn_emod *e = r->s->e;
+  if (!hook) return;
+  LLVMTypeRef types[] = {e->ptr, e->i32};
+  nn_v fn = LLVMConstIntToPtr(LLVMConstInt(e->size, (uintptr_t)hook->fn, false), e->ptr),
+       args[] = {LLVMConstIntToPtr(LLVMConstInt(e->size, (uintptr_t)hook->data, false), e->ptr),
+                 LLVMConstInt(e->i32, (unsigned long long)step, true)};
+  LLVMBuildCall2(e->b, LLVMFunctionType(e->none, types, 2, false), fn, args, 2, "");
+}
+
 static void emit_steps(run *r) {
+  call_hook(r, -1);
   for (int i = 0; i < r->p->nsteps && !r->s->e->failed; i++) {
     const nn_step *step = &r->p->steps[i];
     r->s->step = i;
@@ -356,6 +369,7 @@ static void emit_steps(run *r) {
     case NN_STEP_COPY: emit_copy(r, step); break;
     }
     if (r->ntaken > 0) give_back(r, i);
+    call_hook(r, i);
   }
 }
 

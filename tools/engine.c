@@ -13,7 +13,7 @@ struct engine {
   const nncc_rt_model *compiled;  /* JIT, AOT */
   nncc_rt_session *session;
   nncc_rt_library *library;       /* AOT */
-  nn_program *program;            /* INTERP */
+  const nn_program *program;      /* INTERP, JIT */
   nn_target target;
   bool has_target;
   nncc_rt_ctx ctx;
@@ -36,9 +36,9 @@ static void release(nncc_rt_ctx *self, void *memory) {
 
 /* ---- opening -------------------------------------------------------------------------------------------- */
 
-static bool open_jit(engine *e, int level) {
+static bool open_jit(engine *e, int level, const nn_step_hook *hook) {
   nncc_compile_options options = {.level = level};
-  return nncc_model_jit(e->model, &options, &e->compiled) == NNCC_OK;
+  return nn_model_jit_hooked(e->model, &options, hook, &e->program, &e->compiled) == NN_OK;
 }
 
 static bool open_library(engine *e, int level) {
@@ -60,8 +60,9 @@ static bool open_interpreter(engine *e) {
   if (e->model->finish && e->model->finish(e->model) != NN_OK) return false;
   if (nn_target_init(&e->target, NULL, NULL, &m->diags) != NN_OK) return false;
   e->has_target = true;
-  e->program = nn_program_build(m, &e->target);
-  if (!e->program || nn_plan_memory(e->program, &e->target) != NN_OK) return false;
+  nn_program *p = nn_program_build(m, &e->target);
+  if (!p || nn_plan_memory(p, &e->target) != NN_OK) return false;
+  e->program = p;
   int n = engine_noutputs(e);
   e->outputs = calloc((size_t)n + 1, sizeof *e->outputs);
   e->views = calloc((size_t)n + 1, sizeof *e->views);
@@ -70,17 +71,25 @@ static bool open_interpreter(engine *e) {
   return e->outputs && e->views;
 }
 
-engine *engine_open(nncc_model *model, engine_kind kind, int threads, int level) {
+engine *engine_open_hooked(nncc_model *model, engine_kind kind, int threads, int level, const nn_step_hook *hook) {
   engine *e = calloc(1, sizeof *e);
   if (!e) return NULL;
   e->kind = kind;
   e->model = model;
-  bool ok = kind == ENGINE_INTERP ? open_interpreter(e) : kind == ENGINE_AOT ? open_library(e, level) : open_jit(e, level);
+  bool ok = kind == ENGINE_INTERP ? open_interpreter(e) : kind == ENGINE_AOT ? open_library(e, level) : open_jit(e, level, hook);
   if (ok && kind != ENGINE_INTERP) ok = nncc_rt_session_create(e->compiled, NULL, threads, &e->session) == NNCC_RT_OK;
   if (ok) return e;
   engine_close(e);
   return NULL;
 }
+
+engine *engine_open(nncc_model *model, engine_kind kind, int threads, int level) {
+  return engine_open_hooked(model, kind, threads, level, NULL);
+}
+
+nn_module *engine_module(const engine *e) { return e->model->module; }
+
+const nn_program *engine_program(const engine *e) { return e->program; }
 
 void engine_close(engine *e) {
   if (!e) return;
@@ -127,8 +136,7 @@ int engine_input_dims(const engine *e, int i, const int64_t **dims) {
 
 /* ---- running -------------------------------------------------------------------------------------------------- */
 
-/* The symbols that are plainly a dimension of an input. */
-static int64_t *bind_symbols(engine *e, const nncc_rt_tensor *in, bool *bound) {
+int64_t *engine_symbols(const engine *e, const nncc_rt_tensor *in, bool *bound) {
   nn_module *m = e->model->module;
   int64_t *symbols = NN_NEW_ARRAY(m->arena, int64_t, m->nsymbols + 1);
   for (int i = 0; i < graph_of(e)->nparams; i++) {
@@ -149,7 +157,7 @@ static int64_t *bind_symbols(engine *e, const nncc_rt_tensor *in, bool *bound) {
 static bool prepare_outputs(engine *e, const nncc_rt_tensor *in) {
   nn_module *m = e->model->module;
   bool *bound = NN_NEW_ARRAY(m->arena, bool, m->nsymbols + 1);
-  int64_t *symbols = bind_symbols(e, in, bound);
+  int64_t *symbols = engine_symbols(e, in, bound);
   for (int i = 0; i < engine_noutputs(e); i++) {
     nn_type t = nn_graph_return(graph_of(e))->in[i]->type;
     bool *used = NN_NEW_ARRAY(m->arena, bool, m->nsymbols + 1), is_open = false;

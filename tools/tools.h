@@ -73,7 +73,11 @@ typedef struct engine engine;
 
 /* Compiles; the model's diagnostics tell when it gives NULL. threads >= 1. */
 engine *engine_open(nncc_model *model, engine_kind kind, int threads, int level);
+engine *engine_open_hooked(nncc_model *model, engine_kind kind, int threads, int level, const nn_step_hook *hook); /* JIT: it is called */
 void engine_close(engine *e);
+nn_module *engine_module(const engine *e);
+const nn_program *engine_program(const engine *e); /* NULL: AOT */
+int64_t *engine_symbols(const engine *e, const nncc_rt_tensor *in, bool *bound); /* those that are plainly a dimension of an input, by module symbol index */
 int engine_ninputs(const engine *e);
 int engine_noutputs(const engine *e);
 const char *engine_input_name(const engine *e, int i);
@@ -97,6 +101,50 @@ void free_inputs(const engine *e, host_tensor *in);
 /* Multiply-adds count two; a rough count of one per element for element ops. symbols: by module symbol index. */
 double op_flops(const nn_op *op, const int64_t *symbols);
 double graph_flops(const nn_graph *g, const int64_t *symbols);
+
+/* ---- machine.c: what this machine can do at most --------------------------------------------------------- */
+
+enum { MACHINE_LEVELS = 4 };
+typedef struct machine {
+  int threads;
+  double gflops;         /* f32, the widest multiply-add */
+  struct machine_level { const char *name; double bytes, gb_per_s; } levels[MACHINE_LEVELS]; /* reading: the caches of a core times threads, memory */
+} machine;
+bool machine_measure(machine *m, int threads, nn_diags *diags); /* takes about a tenth of a second */
+/* Reads of a set of so many bytes that is swept again and again. */
+double machine_gb_per_s(const machine *m, double bytes);
+
+/* ---- profile.c ------------------------------------------------------------------------------------------- */
+
+typedef struct step_profile {
+  const nn_step *step;
+  double us;             /* median */
+  double flops;
+  double weight_bytes, value_bytes; /* that it must read and write at least */
+  double limit_us;       /* of the machine, for these */
+  const char *kernel;
+  const char **nodes;    /* ONNX nodes, no doubles */
+  int nnodes;
+} step_profile;
+
+typedef struct profile {
+  nn_step_hook hook;     /* data is the profile */
+  machine machine;
+  const nn_program *program;
+  step_profile *steps;
+  int nsteps;
+  int64_t *now;          /* nanoseconds: start, ends of the steps */
+  float *samples;        /* of a run: us of each step */
+  int nsamples, samples_cap;
+  double us;             /* sum of the medians */
+} profile;
+void profile_init(profile *p);
+void profile_free(profile *p);
+void profile_open(profile *p, const engine *e);           /* before the first run */
+void profile_take(profile *p);                            /* after a run that counts */
+/* Medians, operations and bytes for these symbols, what the machine could do. */
+void profile_finish(profile *p, nn_arena *arena, const int64_t *symbols);
+void profile_print(FILE *out, const profile *p);          /* table, slowest first */
 
 /* ---- verbs ------------------------------------------------------------------------------------------------ */
 

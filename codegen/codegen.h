@@ -289,9 +289,9 @@ void nn_aliases_order(nn_program *p);
 /* ---- emit*.c, jit.c, object.c: LLVM ----------------------------------------------------------------- */
 
 /* Called by code in memory, on the thread that runs the model: with -1 before the first step of the program, with
-   i after step i, when all its tasks are done. */
+   i after step i, when all its tasks are done. symbols: values by module symbol index, as far as they are bound. */
 typedef struct nn_step_hook {
-  void (*fn)(void *data, int32_t step);
+  void (*fn)(void *data, int32_t step, const int64_t *symbols);
   void *data;
 } nn_step_hook;
 

@@ -17,6 +17,7 @@ typedef struct run {
   nn_place **taken_places;
   int ntaken, taken_cap; /* and one more slot: worker memory of the kernel at hand */
   bool *dims_done;       /* output dims already written, in order */
+  nn_v symbols;          /* for a hook: an array of their values */
 } run;
 
 static nn_v is_null(nn_emod *e, nn_v p) { return LLVMBuildICmp(e->b, LLVMIntEQ, p, LLVMConstNull(e->ptr), ""); }
@@ -345,21 +346,28 @@ static void emit_copy(run *r, const nn_step *step) {
   LLVMBuildMemMove(e->b, to, 1, from, 1, LLVMBuildTruncOrBitCast(e->b, bytes, e->size, ""));
 }
 
-/* A host's function at a known address: profiles. */
+/* A host's function, where it lies in this process. */
 static void call_hook(run *r, int step) {
   const nn_step_hook *hook = r->s->options->hook;
   nn_emod *e = r->s->e;
   if (!hook) return;
-  LLVMTypeRef types[] = {e->ptr, e->i32};
+  for (int i = 0; i < r->p->module->nsymbols; i++) {
+    nn_v index = LLVMConstInt(e->i32, (unsigned long long)i, false), value = r->s->dims.symbols[i];
+    if (value) LLVMBuildStore(e->b, value, LLVMBuildInBoundsGEP2(e->b, e->i64, r->symbols, &index, 1, ""));
+  }
+  LLVMTypeRef types[] = {e->ptr, e->i32, e->ptr};
   nn_v fn = LLVMConstIntToPtr(LLVMConstInt(e->size, (uintptr_t)hook->fn, false), e->ptr),
        args[] = {LLVMConstIntToPtr(LLVMConstInt(e->size, (uintptr_t)hook->data, false), e->ptr),
-                 LLVMConstInt(e->i32, (unsigned long long)step, true)};
-  LLVMBuildCall2(e->b, LLVMFunctionType(e->none, types, 2, false), fn, args, 2, "");
+                 LLVMConstInt(e->i32, (unsigned long long)step, true), r->symbols};
+  LLVMBuildCall2(e->b, LLVMFunctionType(e->none, types, 3, false), fn, args, 3, "");
 }
 
 static void emit_steps(run *r) {
+  nn_emod *e = r->s->e;
+  if (r->s->options->hook)
+    r->symbols = nn_emit_local(r->s, LLVMArrayType2(e->i64, (uint64_t)r->p->module->nsymbols + 1), "symbols");
   call_hook(r, -1);
-  for (int i = 0; i < r->p->nsteps && !r->s->e->failed; i++) {
+  for (int i = 0; i < r->p->nsteps && !e->failed; i++) {
     const nn_step *step = &r->p->steps[i];
     r->s->step = i;
     switch (step->kind) {

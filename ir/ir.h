@@ -476,6 +476,14 @@ nn_status nn_b_check(nn_builder *b, const char *kind, nn_dim found, nn_dim expec
    checked while running. */
 nn_status nn_b_elems(nn_builder *b, nn_value *v, int64_t min, const nn_dim *hints, const nn_dim **dims, int *count);
 
+/* ---- work.c: what an op does at least. symbols: values by module symbol index ---------------------- */
+
+double nn_op_flops(const nn_op *op, const int64_t *symbols);    /* multiply-adds count two; fused ops add up */
+double nn_graph_flops(const nn_graph *g, const int64_t *symbols);
+bool nn_op_has_work_row(nn_opcode code);
+typedef struct nn_traffic { double weights, read, written; } nn_traffic;
+nn_traffic nn_op_traffic(const nn_op *op, const int64_t *symbols); /* bytes: each operand element that is needed once, each used result */
+
 /* ---- known.c, verify.c, text ------------------------------------------------------------------- */
 
 nn_dim nn_known_elem(nn_module *m, nn_opcode code, nn_dtype result, const nn_dim *in, int nin); /* one element of a pointwise op on ints; NULL: unknown */

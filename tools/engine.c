@@ -91,6 +91,8 @@ nn_module *engine_module(const engine *e) { return e->model->module; }
 
 const nn_program *engine_program(const engine *e) { return e->program; }
 
+nncc_rt_ctx *engine_ctx(engine *e) { return e->session ? nncc_rt_session_ctx(e->session) : &e->ctx; }
+
 void engine_close(engine *e) {
   if (!e) return;
   nncc_rt_session_destroy(e->session);
@@ -191,5 +193,5 @@ int32_t engine_run(engine *e, const nncc_rt_tensor *in, const nncc_rt_tensor **o
 }
 
 const char *engine_message(engine *e, char *buffer, size_t size_bytes) {
-  return nncc_rt_ctx_message(e->session ? nncc_rt_session_ctx(e->session) : &e->ctx, buffer, size_bytes);
+  return nncc_rt_ctx_message(engine_ctx(e), buffer, size_bytes);
 }

@@ -7,10 +7,11 @@
 #include <unistd.h>
 
 enum {
-  ATTEMPTS = 8,
-  FMA_STEPS = 20000,      /* multiply-adds of each accumulator in an attempt */
-  READ_STREAMS = 16,      /* vectors that one step reads */
-  READ_BYTES = 32 << 20   /* at least so much is read in an attempt */
+  ATTEMPTS = 8, /* at least; and for so many milliseconds, since other programs may hold a core for a while */
+  ATTEMPTS_MS = 40,
+  FMA_STEPS = 20000,    /* multiply-adds of each accumulator in an attempt */
+  READ_STREAMS = 16,    /* vectors that one step reads */
+  READ_BYTES = 32 << 20 /* at least so much is read in an attempt */
 };
 static const double memory_bytes = 256e6; /* more than any cache of a core's share */
 
@@ -19,35 +20,40 @@ static int accumulators(const nn_target *t) { return t->vector_registers > 16 ? 
 
 static char *fma_text(nn_arena *arena, const nn_target *t, int threads) {
   int lanes = nn_target_lanes(t, NN_F32), count = accumulators(t);
-  return nn_sprintf(arena,
-                    "kernel @peak_fma {\n  param %%x : f32[%d]\n  out %%y : f32[%d]\n"
-                    "  reg %%a : f32[%d]\n  reg %%f : f32[%d]\n"
-                    "  parallel %%t in 0..%d {\n"
-                    "    vector %%l in 0..%d {\n      %%f[%%l] = %%x[%%l]\n    }\n"
-                    "    unroll %%i in 0..%d { \n      vector %%m in 0..%d {\n        %%a[%%i*%d + %%m] = 0.0\n      }\n    }\n"
-                    "    for %%k in 0..%d {\n      unroll %%j in 0..%d {\n        vector %%n in 0..%d {\n"
-                    "          %%a[%%j*%d + %%n] = fma(%%a[%%j*%d + %%n], %%f[%%n], %%f[%%n])\n        }\n      }\n    }\n"
-                    "    unroll %%o in 0..%d {\n      vector %%p in 0..%d {\n        %%y[%%t*%d + %%o*%d + %%p] = %%a[%%o*%d + %%p]\n      }\n    }\n"
-                    "  }\n}\n",
-                    lanes, threads * count * lanes, count * lanes, lanes, threads, lanes, count, lanes, lanes,
-                    FMA_STEPS, count, lanes, lanes, lanes, count, lanes, count * lanes, lanes, lanes);
+  return nn_sprintf(
+      arena,
+      "kernel @peak_fma {\n  param %%x : f32[%d]\n  out %%y : f32[%d]\n"
+      "  reg %%a : f32[%d]\n  reg %%f : f32[%d]\n"
+      "  parallel %%t in 0..%d {\n"
+      "    vector %%l in 0..%d {\n      %%f[%%l] = %%x[%%l]\n    }\n"
+      "    unroll %%i in 0..%d { \n      vector %%m in 0..%d {\n        %%a[%%i*%d + %%m] = 0.0\n      }\n    }\n"
+      "    for %%k in 0..%d {\n      unroll %%j in 0..%d {\n        vector %%n in 0..%d {\n"
+      "          %%a[%%j*%d + %%n] = fma(%%a[%%j*%d + %%n], %%f[%%n], %%f[%%n])\n        }\n      }\n    }\n"
+      "    unroll %%o in 0..%d {\n      vector %%p in 0..%d {\n        %%y[%%t*%d + %%o*%d + %%p] = %%a[%%o*%d + "
+      "%%p]\n      }\n    }\n"
+      "  }\n}\n",
+      lanes, threads * count * lanes, count * lanes, lanes, threads, lanes, count, lanes, lanes, FMA_STEPS, count,
+      lanes, lanes, lanes, count, lanes, count * lanes, lanes, lanes);
 }
 
 /* Each thread sums its own `steps` times READ_STREAMS vectors, `sweeps` times. */
 static char *read_text(nn_arena *arena, const nn_target *t, int threads, int64_t steps, int64_t sweeps) {
   int lanes = nn_target_lanes(t, NN_F32), width = READ_STREAMS * lanes;
   long long share = (long long)steps * width;
-  return nn_sprintf(arena,
-                    "kernel @peak_read {\n  param %%x : f32[%lld]\n  out %%y : f32[%d]\n  reg %%a : f32[%d]\n"
-                    "  parallel %%t in 0..%d {\n"
-                    "    unroll %%i in 0..%d { \n      vector %%m in 0..%d {\n        %%a[%%i*%d + %%m] = 0.0\n      }\n    }\n"
-                    "    for %%s in 0..%lld {\n      for %%k in 0..%lld {\n        unroll %%j in 0..%d {\n          vector %%n in 0..%d {\n"
-                    "            %%a[%%j*%d + %%n] = %%a[%%j*%d + %%n] + %%x[%%t*%lld + %%k*%d + %%j*%d + %%n]\n          }\n        }\n      }\n    }\n"
-                    "    unroll %%o in 0..%d {\n      vector %%p in 0..%d {\n        %%y[%%t*%d + %%o*%d + %%p] = %%a[%%o*%d + %%p]\n      }\n    }\n"
-                    "  }\n}\n",
-                    share * threads, threads * width, width, threads, READ_STREAMS, lanes, lanes, (long long)sweeps,
-                    (long long)steps, READ_STREAMS, lanes, lanes, lanes, share, width, lanes, READ_STREAMS, lanes, width,
-                    lanes, lanes);
+  return nn_sprintf(
+      arena,
+      "kernel @peak_read {\n  param %%x : f32[%lld]\n  out %%y : f32[%d]\n  reg %%a : f32[%d]\n"
+      "  parallel %%t in 0..%d {\n"
+      "    unroll %%i in 0..%d { \n      vector %%m in 0..%d {\n        %%a[%%i*%d + %%m] = 0.0\n      }\n    }\n"
+      "    for %%s in 0..%lld {\n      for %%k in 0..%lld {\n        unroll %%j in 0..%d {\n          vector %%n in "
+      "0..%d {\n"
+      "            %%a[%%j*%d + %%n] = %%a[%%j*%d + %%n] + %%x[%%t*%lld + %%k*%d + %%j*%d + %%n]\n          }\n        "
+      "}\n      }\n    }\n"
+      "    unroll %%o in 0..%d {\n      vector %%p in 0..%d {\n        %%y[%%t*%d + %%o*%d + %%p] = %%a[%%o*%d + "
+      "%%p]\n      }\n    }\n"
+      "  }\n}\n",
+      share * threads, threads * width, width, threads, READ_STREAMS, lanes, lanes, (long long)sweeps, (long long)steps,
+      READ_STREAMS, lanes, lanes, lanes, share, width, lanes, READ_STREAMS, lanes, width, lanes, lanes);
 }
 
 typedef struct bench {
@@ -66,8 +72,8 @@ static double time_kernel(bench *b, const char *text) {
   if (!k || nn_jit_kernel(b->jit, &b->target, k, &fn) != NN_OK) return 0;
   void *args[] = {b->x, b->y};
   int64_t symbols[1] = {0};
-  double best = 0;
-  for (int i = 0; i < ATTEMPTS; i++) {
+  double best = 0, first = now_ms();
+  for (int i = 0; i < ATTEMPTS || now_ms() - first < ATTEMPTS_MS; i++) {
     double start = now_ms();
     if (fn(&b->ctx, args, symbols) != 0) return 0;
     double ms = now_ms() - start;

@@ -4,7 +4,7 @@
 set -eu
 
 build="gcc libc6-dev cmake ninja-build pkg-config llvm-19-dev libprotobuf-c-dev protobuf-c-compiler libonnx-dev libpopt-dev libcjson-dev libzip-dev"
-test="libcriterion-dev libonnx-testdata g++"
+test="libcriterion-dev libonnx-testdata g++ python3"
 
 no_install=
 what=build

@@ -1,115 +1,161 @@
-/* Where a run's time goes: code in memory calls a hook between its steps. Beside the time of a step stands the least
-   that this machine needs for it: its operations at the peak, or its bytes at the speed of the memory they lie in. */
+/* Where a run's time goes: code in memory calls a hook between its steps, and the session's parallel_for is wrapped to
+   see when each thread has work. Beside the time of a step stands the least that this machine needs for it: its
+   operations at the peak, or its bytes at the speed of the memory they lie in. */
 #include "tools/tools.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-/* ---- while the model runs ---------------------------------------------------------------------------- */
-
-static void on_step(void *data, int32_t step) {
-  profile *p = data;
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  p->now[step + 1] = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+static void *allocate(size_t count, size_t size) {
+  void *memory = calloc(count + 1, size);
+  if (!memory) exit(70);
+  return memory;
 }
 
-void profile_init(profile *p) {
-  *p = (profile){0};
+/* ---- while the model runs ---------------------------------------------------------------------------- */
+
+static int64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+typedef struct traced_job {
+  profile *p;
+  nncc_rt_task *fn;
+  void *arg;
+} traced_job;
+
+static void run_traced(void *arg, int64_t task, int32_t worker) {
+  traced_job *j = arg;
+  span *s = &j->p->now.workers[j->p->step * j->p->threads + worker];
+  int64_t start = now_ns();
+  j->fn(j->arg, task, worker);
+  int64_t end = now_ns();
+  if (s->last == 0) s->first = start;
+  s->last = end;
+  j->p->worked[worker] += end - start;
+}
+
+static void traced_parallel_for(nncc_rt_ctx *self, int64_t ntasks, nncc_rt_task *fn, void *arg) {
+  profile *p = self->user;
+  traced_job j = {p, fn, arg};
+  int64_t start = now_ns();
+  p->parallel_for(self, ntasks, run_traced, &j);
+  p->in_parallel += now_ns() - start;
+}
+
+/* What the caller did outside of parallel loops is work of one thread. */
+static float busy_share(const profile *p, int64_t duration) {
+  int64_t worked = duration - p->in_parallel;
+  for (int i = 0; i < p->threads; i++) worked += p->worked[i];
+  return duration > 0 ? (float)worked / (float)(duration * p->threads) : 1;
+}
+
+static void begin_step(profile *p, int step) {
+  p->step = step;
+  p->in_parallel = 0;
+  memset(p->worked, 0, (size_t)p->threads * sizeof *p->worked);
+  if (step < p->nsteps) memset(p->now.workers + step * p->threads, 0, (size_t)p->threads * sizeof(span));
+}
+
+static void on_step(void *data, int32_t step, const int64_t *symbols) {
+  profile *p = data;
+  p->now.ends[step + 1] = now_ns();
+  if (step >= 0) {
+    int64_t duration = p->now.ends[step + 1] - p->now.ends[step];
+    p->sample[2 * step] = (float)duration * 1e-3F;
+    p->sample[2 * step + 1] = busy_share(p, duration);
+  }
+  begin_step(p, step + 1);
+  if (step + 1 == p->nsteps) memcpy(p->symbols, symbols, (size_t)p->program->module->nsymbols * sizeof *p->symbols);
+}
+
+void profile_init(profile *p, int threads) {
+  *p = (profile){.threads = threads};
   p->hook = (nn_step_hook){on_step, p};
 }
 
-void profile_free(profile *p) {
-  free(p->now);
-  free(p->samples);
+static profile_run new_run(const profile *p) {
+  return (profile_run){.ends = allocate((size_t)p->nsteps + 1, sizeof(int64_t)),
+                       .workers = allocate((size_t)p->nsteps * (size_t)p->threads, sizeof(span))};
 }
 
-void profile_open(profile *p, const engine *e) {
+static void free_run(profile_run *r) {
+  free(r->ends);
+  free(r->workers);
+}
+
+void profile_free(profile *p) {
+  free_run(&p->now);
+  free_run(&p->best);
+  free(p->worked);
+  free(p->sample);
+  free(p->samples);
+  free(p->symbols);
+}
+
+void profile_open(profile *p, engine *e) {
+  nncc_rt_ctx *ctx = engine_ctx(e);
   p->program = engine_program(e);
   p->nsteps = p->program->nsteps;
-  p->now = calloc((size_t)p->nsteps + 1, sizeof *p->now);
-  if (!p->now) exit(70);
+  p->now = new_run(p);
+  p->best = new_run(p);
+  p->worked = allocate((size_t)p->threads, sizeof *p->worked);
+  p->sample = allocate(2 * (size_t)p->nsteps, sizeof *p->sample);
+  p->symbols = allocate((size_t)p->program->module->nsymbols, sizeof *p->symbols);
+  p->parallel_for = ctx->parallel_for;
+  if (!ctx->parallel_for) return;
+  ctx->user = p;
+  ctx->parallel_for = traced_parallel_for;
 }
 
+static int64_t run_ns(const profile *p, const profile_run *r) { return r->ends[p->nsteps] - r->ends[0]; }
+
 void profile_take(profile *p) {
-  size_t n = (size_t)p->nsteps;
+  size_t n = 2 * (size_t)p->nsteps;
   if (p->nsamples == p->samples_cap) {
     p->samples_cap = p->samples_cap ? 2 * p->samples_cap : 16;
     float *more = realloc(p->samples, ((size_t)p->samples_cap * n + 1) * sizeof *more);
     if (!more) exit(70);
     p->samples = more;
   }
-  float *row = p->samples + (size_t)p->nsamples++ * n;
-  for (size_t i = 0; i < n; i++) row[i] = (float)(p->now[i + 1] - p->now[i]) * 1e-3F;
-}
-
-/* ---- bytes --------------------------------------------------------------------------------------------- */
-
-static double elements_of(nn_type t, const int64_t *symbols) {
-  double n = 1;
-  for (int i = 0; i < t.rank; i++) {
-    int64_t d = 0;
-    if (!nn_dim_eval(t.dims[i], symbols, &d)) return 0;
-    n *= (double)d;
-  }
-  return n;
-}
-
-static double bytes_of(const nn_value *v, double elements) { return elements * nn_dtype_bits(v->type.dtype) / 8; }
-
-static double smaller(double a, double b) { return a < b ? a : b; }
-
-/* How many elements of v its readers in graph g need: a nest op all, an element op as many as it must give itself,
-   so that a slice or a gather of a large tensor costs what it takes out. */
-static double needed(const nn_value *v, const nn_graph *g, const int64_t *symbols) {
-  double all = elements_of(v->type, symbols), sum = 0;
-  for (const nn_op *op = g->first; op && sum < all; op = op->next)
-    for (int i = 0; i < op->nin; i++) {
-      if (op->in[i] != v) continue;
-      bool is_nest = op->code == NN_OP_RETURN || (nn_op_infos[op->code].flags & NN_NEST);
-      sum += is_nest || op->nout == 0 ? all : needed(op->out[0], g, symbols);
-    }
-  return smaller(sum, all);
-}
-
-static double operand_elements(const nn_op *op, int i, const int64_t *symbols) {
-  double all = elements_of(op->in[i]->type, symbols);
-  if (op->code == NN_OP_FUSED) {
-    const nn_graph *body = nn_attr_graph(op, "body");
-    return needed(body->params[i], body, symbols);
-  }
-  bool is_element = nn_op_infos[op->code].flags & NN_ELEMENT && op->nout > 0;
-  return is_element ? smaller(all, elements_of(op->out[0]->type, symbols)) : all;
-}
-
-static bool is_repeated(const nn_op *op, int i) {
-  for (int j = 0; j < i; j++)
-    if (op->in[j] == op->in[i]) return true;
-  return false;
-}
-
-static void count_bytes(step_profile *s, const int64_t *symbols) {
-  const nn_op *op = s->step->op;
-  for (int i = 0; i < op->nin; i++) {
-    if (!op->in[i] || is_repeated(op, i)) continue;
-    double bytes = bytes_of(op->in[i], operand_elements(op, i, symbols));
-    bool is_weight = op->in[i]->kind == NN_CONST || op->in[i]->kind == NN_STATE;
-    *(is_weight ? &s->weight_bytes : &s->value_bytes) += bytes;
-  }
-  for (int i = 0; i < op->nout; i++)
-    if (nn_value_nuses(op->out[i]) > 0) s->value_bytes += bytes_of(op->out[i], elements_of(op->out[i]->type, symbols));
-}
-
-static void count_copy(step_profile *s, const int64_t *symbols) {
-  int64_t bytes = 0;
-  if (nn_dim_eval(s->step->args[0]->bytes, symbols, &bytes)) s->value_bytes = 2 * (double)bytes;
+  memcpy(p->samples + (size_t)p->nsamples * n, p->sample, n * sizeof *p->sample);
+  if (p->nsamples++ > 0 && run_ns(p, &p->now) >= run_ns(p, &p->best)) return;
+  profile_run old = p->best;
+  p->best = p->now;
+  p->now = old;
 }
 
 /* ---- names --------------------------------------------------------------------------------------------- */
 
-static void add_node(step_profile *s, const char *loc) {
+/* Length of the UTF-8 character at s; 0 if it is none, or one that JSON or XML would not take. */
+static int character_length(const unsigned char *s) {
+  int n = s[0] < 0x80 ? 1 : s[0] >> 5 == 6 ? 2 : s[0] >> 4 == 14 ? 3 : s[0] >> 3 == 30 ? 4 : 0;
+  if (s[0] < 0x20 || s[0] == 0x7F || s[0] == 0xC0 || s[0] == 0xC1 || s[0] > 0xF4) return 0;
+  for (int i = 1; i < n; i++)
+    if (s[i] >> 6 != 2) return 0;
+  bool is_surrogate = s[0] == 0xED && s[1] >= 0xA0,
+       is_overlong = (s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xF0 && s[1] < 0x90);
+  bool is_beyond = (s[0] == 0xF4 && s[1] >= 0x90) || (s[0] == 0xEF && s[1] == 0xBF && s[2] >= 0xBE);
+  return is_surrogate || is_overlong || is_beyond ? 0 : n;
+}
+
+/* Names come from models, and may be any bytes. */
+static const char *clean_text(nn_arena *arena, const char *text) {
+  char *copy = nn_sprintf(arena, "%s", text);
+  for (char *s = copy; *s;) {
+    int n = character_length((const unsigned char *)s);
+    if (n == 0) *s = '?';
+    s += n > 0 ? n : 1;
+  }
+  return copy;
+}
+
+static void add_node(step_profile *s, nn_arena *arena, const char *loc) {
   if (!loc || !*loc) return;
+  loc = clean_text(arena, loc);
   for (int i = 0; i < s->nnodes; i++)
     if (strcmp(s->nodes[i], loc) == 0) return;
   s->nodes[s->nnodes++] = loc;
@@ -121,20 +167,22 @@ static int count_ops(const nn_graph *g) {
   return n;
 }
 
+/* A broadcast does no work, and one of a constant may be shared by many nodes. */
 static void find_nodes(step_profile *s, nn_arena *arena) {
   const nn_op *op = s->step->op;
   const nn_graph *body = op->code == NN_OP_FUSED ? nn_attr_graph(op, "body") : NULL;
   s->nodes = NN_NEW_ARRAY(arena, const char *, (body ? count_ops(body) : 0) + 1);
-  for (const nn_op *inner = body ? body->first : NULL; inner; inner = inner->next) add_node(s, inner->loc);
-  add_node(s, op->loc);
+  for (const nn_op *inner = body ? body->first : NULL; inner; inner = inner->next)
+    if (inner->code != NN_OP_BROADCAST) add_node(s, arena, inner->loc);
+  add_node(s, arena, op->loc);
 }
 
 static const char *step_name(const nn_step *step) {
   switch (step->kind) {
-    case NN_STEP_CALL: return step->kernel->name;
-    case NN_STEP_BIND: return "(bind)";
-    case NN_STEP_CHECK: return "(check)";
-    case NN_STEP_COPY: return "(copy)";
+  case NN_STEP_CALL: return step->kernel->name;
+  case NN_STEP_BIND: return "(bind)";
+  case NN_STEP_CHECK: return "(check)";
+  case NN_STEP_COPY: return "(copy)";
   }
   return "";
 }
@@ -146,21 +194,32 @@ static int compare_floats(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-static double median_of(const profile *p, int step) {
+/* Of one number of the samples. */
+static double median_of(const profile *p, int which) {
   if (p->nsamples == 0) return 0;
-  float *all = malloc((size_t)p->nsamples * sizeof *all);
-  if (!all) exit(70);
-  for (int i = 0; i < p->nsamples; i++) all[i] = p->samples[(size_t)i * (size_t)p->nsteps + (size_t)step];
+  float *all = allocate((size_t)p->nsamples, sizeof *all);
+  for (int i = 0; i < p->nsamples; i++) all[i] = p->samples[(size_t)i * 2 * (size_t)p->nsteps + (size_t)which];
   qsort(all, (size_t)p->nsamples, sizeof *all, compare_floats);
   double median = all[p->nsamples / 2];
   free(all);
   return median;
 }
 
-/* What a run sweeps over: its weights come back from where all of this fits. */
-static double footprint(const profile *p, const int64_t *symbols) {
+static void count_work(step_profile *s, const int64_t *symbols) {
   int64_t bytes = 0;
-  if (!p->program->workspace_bytes || !nn_dim_eval(p->program->workspace_bytes, symbols, &bytes)) bytes = 0;
+  if (s->step->kind == NN_STEP_COPY && nn_dim_eval(s->step->args[0]->bytes, symbols, &bytes))
+    s->value_bytes = 2 * (double)bytes;
+  if (s->step->kind != NN_STEP_CALL) return;
+  nn_traffic t = nn_op_traffic(s->step->op, symbols);
+  s->flops = nn_op_flops(s->step->op, symbols);
+  s->weight_bytes = t.weights;
+  s->value_bytes = t.read + t.written;
+}
+
+/* What a run sweeps over: its weights come back from where all of this fits. */
+static double footprint(const profile *p) {
+  int64_t bytes = 0;
+  if (!p->program->workspace_bytes || !nn_dim_eval(p->program->workspace_bytes, p->symbols, &bytes)) bytes = 0;
   return (double)(p->program->weights_bytes + bytes);
 }
 
@@ -172,22 +231,37 @@ static double limit_of(const profile *p, const step_profile *s, double swept) {
   return compute > memory ? compute : memory;
 }
 
-void profile_finish(profile *p, nn_arena *arena, const int64_t *symbols) {
-  double swept = footprint(p, symbols);
+static double seconds_of(const step_profile *s) { return (s->us > 1e-3 ? s->us : 1e-3) * 1e-6; }
+
+double step_share(const profile *p, const step_profile *s) { return p->us > 0 ? s->us / p->us : 0; }
+
+double step_gflops(const step_profile *s) { return s->flops / seconds_of(s) * 1e-9; }
+
+double step_gb_per_s(const step_profile *s) { return (s->weight_bytes + s->value_bytes) / seconds_of(s) * 1e-9; }
+
+double step_roof(const step_profile *s) { return s->limit_us * 1e-6 / seconds_of(s); }
+
+static int slower_first(const void *a, const void *b) {
+  const step_profile *x = *(const step_profile *const *)a, *y = *(const step_profile *const *)b;
+  return x->us != y->us ? (x->us < y->us) - (x->us > y->us) : (x > y) - (x < y);
+}
+
+void profile_finish(profile *p, nn_arena *arena) {
+  double swept = footprint(p);
   p->steps = NN_NEW_ARRAY(arena, step_profile, p->nsteps + 1);
+  p->order = NN_NEW_ARRAY(arena, step_profile *, p->nsteps + 1);
   p->us = 0;
   for (int i = 0; i < p->nsteps; i++) {
     step_profile *s = &p->steps[i];
     s->step = &p->program->steps[i];
-    s->us = median_of(p, i);
+    s->us = median_of(p, 2 * i);
+    s->busy = median_of(p, 2 * i + 1);
     s->kernel = step_name(s->step);
     find_nodes(s, arena);
-    if (s->step->kind == NN_STEP_CALL) {
-      s->flops = op_flops(s->step->op, symbols);
-      count_bytes(s, symbols);
-    }
-    if (s->step->kind == NN_STEP_COPY) count_copy(s, symbols);
+    count_work(s, p->symbols);
     s->limit_us = limit_of(p, s, swept);
     p->us += s->us;
+    p->order[i] = s;
   }
+  qsort(p->order, (size_t)p->nsteps, sizeof *p->order, slower_first);
 }

@@ -77,7 +77,9 @@ engine *engine_open_hooked(nncc_model *model, engine_kind kind, int threads, int
 void engine_close(engine *e);
 nn_module *engine_module(const engine *e);
 const nn_program *engine_program(const engine *e); /* NULL: AOT */
-int64_t *engine_symbols(const engine *e, const nncc_rt_tensor *in, bool *bound); /* those that are plainly a dimension of an input, by module symbol index */
+nncc_rt_ctx *engine_ctx(engine *e);
+/* By module symbol index: those that are plainly a dimension of an input; bound tells which. */
+int64_t *engine_symbols(const engine *e, const nncc_rt_tensor *in, bool *bound);
 int engine_ninputs(const engine *e);
 int engine_noutputs(const engine *e);
 const char *engine_input_name(const engine *e, int i);
@@ -96,12 +98,6 @@ const char *engine_message(engine *e, char *buffer, size_t size_bytes);
 host_tensor *read_inputs(const engine *e, const strings *files, bool random, uint64_t seed);
 void free_inputs(const engine *e, host_tensor *in);
 
-/* ---- flops.c -------------------------------------------------------------------------------------------- */
-
-/* Multiply-adds count two; a rough count of one per element for element ops. symbols: by module symbol index. */
-double op_flops(const nn_op *op, const int64_t *symbols);
-double graph_flops(const nn_graph *g, const int64_t *symbols);
-
 /* ---- machine.c: what this machine can do at most --------------------------------------------------------- */
 
 enum { MACHINE_LEVELS = 4 };
@@ -110,41 +106,73 @@ typedef struct machine {
   double gflops;         /* f32, the widest multiply-add */
   struct machine_level { const char *name; double bytes, gb_per_s; } levels[MACHINE_LEVELS]; /* reading: the caches of a core times threads, memory */
 } machine;
-bool machine_measure(machine *m, int threads, nn_diags *diags); /* takes about a tenth of a second */
+bool machine_measure(machine *m, int threads, nn_diags *diags); /* takes a third of a second */
 /* Reads of a set of so many bytes that is swept again and again. */
 double machine_gb_per_s(const machine *m, double bytes);
 
-/* ---- profile.c ------------------------------------------------------------------------------------------- */
+/* ---- profile.c: where the time of a run goes --------------------------------------------------------------- */
 
 typedef struct step_profile {
   const nn_step *step;
-  double us;             /* median */
-  double flops;
-  double weight_bytes, value_bytes; /* that it must read and write at least */
-  double limit_us;       /* of the machine, for these */
-  const char *kernel;
+  const char *kernel;    /* or what else it is, in brackets */
   const char **nodes;    /* ONNX nodes, no doubles */
   int nnodes;
+  double us;             /* median */
+  double busy;           /* share of the threads' time that they had work */
+  double flops;
+  double weight_bytes, value_bytes; /* that it must read and write at least */
+  double limit_us;       /* the least that this machine needs for these */
 } step_profile;
+
+typedef struct span { int64_t first, last; } span; /* nanoseconds; last 0: nothing was done */
+
+typedef struct profile_run {
+  int64_t *ends;         /* start, then the end of each step; nanoseconds */
+  span *workers;         /* [step][worker]: from its first task to its last */
+} profile_run;
 
 typedef struct profile {
   nn_step_hook hook;     /* data is the profile */
+  int threads;
   machine machine;
   const nn_program *program;
-  step_profile *steps;
   int nsteps;
-  int64_t *now;          /* nanoseconds: start, ends of the steps */
-  float *samples;        /* of a run: us of each step */
-  int nsamples, samples_cap;
+  step_profile *steps, **order; /* order: slowest first */
   double us;             /* sum of the medians */
+  profile_run now, best; /* best: the fastest that counts */
+  int64_t *worked;       /* by worker: in tasks of the step at hand */
+  int64_t in_parallel;   /* of the step at hand */
+  int step;              /* at hand */
+  float *sample, *samples; /* us, busy of each step: now; of all runs that count */
+  int nsamples, samples_cap;
+  int64_t *symbols;      /* as the last run bound them */
+  void (*parallel_for)(nncc_rt_ctx *self, int64_t ntasks, nncc_rt_task *fn, void *arg); /* the session's own */
 } profile;
-void profile_init(profile *p);
+
+void profile_init(profile *p, int threads);
 void profile_free(profile *p);
-void profile_open(profile *p, const engine *e);           /* before the first run */
+void profile_open(profile *p, engine *e);                 /* before the first run */
 void profile_take(profile *p);                            /* after a run that counts */
-/* Medians, operations and bytes for these symbols, what the machine could do. */
-void profile_finish(profile *p, nn_arena *arena, const int64_t *symbols);
+void profile_finish(profile *p, nn_arena *arena);         /* medians, operations and bytes, what the machine could do */
+
+double step_share(const profile *p, const step_profile *s); /* of the time of a run */
+double step_gflops(const step_profile *s);
+double step_gb_per_s(const step_profile *s);
+double step_roof(const step_profile *s);                  /* share of what the machine could do; above 1 where a schedule does less than was counted */
+
+/* What a report says of the whole. */
+typedef struct bench_result {
+  const char *model;
+  int threads, runs;
+  double compile_ms, median_ms, min_ms, gflop, peak_mb;
+} bench_result;
+
+/* profile_text.c, profile_html.c */
+struct cJSON;
 void profile_print(FILE *out, const profile *p);          /* table, slowest first */
+void profile_add_json(struct cJSON *root, const profile *p);
+char *profile_trace(const profile *p);                    /* of the best run, for chrome://tracing and Perfetto; malloced */
+char *profile_html(const profile *p, const bench_result *r);
 
 /* ---- verbs ------------------------------------------------------------------------------------------------ */
 

@@ -2,20 +2,18 @@
 #include "tools/tools.h"
 
 #include <cjson/cJSON.h>
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct bench_args {
   strings dims, shapes, files;
   const char *model;
   long threads, runs, level;
   int json, aot, profile;
+  const char *profile_file;
   bool bad;
 } bench_args;
-
-typedef struct timing {
-  double compile_ms, median_ms, min_ms, gflop, peak_mb;
-  int runs;
-} timing;
 
 enum { OPT_DIM = 1, OPT_SHAPE, OPT_THREADS, OPT_RUNS, OPT_LEVEL };
 
@@ -40,76 +38,158 @@ static int choose_runs(const bench_args *a, double once_ms) {
   return runs < 5 ? 5 : runs > 1000 ? 1000 : (int)runs;
 }
 
-static bool time_runs(const bench_args *a, engine *e, const nncc_rt_tensor *in, timing *t, profile *p) {
+static bool time_runs(const bench_args *a, engine *e, const nncc_rt_tensor *in, bench_result *r, profile *p) {
   const nncc_rt_tensor *out;
   if (engine_run(e, in, &out) != 0) return false;
   double start = now_ms();
   if (engine_run(e, in, &out) != 0) return false;
-  t->runs = choose_runs(a, now_ms() - start);
-  double *ms = malloc((size_t)t->runs * sizeof *ms);
-  if (!ms) return false;
-  for (int i = 0; i < t->runs; i++) {
+  r->runs = choose_runs(a, now_ms() - start);
+  double *ms = malloc((size_t)r->runs * sizeof *ms);
+  bool ok = ms != NULL;
+  for (int i = 0; ok && i < r->runs; i++) {
     start = now_ms();
-    if (engine_run(e, in, &out) != 0) break;
+    ok = engine_run(e, in, &out) == 0;
     ms[i] = now_ms() - start;
-    if (a->profile) profile_take(p);
+    if (ok && a->profile) profile_take(p);
   }
-  qsort(ms, (size_t)t->runs, sizeof *ms, compare_doubles);
-  t->median_ms = ms[t->runs / 2];
-  t->min_ms = ms[0];
+  if (ok) {
+    qsort(ms, (size_t)r->runs, sizeof *ms, compare_doubles);
+    r->median_ms = ms[r->runs / 2];
+    r->min_ms = ms[0];
+  }
   free(ms);
-  return true;
+  return ok;
 }
 
-static void print_json(const bench_args *a, const timing *t) {
+/* ---- reports --------------------------------------------------------------------------------------------- */
+
+static char *json_text(const bench_args *a, const bench_result *r, const profile *p) {
   cJSON *root = cJSON_CreateObject();
-  cJSON_AddStringToObject(root, "model", a->model);
-  cJSON_AddNumberToObject(root, "threads", (double)a->threads);
-  cJSON_AddNumberToObject(root, "runs", t->runs);
-  cJSON_AddNumberToObject(root, "median_ms", t->median_ms);
-  cJSON_AddNumberToObject(root, "min_ms", t->min_ms);
-  cJSON_AddNumberToObject(root, "gflop", t->gflop);
-  cJSON_AddNumberToObject(root, "gflop_per_s", t->gflop / (t->median_ms * 1e-3));
-  cJSON_AddNumberToObject(root, "compile_ms", t->compile_ms);
-  cJSON_AddNumberToObject(root, "peak_mb", t->peak_mb);
+  cJSON_AddStringToObject(root, "model", r->model);
+  cJSON_AddNumberToObject(root, "threads", r->threads);
+  cJSON_AddNumberToObject(root, "runs", r->runs);
+  cJSON_AddNumberToObject(root, "median_ms", r->median_ms);
+  cJSON_AddNumberToObject(root, "min_ms", r->min_ms);
+  cJSON_AddNumberToObject(root, "gflop", r->gflop);
+  cJSON_AddNumberToObject(root, "gflop_per_s", r->gflop / (r->median_ms * 1e-3));
+  cJSON_AddNumberToObject(root, "compile_ms", r->compile_ms);
+  cJSON_AddNumberToObject(root, "peak_mb", r->peak_mb);
+  if (a->profile) profile_add_json(root, p);
   char *text = cJSON_Print(root);
-  if (text) printf("%s\n", text);
-  free(text);
   cJSON_Delete(root);
+  return text;
 }
 
-static void print_table(const timing *t) {
+static void print_table(const bench_args *a, const bench_result *r, const profile *p) {
   printf("median     %10.3f ms of %d runs\nminimum    %10.3f ms\noperations %10.3f GFLOP, %.1f GFLOP/s at the median\n"
          "compile    %10.1f ms\npeak       %10.1f MB\n",
-         t->median_ms, t->runs, t->min_ms, t->gflop, t->gflop / (t->median_ms * 1e-3), t->compile_ms, t->peak_mb);
+         r->median_ms, r->runs, r->min_ms, r->gflop, r->gflop / (r->median_ms * 1e-3), r->compile_ms, r->peak_mb);
+  if (a->profile) profile_print(stdout, p);
 }
 
-static bool finish_profile(engine *e, const nncc_rt_tensor *in, int threads, profile *p) {
+typedef enum file_kind { FILE_JSON, FILE_TRACE, FILE_HTML, FILE_KINDS } file_kind;
+
+static file_kind kind_of(const char *path) {
+  static const char *const suffixes[] = {".json", ".trace", ".html"};
+  const char *dot = strrchr(path, '.');
+  file_kind kind = FILE_JSON;
+  while (kind < FILE_KINDS && !(dot && strcmp(dot, suffixes[kind]) == 0)) kind++;
+  return kind;
+}
+
+static bool write_profile(const bench_args *a, const bench_result *r, const profile *p) {
+  file_kind kind = kind_of(a->profile_file);
+  char *text = kind == FILE_JSON ? json_text(a, r, p) : kind == FILE_TRACE ? profile_trace(p) : profile_html(p, r);
+  FILE *file = text ? fopen(a->profile_file, "w") : NULL;
+  bool ok = file && fputs(text, file) >= 0;
+  if (file && fclose(file) != 0) ok = false;
+  if (!ok) fprintf(stderr, "nncc bench: cannot write '%s': %s\n", a->profile_file, strerror(errno));
+  free(text);
+  return ok;
+}
+
+static int report(const bench_args *a, const bench_result *r, const profile *p) {
+  if (a->json) {
+    char *text = json_text(a, r, p);
+    if (text) printf("%s\n", text);
+    free(text);
+  } else {
+    print_table(a, r, p);
+  }
+  return !a->profile_file || write_profile(a, r, p) ? EXIT_OK : EXIT_RUN;
+}
+
+/* ---- one model ------------------------------------------------------------------------------------------- */
+
+/* Of what is left of the model after the passes; sizes that depend on data count as 1. */
+static double count_gflop(const engine *e, const nncc_rt_tensor *in) {
   nn_module *m = engine_module(e);
   bool *bound = NN_NEW_ARRAY(m->arena, bool, m->nsymbols + 1);
-  if (!machine_measure(&p->machine, threads, &m->diags)) return false;
-  profile_finish(p, m->arena, engine_symbols(e, in, bound));
-  return true;
+  int64_t *symbols = engine_symbols(e, in, bound);
+  for (int i = 0; i < m->nsymbols; i++)
+    if (!bound[i]) symbols[i] = 1;
+  return nn_graph_flops(m->main, symbols) * 1e-9;
 }
 
-static int bench_engine(const bench_args *a, engine *e, timing *t, profile *p) {
+static int measure(const bench_args *a, engine *e, const nncc_rt_tensor *in, bench_result *r, profile *p) {
+  nn_module *m = engine_module(e);
+  if (a->profile) profile_open(p, e);
+  r->gflop = count_gflop(e, in);
+  if (!time_runs(a, e, in, r, p)) {
+    char text[256];
+    fprintf(stderr, "nncc: run failed: %s\n", engine_message(e, text, sizeof text));
+    return EXIT_RUN;
+  }
+  r->peak_mb = peak_memory_mb();
+  if (!a->profile) return EXIT_OK;
+  if (!machine_measure(&p->machine, r->threads, &m->diags)) return EXIT_RUN;
+  profile_finish(p, m->arena);
+  return EXIT_OK;
+}
+
+static int bench_engine(const bench_args *a, engine *e, bench_result *r, profile *p) {
   host_tensor *in = read_inputs(e, &a->files, true, 1);
   if (!in) return EXIT_USAGE;
   int n = engine_ninputs(e);
   nncc_rt_tensor *views = calloc((size_t)n + 1, sizeof *views);
   if (!views) exit(70);
   for (int i = 0; i < n; i++) views[i] = in[i].t;
-  if (a->profile) profile_open(p, e);
-  bool ok = time_runs(a, e, views, t, p);
-  if (!ok) {
-    char text[256];
-    fprintf(stderr, "nncc: run failed: %s\n", engine_message(e, text, sizeof text));
-  }
-  t->peak_mb = peak_memory_mb();
-  if (ok && a->profile) ok = finish_profile(e, views, (int)a->threads, p);
+  int code = measure(a, e, views, r, p);
+  if (code == EXIT_OK) code = report(a, r, p);
   free(views);
   free_inputs(e, in);
-  return ok ? EXIT_OK : EXIT_RUN;
+  return code;
+}
+
+static int bench_model(const bench_args *a) {
+  bench_result r = {.model = a->model, .threads = (int)a->threads};
+  nncc_model *model = NULL;
+  engine *e = NULL;
+  profile p;
+  profile_init(&p, r.threads);
+  double start = now_ms();
+  if (load_model(a->model, &a->dims, &a->shapes, &model) == NNCC_OK) {
+    progress_start("compiling");
+    e = engine_open_hooked(model, a->aot ? ENGINE_AOT : ENGINE_JIT, r.threads, (int)a->level,
+                           a->profile ? &p.hook : NULL);
+    progress_end();
+  }
+  r.compile_ms = now_ms() - start;
+  int code = e ? bench_engine(a, e, &r, &p) : EXIT_MODEL;
+  if (!e || code == EXIT_RUN) print_diagnostics(stderr, model);
+  profile_free(&p);
+  engine_close(e);
+  nncc_model_free(model);
+  return code;
+}
+
+static const char *complaint(const bench_args *a, const strings *rest) {
+  if (rest->count < 1) return "expected a model";
+  if (a->bad) return "a number is not understood";
+  if (a->aot && a->profile) return "a profile is of code in memory: without --aot";
+  if (a->profile_file && kind_of(a->profile_file) == FILE_KINDS)
+    return "--profile-to: expected a .json, .trace or .html file";
+  return NULL;
 }
 
 int verb_bench(int argc, const char **argv) {
@@ -122,39 +202,20 @@ int verb_bench(int argc, const char **argv) {
       {"shape", 0, POPT_ARG_STRING, NULL, OPT_SHAPE, "fix an input's shape", "x=1,3,224,224"},
       {"level", 'O', POPT_ARG_STRING, NULL, OPT_LEVEL, "0 to 3 (default 2)", "LEVEL"},
       {"aot", 0, POPT_ARG_NONE, &a.aot, 0, "through object, linker and dlopen", NULL},
-      {"profile", 0, POPT_ARG_NONE, &a.profile, 0, "time of each step of the program, beside what the machine could do", NULL},
+      {"profile", 0, POPT_ARG_NONE, &a.profile, 0,
+       "the time of each kernel call, and the least that this machine needs for it", NULL},
+      {"profile-to", 0, POPT_ARG_STRING, &a.profile_file, 0,
+       "the same as .json, as .trace (chrome://tracing, Perfetto) or as a page, .html", "FILE"},
       {"json", 0, POPT_ARG_NONE, &a.json, 0, "print JSON", NULL},
       POPT_TABLEEND};
   if (!parse_args(argc, argv, table, "MODEL [FILE|NAME=FILE]... [options]", &rest, on_option, &a)) return EXIT_USAGE;
-  if (a.bad || rest.count < 1 || (a.aot && a.profile)) {
-    fprintf(stderr, "nncc bench: %s\n", rest.count < 1 ? "expected a model" : a.bad ? "a number is not understood" : "a profile is of code in memory, without --aot");
+  a.profile |= a.profile_file != NULL;
+  const char *wrong = complaint(&a, &rest);
+  if (wrong) {
+    fprintf(stderr, "nncc bench: %s\n", wrong);
     return EXIT_USAGE;
   }
   a.model = rest.items[0];
   for (int i = 1; i < rest.count; i++) strings_add(&a.files, rest.items[i]);
-  nncc_model *model = NULL;
-  timing t = {0};
-  double start = now_ms();
-  int code = EXIT_MODEL;
-  engine *e = NULL;
-  profile p;
-  profile_init(&p);
-  if (load_model(a.model, &a.dims, &a.shapes, &model) == NNCC_OK) {
-    int64_t *ones = NN_NEW_ARRAY(model->module->arena, int64_t, model->module->nsymbols + 1);
-    for (int i = 0; i < model->module->nsymbols; i++) ones[i] = 1;
-    t.gflop = graph_flops(model->module->main, ones) * 1e-9;
-    progress_start("compiling");
-    e = engine_open_hooked(model, a.aot ? ENGINE_AOT : ENGINE_JIT, (int)a.threads, (int)a.level, a.profile ? &p.hook : NULL);
-    progress_end();
-  }
-  t.compile_ms = now_ms() - start;
-  if (e) code = bench_engine(&a, e, &t, &p);
-  else print_diagnostics(stderr, model);
-  if (code == EXIT_OK && a.json) print_json(&a, &t);
-  else if (code == EXIT_OK) print_table(&t);
-  if (code == EXIT_OK && a.profile) profile_print(stdout, &p);
-  profile_free(&p);
-  engine_close(e);
-  nncc_model_free(model);
-  return code;
+  return bench_model(&a);
 }

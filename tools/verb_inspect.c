@@ -27,7 +27,7 @@ static void print_table(nn_module *m) {
   printf("%-32s %-18s %-28s %12s %12s\n", "node", "op", "result", "parameters", "MFLOP");
   for (const nn_op *op = m->main->first; op; op = op->next) {
     if (op->code == NN_OP_RETURN) continue;
-    double p = parameters_of(op), f = op_flops(op, symbols);
+    double p = parameters_of(op), f = nn_op_flops(op, symbols);
     printf("%-32.32s %-18s %-28s %12.0f %12.3f\n", op->loc, nn_op_infos[op->code].text, op->nout ? nn_type_text(m->arena, op->out[0]->type) : "", p, f * 1e-6);
     flops += f;
   }

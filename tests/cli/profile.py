@@ -1,0 +1,94 @@
+"""What nncc bench --profile says: every form parses, and the numbers fit together.
+    python3 profile.py NNCC"""
+import json, os, struct, subprocess, sys, tempfile, xml.etree.ElementTree as xml
+
+MODEL = """nncc 1
+symbol N
+const $w : f32[64,64] = file "w.bin" 0
+graph @main(%x: f32[N,64]) -> (f32[N,64], f32[N,64]) {
+  %0 = matmul %x, $w : f32[N,64] loc "first <&> \\"quoted\\""
+  %1 = relu %0 : f32[N,64] loc "activation"
+  %2 = softmax %1 {axis=0} : f32[N,64] loc "soft"
+  return %1, %2
+}
+"""
+ROWS = 48
+failures = 0
+
+
+def write_npy(path, rows, columns):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}"
+    header += " " * (117 - len(header)) + "\n"
+    with open(path, "wb") as file:
+        file.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(4 * rows * columns))
+
+
+def check(holds, what):
+    global failures
+    if not holds:
+        failures += 1
+        print("FAILED:", what)
+
+
+def bench(*args):
+    done = subprocess.run([nncc, "bench", *args], capture_output=True, text=True)
+    check(done.returncode == 0, f"bench {args}: exit code {done.returncode}: {done.stderr}")
+    return done.stdout
+
+
+def check_json(result, threads):
+    steps = result["steps"]
+    check(len(steps) >= 2, "at least two steps")
+    check(abs(sum(s["share"] for s in steps) - 1) < 1e-6, "shares add up to 1")
+    check(abs(sum(s["flop"] for s in steps) * 1e-9 - result["gflop"]) < 1e-9, "operations add up to the model's")
+    check(sum(s["us"] for s in steps) <= 2e3 * result["median_ms"], "steps are not longer than the run")
+    check(all(0 <= s["busy"] <= 1.05 and s["us"] >= 0 and s["limit_us"] >= 0 for s in steps), "shares and times are in range")
+    check(result["machine"]["gflop_per_s"] > 0.1 and len(result["machine"]["reads"]) >= 2, "the machine is measured")
+    product = [s for s in steps if 'first <&> "quoted"' in s["nodes"]]
+    check(len(product) == 1, "the product's node is found once")
+    rows = ROWS
+    check(product[0]["flop"] == 2 * rows * 64 * 64 + rows * 64, f"operations of product and relu: {product[0]['flop']}")
+    check(product[0]["weight_bytes"] == 4 * 64 * 64, "bytes of the weights")
+    check(product[0]["value_bytes"] == 2 * 4 * rows * 64, "bytes read and written")
+    check(result["threads"] == threads, "the number of threads")
+
+
+def check_trace(path, threads):
+    events = [e for e in json.load(open(path))["traceEvents"] if e["ph"] == "X"]
+    steps = sorted((e for e in events if e["tid"] == 0), key=lambda e: e["ts"])
+    check(steps[0]["ts"] == 0, "the first step begins at 0")
+    for a, b in zip(steps, steps[1:]):
+        check(abs(a["ts"] + a["dur"] - b["ts"]) < 1e-2, "each step begins where the one before ends")
+    for e in events:
+        if e["tid"] == 0:
+            continue
+        step = steps[e["args"]["step"]]
+        check(step["ts"] <= e["ts"] and e["ts"] + e["dur"] <= step["ts"] + step["dur"] + 1e-2, "a worker's part lies within its step")
+    check((threads > 1) == any(e["tid"] > 0 for e in events), "workers have tracks of their own if there are several")
+
+
+def check_page(path):
+    names = [e.tag.split("}")[1] for e in xml.parse(path).iter()]
+    check(names.count("svg") >= 3 and "circle" in names and "rect" in names and "table" in names, "roofline, bars and a table")
+    check("<&" not in open(path).read(), "names are escaped")
+
+
+with tempfile.TemporaryDirectory() as folder:
+    nncc = os.path.abspath(sys.argv[1])
+    os.chdir(folder)
+    open("w.bin", "wb").write(bytes(4 * 64 * 64))
+    open("m.nn", "w").write(MODEL)
+    write_npy("x.npy", ROWS, 64)  # the symbolic dimension is bound by the input
+    common = ["m.nn", "x=x.npy", "--runs", "5"]
+    for threads in 1, 2:
+        table = bench(*common, "--threads", str(threads), "--profile", "--profile-to", "p.json")
+        check("roof %" in table and "activation" in table, "a table on the terminal")
+        check_json(json.load(open("p.json")), threads)
+        check_json(json.loads(bench(*common, "--threads", str(threads), "--profile", "--json")), threads)
+        bench(*common, "--threads", str(threads), "--profile-to", "p.trace")
+        check_trace("p.trace", threads)
+        bench(*common, "--threads", str(threads), "--profile-to", "p.html")
+        check_page("p.html")
+if not failures:
+    print("profiles: all as expected")
+sys.exit(failures > 0)

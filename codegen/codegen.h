@@ -167,6 +167,7 @@ typedef struct nn_tiles {
   bool store_checks;                         /* the store itself leaves out what is beyond N, whatever is_tail says */
   void (*pack)(nn_lower *L, void *data, nn_x *n0); /* before a task's row tiles of a panel: makes B ready; may be NULL */
   void (*prepare)(nn_lower *L, void *data, nn_x *first, nn_x *end); /* the same once in a task, for all its columns */
+  void (*ahead)(nn_lower *L, void *data, nn_x *n0, nn_x *at); /* prefetches element `at` of the panel after n0's (it may not exist); NULL: none. One k loop */
   int64_t most_panels;                       /* of a task; it takes so many if there are tasks enough. 0: by work */
   nn_dim outer;                              /* independent products: groups, ... */
   nn_x **outer_index;                        /* set before a, b, store are called */

@@ -20,7 +20,9 @@ enum {
   MANY_PANELS = 16,
   LEAST_SUMS = 10,
   REUSING_PANELS = 16,
-  PACKED_ROWS = 96
+  PACKED_ROWS = 96,
+  K_UNROLL = 4,
+  LINE_BYTES = 64
 };
 
 typedef struct tile_row {
@@ -62,6 +64,7 @@ typedef struct run {
   nn_x *m, *n;
   int64_t static_m, static_n;  /* -1: symbolic */
   int64_t ntiles, rows, extra; /* static m: the first `extra` of ntiles row tiles have rows + 1 rows */
+  nn_x *ntiles_x;
   nn_buf *stage;               /* finished sums, unless stores are direct */
 } run;
 
@@ -71,6 +74,7 @@ typedef struct variant {
   bool is_any;   /* the panel may be a tail or not: B is padded, and stores look */
   bool clamp;    /* fewer than `rows` rows may be left */
   nn_x *m0, *n0; /* of the row tile and of the panel */
+  nn_x *tile;    /* number of the row tile */
   nn_x *j0;      /* first column in the panel */
 } variant;
 
@@ -123,17 +127,49 @@ static void accumulate(const run *r, const variant *v, nn_x *const *ks, nn_buf *
   nn_end(k);
 }
 
+/* The row tiles of a panel together ask for the next panel: each for its part, a few lines at a time. */
+static void look_ahead(const run *r, const variant *v, nn_x *depth, nn_x *round) {
+  nn_kernel *k = r->L->kernel;
+  const nn_tiles *t = r->t;
+  int64_t width = (int64_t)t->tile.nv * t->tile.lanes, line = LINE_BYTES * 8 / nn_dtype_bits(t->acc);
+  int64_t ntiles = ceil_div(nn_dim_guess(t->m, 128), t->tile.mr), lines = ceil_div(ceil_div(K_UNROLL * width, line), ntiles);
+  nn_x *all = nn_ceildiv_x(r->L, nn_xi_mulc(k, depth, width), line);
+  nn_x *part = nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, all, r->ntiles_x), -1), r->ntiles_x);
+  nn_x *first = nn_xi_add(k, nn_xi_mul(k, v->tile, part), nn_xi_mulc(k, round, lines));
+  for (int64_t i = 0; i < lines; i++)
+    t->ahead(r->L, t->data, v->n0, nn_xi_mulc(k, nn_xi_addc(k, first, i), line));
+}
+
+static void k_loop_ahead(const run *r, const variant *v, nn_buf *acc, nn_buf *b) {
+  nn_kernel *k = r->L->kernel;
+  nn_x *depth = nn_let(k, nn_dim_x(r->L, r->t->kcount[0])), *rounds = nn_xi_floordiv(k, depth, nn_x_int(k, K_UNROLL));
+  rounds = nn_let(k, rounds);
+  nn_x *round = nn_loop_begin(k, NN_FOR, "round", nn_x_int(k, 0), rounds);
+  look_ahead(r, v, depth, round);
+  nn_x *ki = nn_xi_add(k, nn_xi_mulc(k, round, K_UNROLL), nn_loop_range(k, NN_UNROLL, "k", K_UNROLL));
+  accumulate(r, v, &ki, acc, b);
+  nn_end(k);
+  nn_end(k);
+  ki = nn_loop_begin(k, NN_FOR, "k", nn_xi_mulc(k, rounds, K_UNROLL), depth);
+  accumulate(r, v, &ki, acc, b);
+  nn_end(k);
+}
+
 static void k_loops(const run *r, const variant *v, nn_buf *acc, nn_buf *b) {
   nn_kernel *k = r->L->kernel;
   const nn_tiles *t = r->t;
   nn_x *ks[NN_TILE_LOOPS];
+  if (t->ahead && t->nk == 1) {
+    k_loop_ahead(r, v, acc, b);
+    return;
+  }
   for (int i = 0; i < t->nk; i++) {
     if (t->kunroll[i]) {
       ks[i] = nn_loop_range(k, NN_UNROLL, "k", nn_dim_value(t->kcount[i]));
       continue;
     }
     ks[i] = nn_loop_begin(k, NN_FOR, "k", nn_x_int(k, 0), nn_dim_x(r->L, t->kcount[i]));
-    if (i == t->nk - 1) nn_loop_unroll_by(k, 4);
+    if (i == t->nk - 1) nn_loop_unroll_by(k, K_UNROLL);
   }
   accumulate(r, v, ks, acc, b);
   for (int i = 0; i < t->nk; i++) nn_end(k);
@@ -254,11 +290,12 @@ static void rows_symbolic(const run *r, variant v, nn_x *tile) {
   store_tile(r, v, r->stage, nn_let(k, nn_xi_min(k, left, nn_x_int(k, mr))), store_rows);
 }
 
-static void emit_rows(const run *r, const variant *v, nn_x *tile) {
+static void emit_rows(const run *r, variant v, nn_x *tile) {
+  v.tile = tile;
   if (r->static_m >= 0)
-    rows_static(r, *v, tile);
+    rows_static(r, v, tile);
   else
-    rows_symbolic(r, *v, tile);
+    rows_symbolic(r, v, tile);
 }
 
 /* ---- panels --------------------------------------------------------------------------------------------- */
@@ -268,7 +305,7 @@ static void emit_columns(const run *r, variant v, nn_x *tile) {
   nn_x *left = nn_let(k, nn_xi_sub(k, r->n, v.n0));
   v.nv = v.lanes = 1;
   v.j0 = nn_loop_begin(k, NN_FOR, "j", v.j0, left);
-  emit_rows(r, &v, tile);
+  emit_rows(r, v, tile);
   nn_end(k);
 }
 
@@ -280,7 +317,7 @@ static void emit_tail(const run *r, variant v, nn_x *tile) {
   if (r->static_n < 0) {
     v.is_tail = true;
     if (masks)
-      emit_rows(r, &v, tile);
+      emit_rows(r, v, tile);
     else
       emit_columns(r, v, tile);
     return;
@@ -288,7 +325,7 @@ static void emit_tail(const run *r, variant v, nn_x *tile) {
   int64_t width = r->static_n % ((int64_t)v.nv * v.lanes);
   v.is_tail = masks && width % v.lanes != 0;
   v.nv = (int)(v.is_tail ? ceil_div(width, v.lanes) : width / v.lanes);
-  if (v.nv > 0) emit_rows(r, &v, tile);
+  if (v.nv > 0) emit_rows(r, v, tile);
   if (v.is_tail || width % v.lanes == 0) return;
   v.j0 = nn_x_int(k, (int64_t)v.nv * v.lanes);
   emit_columns(r, v, tile);
@@ -309,11 +346,11 @@ static void emit_panel(const run *r, nn_x *n0, nn_x *tile) {
   bool whole = r->static_n < 0 || r->static_n >= width, rest = r->static_n < 0 || r->static_n % width;
   if (rest && is_one_code(r, width)) {
     v.is_any = true;
-    emit_rows(r, &v, tile);
+    emit_rows(r, v, tile);
     return;
   }
   if (whole && rest) nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_xi_addc(k, n0, width), r->n));
-  if (whole) emit_rows(r, &v, tile);
+  if (whole) emit_rows(r, v, tile);
   if (whole && rest) nn_else(k);
   if (rest) emit_tail(r, v, tile);
   if (whole && rest) nn_end(k);
@@ -438,6 +475,6 @@ void nn_tiles_emit(nn_lower *L, const nn_tiles *t) {
   cut_rows(&r);
   if (!t->store_direct || r.static_m < 0)
     r.stage = nn_temp(L, NN_BUF_WORKER, t->acc, nn_dim_const(L->module, (int64_t)t->tile.mr * width));
-  nn_x *ntiles = r.static_m >= 0 ? nn_x_int(k, r.ntiles) : nn_let(k, nn_ceildiv_x(L, r.m, t->tile.mr));
-  emit_tasks(&r, ntiles, nn_let(k, nn_ceildiv_x(L, r.n, width)));
+  r.ntiles_x = r.static_m >= 0 ? nn_x_int(k, r.ntiles) : nn_let(k, nn_ceildiv_x(L, r.m, t->tile.mr));
+  emit_tasks(&r, r.ntiles_x, nn_let(k, nn_ceildiv_x(L, r.n, width)));
 }

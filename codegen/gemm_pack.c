@@ -7,7 +7,7 @@
    of a tile do not fall into one cache set. */
 #include "codegen/codegen.h"
 
-enum { THIN_ROWS = 4, THIN_ROWS_LARGE = 8, ROW_GAP = 16, IN_PLACE_TILES = 3 };
+enum { THIN_ROWS = 4, THIN_ROWS_LARGE = 8, ROW_GAP = 16, IN_PLACE_TILES = 3, LINE_BYTES = 64, L1_WAYS = 8, COPY_PANELS = 8 };
 
 typedef struct product {
   const nn_gemm *g;
@@ -137,6 +137,14 @@ static void tile_store(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, boo
   nn_lanes_end(L, lanes);
 }
 
+/* Panels lie one behind the other. */
+static void next_panel(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
+  const product *p = data;
+  nn_kernel *k = L->kernel;
+  nn_x *next = nn_xi_mul(k, nn_xi_addc(k, n0, (int64_t)p->tile.nv * p->tile.lanes), p->k);
+  nn_prefetch(k, p->b, nn_xi_add(k, next, at));
+}
+
 static bool is_one(const nn_x *x) {
   int64_t value;
   return nn_x_is_const(x, &value) && value == 1;
@@ -147,6 +155,19 @@ static bool b_in_place(const product *p) {
   int64_t m;
   if (!g->b_plain || !is_one(g->b_stride_n)) return false;
   return !nn_dim_is_const(g->m, &m) || m <= (int64_t)IN_PLACE_TILES * p->tile.mr;
+}
+
+/* The rows of a tile fall into so few cache sets that they drive each other out of L1, and the product is large
+   enough to pay for a copy. */
+static bool rows_collide(const nn_lower *L, const product *p) {
+  const nn_gemm *g = p->g;
+  int64_t pitch, sets = L->target->l1_bytes / (LINE_BYTES * L1_WAYS), count = 1;
+  if (!is_one(g->a_stride_k) || !nn_x_is_const(g->a_stride_m, &pitch) || sets < 1) return false;
+  if (nn_dim_guess(g->n, 1024) < (int64_t)COPY_PANELS * p->tile.nv * p->tile.lanes) return false;
+  pitch = pitch * nn_dtype_bits(g->a_plain->dtype) / 8;
+  if (pitch < sets * LINE_BYTES / L1_WAYS) return false;
+  for (int r = 1; r < p->tile.mr; r++) count += r * pitch / LINE_BYTES % sets == 0;
+  return count > L1_WAYS / 2;
 }
 
 static void emit_tiled(nn_lower *L, const nn_gemm *g) {
@@ -164,9 +185,10 @@ static void emit_tiled(nn_lower *L, const nn_gemm *g) {
                 .store_direct = g->store_direct,
                 .data = &p,
                 .in_parallel = g->in_parallel};
-  if (!g->a_plain) pack_a(L, &p);
+  if (!g->a_plain || rows_collide(L, &p)) pack_a(L, &p);
   if (g->b_panels && g->panel_width == (int64_t)p.tile.nv * p.tile.lanes) {
     p.b = g->b_panels;
+    t.ahead = next_panel;
   } else if (!b_in_place(&p)) {
     p.own_panel = g->in_parallel || nn_tiles_pack_pays(L, &t);
     if (p.own_panel) t.pack = pack_any_panel;

@@ -206,6 +206,7 @@ bool nn_is_signed(nn_dtype t);
 /* emit_mem.c */
 nn_v nn_emit_load(nn_emit *s, const nn_x *x);
 void nn_emit_store(nn_emit *s, const nn_stmt *st);
+void nn_emit_prefetch(nn_emit *s, const nn_stmt *st);
 nn_v nn_emit_lanes(nn_emit *s, const nn_x *x);
 
 /* emit_float.c */

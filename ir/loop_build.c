@@ -259,6 +259,13 @@ void nn_store(nn_kernel *k, nn_buf *buf, nn_x *index, nn_x *value, nn_x *mask) {
   s->mask = mask;
 }
 
+void nn_prefetch(nn_kernel *k, nn_buf *buf, nn_x *index) {
+  assert(index->dtype == NN_I64);
+  nn_stmt *s = append(k, NN_S_PREFETCH);
+  s->buf = buf;
+  s->index = index;
+}
+
 void nn_fail_stmt(nn_kernel *k, int code) {
   nn_stmt *s = append(k, NN_S_FAIL);
   s->value = nn_x_int(k, code);

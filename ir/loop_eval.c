@@ -216,6 +216,7 @@ static void compile_stmt(compiler *c, const nn_stmt *s) {
       emit(c, (instr){.code = C_MOVE, .d = var_slot(c, s->var), .a = slot_of(c, s->value)});
       end_statement(c);
       break;
+    case NN_S_PREFETCH: break;
     case NN_S_FAIL: emit(c, (instr){.code = C_FAIL, .target = (int)s->value->i}); break;
   }
 }

@@ -131,6 +131,19 @@ static nn_status parse_fail(parser *p) {
   return nn_lex_end_line(p->lex);
 }
 
+static nn_status parse_prefetch(parser *p) {
+  char *name;
+  nn_x *index;
+  NN_TRY(nn_lex_expect(p->lex, '%', "'prefetch'"));
+  const char *at = p->lex->at;
+  NN_TRY(nn_loop_parse_name(p, &name));
+  nn_buf *buf = nn_map_get(p->bufs, name);
+  if (!buf) return nn_lex_fail(p->lex, at, "expected a buffer");
+  NN_TRY(nn_loop_parse_place(p, &index, NULL));
+  nn_prefetch(p->k, buf, index);
+  return nn_lex_end_line(p->lex);
+}
+
 static nn_status parse_store(parser *p, nn_buf *buf) {
   nn_x *index, *mask = NULL;
   NN_TRY(nn_loop_parse_place(p, &index, NULL));
@@ -164,6 +177,7 @@ static nn_status parse_stmt(parser *p) {
     if (nn_lex_take_word(p->lex, loops[i].word)) return parse_loop(p, loops[i].kind);
   if (nn_lex_take_word(p->lex, "if")) return parse_if(p);
   if (nn_lex_take_word(p->lex, "while")) return parse_while(p);
+  if (nn_lex_take_word(p->lex, "prefetch")) return parse_prefetch(p);
   if (nn_lex_take_word(p->lex, "fail")) return parse_fail(p);
   return nn_lex_fail(p->lex, p->lex->at, "expected a statement or '}'");
 }

@@ -241,6 +241,12 @@ static void print_assignment(printer *p, const nn_stmt *s) {
   fputc('\n', p->out);
 }
 
+static void print_prefetch(printer *p, const nn_stmt *s) {
+  fputs("prefetch ", p->out);
+  print_element(p, s->buf, s->index, NULL);
+  fputc('\n', p->out);
+}
+
 static void print_stmt(printer *p, const nn_stmt *s) {
   const nn_x *all[] = {s->index, s->value, s->mask};
   bool large = is_large(p, s);
@@ -251,6 +257,7 @@ static void print_stmt(printer *p, const nn_stmt *s) {
     case NN_S_LOOP: print_loop(p, s); break;
     case NN_S_IF: print_condition(p, "if", s); break;
     case NN_S_WHILE: print_condition(p, "while", s); break;
+    case NN_S_PREFETCH: print_prefetch(p, s); break;
     case NN_S_FAIL: fprintf(p->out, "fail %" PRId64 "\n", s->value->i); break;
     default: print_assignment(p, s);
   }

@@ -165,12 +165,19 @@ static void check_store(verifier *v, const nn_stmt *s) {
   check_register_index(v, s->buf, s->index);
 }
 
+static void check_prefetch(verifier *v, const nn_stmt *s) {
+  check_buffer(v, s->buf);
+  expect_type(v, s->index, NN_I64, "the index of a prefetch");
+  if (s->buf->space == NN_BUF_REG) fail(v, "a prefetch of %%%s, which is a register array", s->buf->name);
+}
+
 static void check_stmt(verifier *v, const nn_stmt *s) {
   const nn_x *all[] = {s->lo, s->hi, s->index, s->value, s->mask};
   for (int i = 0; i < 5; i++) check_x(v, all[i]);
   switch (s->kind) {
     case NN_S_LOOP: check_loop(v, s); break;
     case NN_S_STORE: check_store(v, s); break;
+    case NN_S_PREFETCH: check_prefetch(v, s); break;
     case NN_S_IF: case NN_S_WHILE:
       expect_type(v, s->value, NN_BOOL, "a condition");
       check_block(v, &s->body);

@@ -65,6 +65,7 @@ static const char *const canonical[] = {
   "      %y[%p] = cast(%v, f64)*1e-300:f64 - nan:f64 if %v != 3\n"
   "    }\n"
   "    %i = index(%v, N, 1 <= %v)\n"
+  "    prefetch %x[%i + 64]\n"
   "    %w[%i] = cast(select(%v < 3, -inf, 1.5), u8)\n"
   "    %t[0] = -8:i4\n"
   "  }\n"
@@ -138,6 +139,8 @@ static const struct { const char *text, *place, *message; } wrong[] = {
   {"kernel @k {\n  out %a : c64[4]\n  %a[0] = %a[1]\n}\n", NULL, "does not compute with"},
   {"kernel @k {\n  reg %r : f32[4]\n  %x = lanes_sum(%r[0], 3)\n}\n", "t.loop:3:8", "power of two"},
   {"kernel @k {\n  reg %r : f32[4]\n  %x = lanes_sum(%r[2], 4)\n}\n", NULL, "reads elements 2..6 of %r, which has 4"},
+  {"kernel @k {\n  prefetch %x[0]\n}\n", "t.loop:2:13", "expected a buffer"},
+  {"kernel @k {\n  reg %r : f32[4]\n  prefetch %r[0]\n}\n", NULL, "a prefetch of %r"},
   {"kernel @k {\n  fail 0\n}\n", "t.loop:2:7", "error code"},
   {"kernel @k {\n  %x = 99999999999999999999\n}\n", "t.loop:2:8", "beyond 64 bits"},
   {"kernel @k {\n} x\n", "t.loop:2:3", "expected nothing after the kernel"},

@@ -65,7 +65,7 @@ typedef struct run {
   int64_t static_m, static_n;  /* -1: symbolic */
   int64_t ntiles, rows, extra; /* static m: the first `extra` of ntiles row tiles have rows + 1 rows */
   nn_x *ntiles_x;
-  nn_buf *stage;               /* finished sums, unless stores are direct */
+  nn_buf *stage; /* finished sums, unless stores are direct */
 } run;
 
 typedef struct variant {
@@ -132,12 +132,12 @@ static void look_ahead(const run *r, const variant *v, nn_x *depth, nn_x *round)
   nn_kernel *k = r->L->kernel;
   const nn_tiles *t = r->t;
   int64_t width = (int64_t)t->tile.nv * t->tile.lanes, line = LINE_BYTES * 8 / nn_dtype_bits(t->acc);
-  int64_t ntiles = ceil_div(nn_dim_guess(t->m, 128), t->tile.mr), lines = ceil_div(ceil_div(K_UNROLL * width, line), ntiles);
+  int64_t ntiles = ceil_div(nn_dim_guess(t->m, 128), t->tile.mr),
+          lines = ceil_div(ceil_div(K_UNROLL * width, line), ntiles);
   nn_x *all = nn_ceildiv_x(r->L, nn_xi_mulc(k, depth, width), line);
   nn_x *part = nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, all, r->ntiles_x), -1), r->ntiles_x);
   nn_x *first = nn_xi_add(k, nn_xi_mul(k, v->tile, part), nn_xi_mulc(k, round, lines));
-  for (int64_t i = 0; i < lines; i++)
-    t->ahead(r->L, t->data, v->n0, nn_xi_mulc(k, nn_xi_addc(k, first, i), line));
+  for (int64_t i = 0; i < lines; i++) t->ahead(r->L, t->data, v->n0, nn_xi_mulc(k, nn_xi_addc(k, first, i), line));
 }
 
 static void k_loop_ahead(const run *r, const variant *v, nn_buf *acc, nn_buf *b) {

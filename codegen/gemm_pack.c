@@ -7,7 +7,15 @@
    of a tile do not fall into one cache set. */
 #include "codegen/codegen.h"
 
-enum { THIN_ROWS = 4, THIN_ROWS_LARGE = 8, ROW_GAP = 16, IN_PLACE_TILES = 3, LINE_BYTES = 64, L1_WAYS = 8, COPY_PANELS = 8 };
+enum {
+  THIN_ROWS = 4,
+  THIN_ROWS_LARGE = 8,
+  ROW_GAP = 16,
+  IN_PLACE_TILES = 3,
+  LINE_BYTES = 64,
+  L1_WAYS = 8,
+  COPY_PANELS = 8
+};
 
 typedef struct product {
   const nn_gemm *g;

@@ -65,7 +65,8 @@ typedef float vec __attribute__((vector_size(VECTOR)));
 #define SUM(i) s##i = s##i * x + y
 #define SUMS SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5), SUM(6), SUM(7), SUM(8), SUM(9), SUM(10), SUM(11)
 static double fma_once(void) {
-  vec x = {0}, y = {0}, s0 = {0}, s1 = s0 + 1, s2 = s0 + 2, s3 = s0 + 3, s4 = s0 + 4, s5 = s0 + 5, s6 = s0 + 6, s7 = s0 + 7;
+  vec x = {0}, y = {0}, s0 = {0}, s1 = s0 + 1, s2 = s0 + 2, s3 = s0 + 3, s4 = s0 + 4, s5 = s0 + 5, s6 = s0 + 6,
+      s7 = s0 + 7;
   vec s8 = s0 + 8, s9 = s0 + 9, s10 = s0 + 10, s11 = s0 + 11;
   x += 0.999f;
   y += 0.001f;
@@ -159,7 +160,8 @@ typedef struct engine {
   bool (*run)(bench *b);
 } engine;
 
-static const engine engines[] = {{"nncc", has_nncc, run_nncc}, {"openblas", has_openblas, run_openblas}, {"onednn", has_dnnl, run_dnnl}};
+static const engine engines[] = {
+    {"nncc", has_nncc, run_nncc}, {"openblas", has_openblas, run_openblas}, {"onednn", has_dnnl, run_dnnl}};
 enum { ENGINES = sizeof engines / sizeof engines[0] };
 
 /* ---- one case --------------------------------------------------------------------------------------------- */
@@ -242,7 +244,8 @@ static void answer_case(char *line, int threads, const float *weights, double ba
     size_t count = count_of(&model->inputs[i]);
     float *data = new_floats(count);
     fill(data, count, (uint32_t)i + 7);
-    b.in[i] = (nncc_rt_tensor){data, (int64_t *)(uintptr_t)model->inputs[i].dims, model->inputs[i].dtype, model->inputs[i].rank};
+    b.in[i] = (nncc_rt_tensor){data, (int64_t *)(uintptr_t)model->inputs[i].dims, model->inputs[i].dtype,
+                               model->inputs[i].rank};
     if (i < 2) b.c.in[i] = data;
   }
   if (model->ninputs < 2) b.c.in[1] = weights;

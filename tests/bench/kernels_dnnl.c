@@ -65,7 +65,8 @@ static void copy(dnnl_memory_t from, dnnl_memory_t to) {
 }
 
 /* The operand in the layout that the kernel wants; data is in plain order. */
-static void bind_input(dnnl_kernel *k, dnnl_primitive_desc_t pd, dnnl_query_t what, int arg, const dnnl_memory_desc_t *user, const float *data) {
+static void bind_input(dnnl_kernel *k, dnnl_primitive_desc_t pd, dnnl_query_t what, int arg,
+                       const dnnl_memory_desc_t *user, const float *data) {
   const dnnl_memory_desc_t *wanted = dnnl_primitive_desc_query_md(pd, what, 0);
   dnnl_memory_t m = memory_of(user, data);
   if (!dnnl_memory_desc_equal(user, wanted)) {
@@ -110,14 +111,18 @@ static void make_gemm(dnnl_kernel *k, const kernel_case *c, bool is_packed) {
 
 /* n: images, C, H, W, O, kernel, stride, padding, groups; square windows. */
 static void make_conv(dnnl_kernel *k, const kernel_case *c) {
-  const int64_t *n = c->n, g = n[8], out_h = (n[2] + 2 * n[7] - n[5]) / n[6] + 1, out_w = (n[3] + 2 * n[7] - n[5]) / n[6] + 1;
-  const int64_t x[] = {n[0], n[1], n[2], n[3]}, w4[] = {n[4], n[1], n[5], n[5]}, w5[] = {g, n[4] / g, n[1] / g, n[5], n[5]};
+  const int64_t *n = c->n, g = n[8], out_h = (n[2] + 2 * n[7] - n[5]) / n[6] + 1,
+                out_w = (n[3] + 2 * n[7] - n[5]) / n[6] + 1;
+  const int64_t x[] = {n[0], n[1], n[2], n[3]}, w4[] = {n[4], n[1], n[5], n[5]},
+                w5[] = {g, n[4] / g, n[1] / g, n[5], n[5]};
   const int64_t y[] = {n[0], n[4], out_h, out_w}, strides[] = {n[6], n[6]}, pads[] = {n[7], n[7]};
   int rank = g > 1 ? 5 : 4;
   dnnl_memory_desc_t ux = plain(4, x), uw = plain(rank, g > 1 ? w5 : w4), uy = plain(4, y);
   dnnl_memory_desc_t mx = any(4, x), mw = any(rank, g > 1 ? w5 : w4), my = any(4, y);
   dnnl_convolution_desc_t d;
-  check(dnnl_convolution_forward_desc_init(&d, dnnl_forward_inference, dnnl_convolution_auto, &mx, &mw, NULL, &my, strides, pads, pads), "conv");
+  check(dnnl_convolution_forward_desc_init(&d, dnnl_forward_inference, dnnl_convolution_auto, &mx, &mw, NULL, &my,
+                                           strides, pads, pads),
+        "conv");
   dnnl_primitive_desc_t pd = describe(&d);
   bind_input(k, pd, dnnl_query_src_md, DNNL_ARG_SRC, &ux, c->in[0]);
   bind_input(k, pd, dnnl_query_weights_md, DNNL_ARG_WEIGHTS, &uw, c->in[1]);
@@ -126,7 +131,8 @@ static void make_conv(dnnl_kernel *k, const kernel_case *c) {
 }
 
 /* One operand and a result of its shape, but for a sum, which leaves one number of each row; n: rows, columns. */
-static void make_unary(dnnl_kernel *k, const kernel_case *c, const void *desc, const dnnl_memory_desc_t *x, const dnnl_memory_desc_t *y) {
+static void make_unary(dnnl_kernel *k, const kernel_case *c, const void *desc, const dnnl_memory_desc_t *x,
+                       const dnnl_memory_desc_t *y) {
   dnnl_primitive_desc_t pd = describe(desc);
   bind_input(k, pd, dnnl_query_src_md, DNNL_ARG_SRC, x, c->in[0]);
   bind_output(k, pd, y, c->out);
@@ -155,7 +161,8 @@ static void make_rows(dnnl_kernel *k, const kernel_case *c) {
     check(dnnl_softmax_forward_desc_init(&softmax, dnnl_forward_inference, &x, 1), "softmax");
     make_unary(k, c, &softmax, &x, &x);
   } else if (strcmp(c->kind, "norm") == 0) {
-    check(dnnl_layer_normalization_forward_desc_init(&norm, dnnl_forward_inference, &x, NULL, 1e-5f, 0), "layer normalisation");
+    check(dnnl_layer_normalization_forward_desc_init(&norm, dnnl_forward_inference, &x, NULL, 1e-5f, 0),
+          "layer normalisation");
     make_unary(k, c, &norm, &x, &x);
   } else if (strcmp(c->kind, "gelu") == 0) {
     check(dnnl_eltwise_forward_desc_init(&gelu, dnnl_forward_inference, dnnl_eltwise_gelu_erf, &x, 0, 0), "gelu");
@@ -173,7 +180,9 @@ static bool is_any_of(const char *kind, const char *const *kinds) {
 }
 
 dnnl_kernel *dnnl_kernel_new(const kernel_case *c) {
-  static const char *const rows[] = {"softmax", "norm", "gelu", "sum", NULL}, *const others[] = {"gemm", "packed", "conv", "transpose", NULL};
+  static const char *const rows[] = {"softmax", "norm", "gelu", "sum", NULL}, *const others[] = {"gemm", "packed",
+                                                                                                 "conv", "transpose",
+                                                                                                 NULL};
   if (!is_any_of(c->kind, rows) && !is_any_of(c->kind, others)) return NULL;
   if (!engine) {
     check(dnnl_engine_create(&engine, dnnl_cpu, 0), "an engine");

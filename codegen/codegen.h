@@ -190,12 +190,15 @@ typedef struct nn_gemm {
   nn_buf *a_plain; nn_x *a_base, *a_stride_m, *a_stride_k; /* if A is addressable without packing: flat = base + m*sm + k*sk */
   nn_buf *b_plain; nn_x *b_base, *b_stride_k, *b_stride_n;
   nn_buf *b_panels; int64_t panel_width;          /* or NULL: B in panels [N / width][k][width] of type acc, padded */
+  bool strassen;                                  /* seven products of half the size in place of eight, if it fits */
   bool a_unit_k, b_unit_k;                        /* callbacks read vectors along k rather than along m, n */
   bool store_direct;                              /* store only stores: no epilogue worth a loop of its own */
   void *data;
   bool in_parallel;                               /* already inside a parallel loop: do not open one */
 } nn_gemm;
 void nn_gemm_emit(nn_lower *L, const nn_gemm *g);
+bool nn_gemm_strassen_fits(const nn_lower *L, const nn_gemm *g); /* gemm_strassen.c */
+void nn_gemm_strassen(nn_lower *L, const nn_gemm *g);
 void nn_gemm_axpy(nn_lower *L, const nn_gemm *g);  /* gemm_thin.c: few rows, B read once along n */
 void nn_gemm_dot(nn_lower *L, const nn_gemm *g);   /* gemm_thin.c: few rows, B read once along k */
 nn_x *nn_gemm_a(nn_lower *L, const nn_gemm *g, nn_x *m, nn_x *k); /* the element, from the buffer if plain */

@@ -258,7 +258,9 @@ static bool reads_along_k(const nn_gemm *g) {
 }
 
 static void emit_form(nn_lower *L, const nn_gemm *g) {
-  if (!is_thin(L, g))
+  if (g->strassen && nn_gemm_strassen_fits(L, g))
+    nn_gemm_strassen(L, g);
+  else if (!is_thin(L, g))
     emit_tiled(L, g);
   else if (reads_along_k(g))
     nn_gemm_dot(L, g);

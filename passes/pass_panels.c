@@ -12,7 +12,11 @@ enum {
   TILE_VECTORS = 2,
   FEWEST_ROWS = 12, /* fewer have other tiles, and may read B once in its own order */
   FEWEST_VECTOR_BYTES = 16,
-  MOST_PADDING = 8 /* at most an eighth of the columns: fold evaluates that */
+  MOST_PADDING = 8, /* at most an eighth of the columns: fold evaluates that */
+  STRASSEN_LEVEL = 2,
+  STRASSEN_ROWS = 64,
+  STRASSEN_PANELS = 8,
+  STRASSEN_DEPTH = 256
 };
 
 /* Rows of the product; a symbolic number may be large. */
@@ -67,6 +71,16 @@ static nn_value *panels_of(nn_builder *b, const nn_op *op, int64_t columns, int6
   return y ? nn_b_transpose(b, y, (int64_t[]){1, 0, 2}) : NULL;
 }
 
+/* Of the multiply-adds an eighth is saved; sums of A, B and C cost time, B's most if there are few rows. */
+static bool pays_strassen(const nn_op *op, int64_t columns, int64_t width) {
+  nn_module *m = op->graph->module;
+  nn_type x = op->in[0]->type;
+  int64_t rows, depth = nn_dim_value(x.dims[x.rank - 1]);
+  if (m->env.level < STRASSEN_LEVEL) return false;
+  if (!nn_dim_is_const(nn_type_count(m, nn_type_make(m, NN_I64, x.rank - 1, x.dims)), &rows)) return false;
+  return rows >= STRASSEN_ROWS && columns >= STRASSEN_PANELS * width && depth >= STRASSEN_DEPTH;
+}
+
 static nn_value *in_panels(nn_op *op, int64_t width) {
   nn_builder b = {op->graph, op, op->loc, op->loc_op, false};
   int64_t columns = nn_dim_value(op->out[0]->type.dims[op->out[0]->type.rank - 1]);
@@ -74,6 +88,7 @@ static nn_value *in_panels(nn_op *op, int64_t width) {
   if (!panels) return NULL;
   nn_op *product = nn_b_begin(&b, NN_OP_MATMUL_PANELS, (nn_value *[]){op->in[0], panels}, 2, -1);
   if (product) nn_set_int(product, "columns", columns);
+  if (product && pays_strassen(op, columns, width)) nn_set_int(product, "strassen", 1);
   return nn_b_end(&b, product);
 }
 

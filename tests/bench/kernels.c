@@ -1,7 +1,7 @@
 /* Times single kernels: nncc's shared objects beside OpenBLAS and oneDNN, interleaved in one process, and the machine's
    peak in the same run. kernels.py drives it.
 
-     kernels THREADS WEIGHTS BATCH_MS ROUNDS
+     kernels THREADS WEIGHTS BATCH_MS ROUNDS wall|cpu
 
    WEIGHTS: a file of f32 numbers, from whose beginning constant operands are taken, here and in the objects. Obeys
    lines on stdin, and answers each with one line:
@@ -30,9 +30,11 @@ static _Noreturn void die(const char *what) {
   exit(1);
 }
 
+static clockid_t the_clock = CLOCK_MONOTONIC; /* set once, by main */
+
 static double now(void) {
   struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
+  clock_gettime(the_clock, &t);
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -272,7 +274,8 @@ static const float *map_weights(const char *path) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 5) die("usage: kernels THREADS WEIGHTS BATCH_MS ROUNDS");
+  if (argc != 6) die("usage: kernels THREADS WEIGHTS BATCH_MS ROUNDS wall|cpu");
+  if (strcmp(argv[5], "cpu") == 0) the_clock = CLOCK_PROCESS_CPUTIME_ID;
   int threads = atoi(argv[1]), rounds = atoi(argv[4]);
   if (threads < 1 || threads > MAX_THREADS || rounds < 1) die("THREADS or ROUNDS out of range");
   const float *weights = map_weights(argv[2]);

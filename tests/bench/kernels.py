@@ -127,7 +127,7 @@ def compile_runner(build, folder):
 def start_runner(path, threads, folder, args):
     env = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
     env |= {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
-    command = [path, str(threads), folder / "weights.bin", str(args.batch_ms), str(args.rounds)]
+    command = [path, str(threads), folder / "weights.bin", str(args.batch_ms), str(args.rounds), "cpu" if args.cpu_time else "wall"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
 
 
@@ -177,8 +177,11 @@ def main():
     parser.add_argument("--only", default="", help="cases whose name holds this text; several, separated by commas")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-ms", type=float, default=20)
+    parser.add_argument("--cpu-time", action="store_true", help="CPU time instead of wall-clock time, on a busy machine; one thread only")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
     args = parser.parse_args()
+    if args.cpu_time and args.threads != [1]:
+        parser.error("--cpu-time: expected --threads 1, since waiting threads burn CPU time too")
     found = []
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)

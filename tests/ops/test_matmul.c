@@ -134,3 +134,22 @@ Test(matmul, panels) {
                            .expect = expect_panels,
                            .p = {cases[i].columns}});
 }
+
+/* Odd numbers of rows, rows in several blocks, columns beyond the last one; and sizes that have no halves. */
+Test(matmul, strassen) {
+  static const struct {
+    int64_t rows, depth, panels, columns;
+  } cases[] = {{26, 20, 2, 0}, {27, 8, 4, 3}, {2, 2, 2, 0},  {3, 6, 2, 1},
+               {301, 4, 2, 0}, {50, 7, 2, 0}, {50, 8, 3, 0}, {1, 8, 2, 0}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    for (int64_t width = 8; width <= 32; width *= 2) {
+      int64_t columns = cases[i].panels * width - cases[i].columns;
+      op_case_run(&(op_case){
+          .in = {text("f32[%lld,%lld]", (long long)cases[i].rows, (long long)cases[i].depth),
+                 text("f32[%lld,%lld,%lld]", (long long)cases[i].panels, (long long)cases[i].depth, (long long)width)},
+          .out = {text("f32[%lld,%lld]", (long long)cases[i].rows, (long long)columns)},
+          .line = text("matmul_panels %%0, %%1 {columns=%lld, strassen=1}", (long long)columns),
+          .expect = expect_panels,
+          .p = {columns}});
+    }
+}

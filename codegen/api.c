@@ -77,9 +77,11 @@ static nn_status write_files(nncc_model *model, const nn_target *t, const char *
   const char *weights = emit.weights_in_object ? NULL : beside(arena, out, ".weights");
   const char *header = o->header ? o->header : beside(arena, out, ".h");
   NN_TRY(nn_object_write(p, t, &emit, kind, out, weights));
-  if (!*header) return NN_OK;
-  if (nn_header_write(p, t, &emit, header, weights) == NN_OK) return NN_OK;
+  bool ok = !*header || nn_header_write(p, t, &emit, header, weights) == NN_OK;
+  if (ok && o->map) ok = nn_map_write(p, t, &emit, o->map) == NN_OK;
+  if (ok) return NN_OK;
   remove(out);
+  if (*header) remove(header);
   if (weights) remove(weights);
   return NN_FAIL;
 }

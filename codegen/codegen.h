@@ -320,6 +320,7 @@ typedef enum nn_output_kind { NN_OUT_OBJECT, NN_OUT_ASM, NN_OUT_LLVM, NN_OUT_ARC
 /* Writes path (through a temporary file and rename). weights_path: NULL embeds them, else the side file. Sets p->stack_bytes. */
 nn_status nn_object_write(nn_program *p, const nn_target *t, const nn_emit_options *options, nn_output_kind kind, const char *path, const char *weights_path);
 nn_status nn_header_write(const nn_program *p, const nn_target *t, const nn_emit_options *options, const char *path, const char *weights_path);
+nn_status nn_map_write(const nn_program *p, const nn_target *t, const nn_emit_options *options, const char *path); /* kernel_map.c */
 /* Assembly text of one kernel, to look at and to test. */
 nn_status nn_kernel_assembly(const nn_target *t, const nn_kernel *k, nn_arena *arena, char **text);
 int nn_target_worker_bytes(const nn_kernel *k); /* static worker scratch of one kernel */

@@ -484,6 +484,13 @@ bool nn_op_has_work_row(nn_opcode code);
 typedef struct nn_traffic { double weights, read, written; } nn_traffic;
 nn_traffic nn_op_traffic(const nn_op *op, const int64_t *symbols); /* bytes: each operand element that is needed once, each used result */
 
+/* ---- origin.c: the nodes of the model that an op does the work of ---------------------------------- */
+
+typedef struct nn_origin { const char *node, *op; } nn_origin; /* op: its type, or "" */
+typedef struct nn_origins { nn_origin *items; int count, cap; } nn_origins;
+nn_origins nn_op_origins(const nn_op *op, nn_arena *arena);    /* in order, no doubles */
+char *nn_text_clean(nn_arena *arena, const char *text);        /* valid UTF-8 without control characters: ? in place of what is not */
+
 /* ---- known.c, verify.c, text ------------------------------------------------------------------- */
 
 nn_dim nn_known_elem(nn_module *m, nn_opcode code, nn_dtype result, const nn_dim *in, int nin); /* one element of a pointwise op on ints; NULL: unknown */

@@ -97,6 +97,7 @@ typedef struct nncc_compile_options {
   /* "input=output" ..., NULL-terminated, or NULL: the output may be the same memory as the input, of the same
      type and shape: a cache that a run updates in place. */
   const char *const *aliases;
+  const char *map;         /* path of a JSON file: the kernels, and the nodes of the model that they do the work of; NULL: none */
 } nncc_compile_options;
 
 /* Writes an object (.o), archive (.a), shared object (.so), assembly (.s) or LLVM IR (.ll), by the

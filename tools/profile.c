@@ -128,54 +128,7 @@ void profile_take(profile *p) {
   p->now = old;
 }
 
-/* ---- names --------------------------------------------------------------------------------------------- */
-
-/* Length of the UTF-8 character at s; 0 if it is none, or one that JSON or XML would not take. */
-static int character_length(const unsigned char *s) {
-  int n = s[0] < 0x80 ? 1 : s[0] >> 5 == 6 ? 2 : s[0] >> 4 == 14 ? 3 : s[0] >> 3 == 30 ? 4 : 0;
-  if (s[0] < 0x20 || s[0] == 0x7F || s[0] == 0xC0 || s[0] == 0xC1 || s[0] > 0xF4) return 0;
-  for (int i = 1; i < n; i++)
-    if (s[i] >> 6 != 2) return 0;
-  bool is_surrogate = s[0] == 0xED && s[1] >= 0xA0,
-       is_overlong = (s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xF0 && s[1] < 0x90);
-  bool is_beyond = (s[0] == 0xF4 && s[1] >= 0x90) || (s[0] == 0xEF && s[1] == 0xBF && s[2] >= 0xBE);
-  return is_surrogate || is_overlong || is_beyond ? 0 : n;
-}
-
-/* Names come from models, and may be any bytes. */
-static const char *clean_text(nn_arena *arena, const char *text) {
-  char *copy = nn_sprintf(arena, "%s", text);
-  for (char *s = copy; *s;) {
-    int n = character_length((const unsigned char *)s);
-    if (n == 0) *s = '?';
-    s += n > 0 ? n : 1;
-  }
-  return copy;
-}
-
-static void add_node(step_profile *s, nn_arena *arena, const char *loc) {
-  if (!loc || !*loc) return;
-  loc = clean_text(arena, loc);
-  for (int i = 0; i < s->nnodes; i++)
-    if (strcmp(s->nodes[i], loc) == 0) return;
-  s->nodes[s->nnodes++] = loc;
-}
-
-static int count_ops(const nn_graph *g) {
-  int n = 0;
-  for (const nn_op *op = g->first; op; op = op->next) n++;
-  return n;
-}
-
-/* A broadcast does no work, and one of a constant may be shared by many nodes. */
-static void find_nodes(step_profile *s, nn_arena *arena) {
-  const nn_op *op = s->step->op;
-  const nn_graph *body = op->code == NN_OP_FUSED ? nn_attr_graph(op, "body") : NULL;
-  s->nodes = NN_NEW_ARRAY(arena, const char *, (body ? count_ops(body) : 0) + 1);
-  for (const nn_op *inner = body ? body->first : NULL; inner; inner = inner->next)
-    if (inner->code != NN_OP_BROADCAST) add_node(s, arena, inner->loc);
-  add_node(s, arena, op->loc);
-}
+/* ---- the whole ------------------------------------------------------------------------------------------- */
 
 static const char *step_name(const nn_step *step) {
   switch (step->kind) {
@@ -186,8 +139,6 @@ static const char *step_name(const nn_step *step) {
   }
   return "";
 }
-
-/* ---- the whole ------------------------------------------------------------------------------------------- */
 
 static int compare_floats(const void *a, const void *b) {
   float x = *(const float *)a, y = *(const float *)b;
@@ -257,7 +208,7 @@ void profile_finish(profile *p, nn_arena *arena) {
     s->us = median_of(p, 2 * i);
     s->busy = median_of(p, 2 * i + 1);
     s->kernel = step_name(s->step);
-    find_nodes(s, arena);
+    s->nodes = nn_op_origins(s->step->op, arena);
     count_work(s, p->symbols);
     s->limit_us = limit_of(p, s, swept);
     p->us += s->us;

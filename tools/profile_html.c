@@ -17,9 +17,9 @@ static void put_text(FILE *out, const char *text) {
 }
 
 static void put_nodes(FILE *out, const step_profile *s) {
-  for (int i = 0; i < s->nnodes; i++) {
+  for (int i = 0; i < s->nodes.count; i++) {
     if (i) fputs(", ", out);
-    put_text(out, s->nodes[i]);
+    put_text(out, s->nodes.items[i].node);
   }
 }
 

@@ -15,7 +15,7 @@ static void print_machine(FILE *out, const machine *m) {
 static void print_step(FILE *out, const profile *p, const step_profile *s) {
   fprintf(out, "%4d %10.2f %6.2f %8.2f %8.2f %6.0f %5.0f  %s ", (int)(s - p->steps), s->us, 100 * step_share(p, s),
           step_gflops(s), step_gb_per_s(s), 100 * step_roof(s), 100 * s->busy, s->kernel);
-  for (int i = 0; i < s->nnodes; i++) fprintf(out, " %s", s->nodes[i]);
+  for (int i = 0; i < s->nodes.count; i++) fprintf(out, " %s", s->nodes.items[i].node);
   fputc('\n', out);
 }
 
@@ -35,7 +35,7 @@ void profile_print(FILE *out, const profile *p) {
 
 static cJSON *nodes_json(const step_profile *s) {
   cJSON *array = cJSON_CreateArray();
-  for (int i = 0; i < s->nnodes; i++) cJSON_AddItemToArray(array, cJSON_CreateString(s->nodes[i]));
+  for (int i = 0; i < s->nodes.count; i++) cJSON_AddItemToArray(array, cJSON_CreateString(s->nodes.items[i].node));
   return array;
 }
 

@@ -115,8 +115,7 @@ double machine_gb_per_s(const machine *m, double bytes);
 typedef struct step_profile {
   const nn_step *step;
   const char *kernel;    /* or what else it is, in brackets */
-  const char **nodes;    /* ONNX nodes, no doubles */
-  int nnodes;
+  nn_origins nodes;      /* of the ONNX model */
   double us;             /* median */
   double busy;           /* share of the threads' time that they had work */
   double flops;

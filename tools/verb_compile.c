@@ -41,6 +41,7 @@ static bool parse(compile_args *a, int argc, const char **argv, strings *rest) {
       {"output", 'o', POPT_ARG_STRING, &a->out, 0, "what to write: .o .a .so .s or .ll by its suffix", "OUT"},
       {"name", 0, POPT_ARG_STRING, &o->name, 0, "prefix of the symbols (default: from OUT)", "NAME"},
       {"header", 0, POPT_ARG_STRING, &o->header, 0, "path of the C header (default: OUT with .h)", "FILE"},
+      {"map", 0, POPT_ARG_STRING, &o->map, 0, "write which kernels do the work of which nodes, as JSON", "FILE"},
       {"target", 0, POPT_ARG_STRING, &o->target, 0, "LLVM triple (default: this machine's)", "TRIPLE"},
       {"mcpu", 0, POPT_ARG_STRING, &o->cpu, 0, "native, x86-64-v3, cortex-m4, ... (default: native, or the target's baseline)", "CPU"},
       {"weights", 0, POPT_ARG_STRING, &a->weights, 0, "embed, or file: OUT.weights beside the object (default: embed up to 1 GiB)", "WHERE"},

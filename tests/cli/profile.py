@@ -1,4 +1,4 @@
-"""What nncc bench --profile says: every form parses, and the numbers fit together.
+"""What nncc bench --profile and nncc --map say: every form parses, and the numbers fit together.
     python3 profile.py NNCC"""
 import json, os, struct, subprocess, sys, tempfile, xml.etree.ElementTree as xml
 
@@ -73,6 +73,22 @@ def check_page(path):
     check("<&" not in open(path).read(), "names are escaped")
 
 
+def check_map():
+    done = subprocess.run([nncc, "m.nn", "-o", "m.o", "--map", "m.json"], capture_output=True, text=True)
+    check(done.returncode == 0, f"compiling with --map: {done.stderr}")
+    result = json.load(open("m.json"))
+    symbols = subprocess.run(["nm", "m.o"], capture_output=True, text=True).stdout.split()
+    calls = [s for s in result["steps"] if s["kind"] == "call"]
+    check(result["model"] == "m" and len(calls) >= 2, "the map has the name and the kernel calls")
+    for call in calls:
+        check(call["kernel"] in symbols, f"{call['kernel']} is a symbol of the object")
+    nodes = [n["name"] for s in result["steps"] for n in s["nodes"]]
+    check(sorted(nodes) == ["activation", 'first <&> "quoted"', "soft"], f"each node once: {nodes}")
+    done = subprocess.run([nncc, "m.nn", "-o", "bad.o", "--map", "nowhere/m.json"], capture_output=True, text=True)
+    check(done.returncode == 3 and "nowhere/m.json" in done.stderr, "a map that cannot be written is an error")
+    check(not os.path.exists("bad.o") and not os.path.exists("bad.h"), "and leaves nothing behind")
+
+
 with tempfile.TemporaryDirectory() as folder:
     nncc = os.path.abspath(sys.argv[1])
     os.chdir(folder)
@@ -80,6 +96,7 @@ with tempfile.TemporaryDirectory() as folder:
     open("m.nn", "w").write(MODEL)
     write_npy("x.npy", ROWS, 64)  # the symbolic dimension is bound by the input
     common = ["m.nn", "x=x.npy", "--runs", "5"]
+    check_map()
     for threads in 1, 2:
         table = bench(*common, "--threads", str(threads), "--profile", "--profile-to", "p.json")
         check("roof %" in table and "activation" in table, "a table on the terminal")

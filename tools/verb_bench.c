@@ -121,26 +121,30 @@ static int report(const bench_args *a, const bench_result *r, const profile *p) 
 
 /* ---- one model ------------------------------------------------------------------------------------------- */
 
-/* Of what is left of the model after the passes; sizes that depend on data count as 1. */
-static double count_gflop(const engine *e, const nncc_rt_tensor *in) {
-  nn_module *m = engine_module(e);
-  bool *bound = NN_NEW_ARRAY(m->arena, bool, m->nsymbols + 1);
+/* Of the model as it was, whatever the passes made of it: it is read again. Sizes that depend on data count as 1. */
+static double count_gflop(const bench_args *a, const engine *e, const nncc_rt_tensor *in) {
+  const nn_module *compiled = engine_module(e);
+  bool *bound = NN_NEW_ARRAY(compiled->arena, bool, compiled->nsymbols + 1);
   int64_t *symbols = engine_symbols(e, in, bound);
-  for (int i = 0; i < m->nsymbols; i++)
+  for (int i = 0; i < compiled->nsymbols; i++)
     if (!bound[i]) symbols[i] = 1;
-  return nn_graph_flops(m->main, symbols) * 1e-9;
+  nncc_model *model = NULL;
+  nncc_status status = load_model(a->model, &a->dims, &a->shapes, &model);
+  double flops = status == NNCC_OK ? nn_graph_flops(model->module->main, symbols) : 0;
+  nncc_model_free(model);
+  return flops * 1e-9;
 }
 
 static int measure(const bench_args *a, engine *e, const nncc_rt_tensor *in, bench_result *r, profile *p) {
   nn_module *m = engine_module(e);
   if (a->profile) profile_open(p, e);
-  r->gflop = count_gflop(e, in);
   if (!time_runs(a, e, in, r, p)) {
     char text[256];
     fprintf(stderr, "nncc: run failed: %s\n", engine_message(e, text, sizeof text));
     return EXIT_RUN;
   }
   r->peak_mb = peak_memory_mb();
+  r->gflop = count_gflop(a, e, in);
   if (!a->profile) return EXIT_OK;
   if (!machine_measure(&p->machine, r->threads, &m->diags)) return EXIT_RUN;
   profile_finish(p, m->arena);

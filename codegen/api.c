@@ -4,6 +4,7 @@
 #include "passes/passes.h"
 
 #include <string.h>
+#include <unistd.h>
 
 enum { DEFAULT_LEVEL = 2 };
 static const int64_t embed_limit = INT64_C(1) << 30; /* weights up to this size go into the object */
@@ -61,11 +62,21 @@ static bool is_embedded(const nncc_compile_options *o, const nn_program *p) {
 
 static nn_program *make_program(nncc_model *model, const nn_target *t, const nncc_compile_options *o) {
   nn_module *m = model->module;
-  nn_pass_options passes = {.print_after = o->print_after, .print_to = stderr, .time_passes = o->time_passes != 0};
+  nn_pass_options passes = {
+      .print_after = o->print_after, .print_to = stderr, .time_passes = o->time_passes != 0, .threads = o->threads};
   if (m->diags.nerrors > 0) return NULL; /* it did not load: said already */
   if (model->finish && !model->is_optimised && model->finish(model) != NN_OK) return NULL;
   model->is_optimised = true;
   return nn_compile(m, t, level_of(o), o->aliases, &passes);
+}
+
+/* Constants that are made while compiling go into the file that the weights are written to, if that is known
+   beforehand and its format allows it. */
+static nn_spill *open_spill(nncc_model *model, const nn_target *t, const char *out, nn_output_kind kind,
+                            const nncc_compile_options *o) {
+  int64_t base = nn_weights_base(t, kind, o->weights == NNCC_WEIGHTS_FILE);
+  return base < 0 ? NULL
+                  : nn_spill_open(nn_sprintf(model->module->arena, "%s.%ld.constants", out, (long)getpid()), base);
 }
 
 static nn_status write_files(nncc_model *model, const nn_target *t, const char *out, nn_output_kind kind,
@@ -73,7 +84,10 @@ static nn_status write_files(nncc_model *model, const nn_target *t, const char *
   nn_arena *arena = model->module->arena;
   nn_program *p = make_program(model, t, o);
   if (!p) return NN_FAIL;
-  nn_emit_options emit = {.name = name_of(arena, o, out), .level = level_of(o), .weights_in_object = is_embedded(o, p)};
+  nn_emit_options emit = {.name = name_of(arena, o, out),
+                          .level = level_of(o),
+                          .threads = o->threads,
+                          .weights_in_object = is_embedded(o, p)};
   const char *weights = emit.weights_in_object ? NULL : beside(arena, out, ".weights");
   const char *header = o->header ? o->header : beside(arena, out, ".h");
   NN_TRY(nn_object_write(p, t, &emit, kind, out, weights));
@@ -98,7 +112,9 @@ nncc_status nncc_model_compile(nncc_model *model, const char *out, const nncc_co
     return NNCC_ERROR;
   }
   if (nn_target_init(&target, o->target, o->cpu, diags) != NN_OK) return NNCC_ERROR;
+  if (!model->module->spill) model->module->spill = open_spill(model, &target, out, kind, o);
   nn_status status = write_files(model, &target, out, kind, o);
+  nn_spill_finish(model->module->spill);
   nn_target_free(&target);
   return status == NN_OK ? NNCC_OK : NNCC_ERROR;
 }
@@ -119,8 +135,11 @@ static nn_status compile_in_memory(nncc_model *model, const nn_target *t, const 
     model->free_compiled = free_jit;
   }
   if (!model->compiled) return NN_FAIL;
-  nn_emit_options emit = {
-      .name = name_of(m->arena, o, NULL), .level = level_of(o), .weights_in_object = true, .hook = hook};
+  nn_emit_options emit = {.name = name_of(m->arena, o, NULL),
+                          .level = level_of(o),
+                          .threads = o->threads,
+                          .weights_in_object = true,
+                          .hook = hook};
   return nn_jit_program(model->compiled, t, p, &emit, compiled);
 }
 

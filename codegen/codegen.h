@@ -302,6 +302,7 @@ typedef struct nn_step_hook {
 typedef struct nn_emit_options {
   const char *name;        /* of the model: symbol prefix */
   int level;               /* 0..3 */
+  int threads;             /* that compile; 0: one for each processor */
   bool weights_in_object;  /* descriptor points at them */
   const nn_step_hook *hook; /* JIT only; NULL: none */
 } nn_emit_options;
@@ -319,6 +320,7 @@ nn_status nn_jit_program(nn_jit *jit, const nn_target *t, const nn_program *p, c
 typedef enum nn_output_kind { NN_OUT_OBJECT, NN_OUT_ASM, NN_OUT_LLVM, NN_OUT_ARCHIVE, NN_OUT_SHARED } nn_output_kind;
 /* Writes path (through a temporary file and rename). weights_path: NULL embeds them, else the side file. Sets p->stack_bytes. */
 nn_status nn_object_write(nn_program *p, const nn_target *t, const nn_emit_options *options, nn_output_kind kind, const char *path, const char *weights_path);
+int64_t nn_weights_base(const nn_target *t, nn_output_kind kind, bool is_beside); /* of a spill that becomes the output; -1: none can */
 nn_status nn_header_write(const nn_program *p, const nn_target *t, const nn_emit_options *options, const char *path, const char *weights_path);
 nn_status nn_map_write(const nn_program *p, const nn_target *t, const nn_emit_options *options, const char *path); /* kernel_map.c */
 /* Assembly text of one kernel, to look at and to test. */

@@ -8,10 +8,14 @@
 #include "passes/passes.h"
 
 #include <string.h>
+#include <unistd.h>
 
 enum {
   INTERPRETED_WORK = 20000, /* elements: about the time in which a kernel is compiled */
-  NEST_WORK = 32            /* what an element of a nest counts for */
+  NEST_WORK = 32,           /* what an element of a nest counts for */
+  SLICE_BYTES = 32 << 20,   /* of operands and results: so much is in memory at once */
+  THREADED_BYTES = 4 << 20, /* from here threads pay */
+  MAX_WORKERS = 16
 };
 
 typedef struct evaluator {
@@ -21,6 +25,7 @@ typedef struct evaluator {
   nn_jit *jit; /* made when first needed; NULL with tried_jit: there is none */
   bool tried_jit;
   nn_map *compiled; /* text of a kernel -> compiled_kernel: equal layers have equal kernels */
+  nncc_rt_pool *pool; /* made when first needed */
   nn_diags silent; /* a JIT that cannot be had is no error: the interpreter does its work */
 } evaluator;
 
@@ -93,11 +98,66 @@ static nn_jit *jit_of(evaluator *ev) {
   return ev->jit;
 }
 
-static int run_compiled(nn_kernel_fn *fn, const nn_kernel *k, nn_arena *scratch, void *const *args, nn_eval_error *at) {
+/* Memory of operands and results that files have: nobody looks at them for a while. */
+static void rest(const nn_op *op, nn_tensor *const *results) {
+  const nn_module *m = op->graph->module;
+  for (int i = 0; i < op->nin; i++)
+    if (op->in[i]) nn_tensor_rest(m, op->in[i]->tensor);
+  for (int i = 0; i < op->nout; i++) nn_tensor_rest(m, results[i]);
+}
+
+/* The tasks of a kernel in slices, after each of which the memory of what files have is given back: an
+   op on weights of any size needs little. */
+typedef struct slices {
+  nncc_rt_ctx inner; /* runs the tasks of a slice */
+  const nn_op *op;   /* of the model, with its results */
+  nn_tensor *const *results;
+  int64_t bytes;
+  nncc_rt_task *fn; /* of the loop that runs, and its first task of this slice */
+  void *arg;
+  int64_t first;
+} slices;
+
+static void run_task(void *arg, int64_t task, int32_t worker) {
+  slices *s = arg;
+  s->fn(s->arg, s->first + task, worker);
+}
+
+static void run_slices(nncc_rt_ctx *self, int64_t ntasks, nncc_rt_task *fn, void *arg) {
+  slices *s = self->pool;
+  int64_t count = s->bytes / SLICE_BYTES + 1, each = (ntasks + count - 1) / count;
+  s->fn = fn;
+  s->arg = arg;
+  for (s->first = 0; s->first < ntasks; s->first += each) {
+    int64_t n = ntasks - s->first < each ? ntasks - s->first : each;
+    for (int64_t t = 0; !s->inner.parallel_for && t < n; t++) run_task(s, t, 0);
+    if (s->inner.parallel_for) s->inner.parallel_for(&s->inner, n, run_task, s);
+    if (count > 1) rest(s->op, s->results);
+  }
+}
+
+static int64_t bytes_of(const nn_op *op, nn_tensor *const *results) {
+  int64_t sum = 0;
+  for (int i = 0; i < op->nin; i++)
+    if (op->in[i] && op->in[i]->tensor) sum += (int64_t)op->in[i]->tensor->size_bytes;
+  for (int i = 0; i < op->nout; i++) sum += (int64_t)results[i]->size_bytes;
+  return sum;
+}
+
+static nncc_rt_pool *pool_of(evaluator *ev, int threads) {
+  long n = threads > 0 ? threads : sysconf(_SC_NPROCESSORS_ONLN);
+  if (!ev->pool && n > 1) ev->pool = nncc_rt_pool_create(n > MAX_WORKERS ? MAX_WORKERS : (int32_t)n);
+  return ev->pool;
+}
+
+static int run_compiled(evaluator *ev, nn_kernel_fn *fn, const nn_kernel *k, slices *s, nn_arena *scratch,
+                        void *const *args, nn_eval_error *at) {
   int64_t symbols[1] = {0};
-  size_t worker_bytes = (size_t)nn_target_worker_bytes(k);
+  if (s->bytes >= THREADED_BYTES) nncc_rt_ctx_use_pool(&s->inner, pool_of(ev, s->op->graph->module->env.threads));
+  int32_t nworkers = s->inner.nworkers > 0 ? s->inner.nworkers : 1;
+  size_t worker_bytes = (size_t)nn_target_worker_bytes(k) * (size_t)nworkers;
   char *memory = nn_alloc(scratch, worker_bytes + NNCC_RT_ALIGN);
-  nncc_rt_ctx ctx = {.nworkers = 1, .workspace_bytes = worker_bytes};
+  nncc_rt_ctx ctx = {.nworkers = nworkers, .workspace_bytes = worker_bytes, .parallel_for = run_slices, .pool = s};
   ctx.workspace = memory + (NNCC_RT_ALIGN - (uintptr_t)memory % NNCC_RT_ALIGN) % NNCC_RT_ALIGN;
   int code = fn(&ctx, args, symbols);
   at->found = ctx.found;
@@ -118,10 +178,10 @@ static nn_kernel_fn *compiled(evaluator *ev, const nn_kernel *k) {
   return known->fn;
 }
 
-static int run_kernel(evaluator *ev, const nn_kernel *k, const nn_op *op, nn_arena *scratch, void *const *args,
+static int run_kernel(evaluator *ev, const nn_kernel *k, slices *s, nn_arena *scratch, void *const *args,
                       nn_eval_error *at) {
-  nn_kernel_fn *fn = work_of(op) > INTERPRETED_WORK ? compiled(ev, k) : NULL;
-  if (fn) return run_compiled(fn, k, scratch, args, at);
+  nn_kernel_fn *fn = work_of(s->op) > INTERPRETED_WORK ? compiled(ev, k) : NULL;
+  if (fn) return run_compiled(ev, fn, k, s, scratch, args, at);
   return nn_kernel_eval(k, args, NULL, at);
 }
 
@@ -151,7 +211,8 @@ static nn_status run_op(evaluator *ev, nn_op *op, nn_op *copy, nn_tensor **resul
   for (int i = 0; i < k->nbufs; i++)
     if (k->bufs[i]->space == NN_BUF_WORKSPACE) args[nargs++] = temp_memory(own->arena, k->bufs[i]);
   nn_eval_error at = {0};
-  int code = run_kernel(ev, k, copy, own->arena, args, &at);
+  slices s = {.op = op, .results = results, .bytes = bytes_of(op, results)};
+  int code = run_kernel(ev, k, &s, own->arena, args, &at);
   if (code == NNCC_RT_OK) return NN_OK;
   if (code == NNCC_RT_EINDEX)
     return nn_fail(op, "index %lld in a constant is out of range, expected less than %lld", (long long)at.found,
@@ -166,7 +227,7 @@ static void forward_diags(const nn_module *from, nn_op *op) {
 
 static nn_status make_results(nn_op *op, nn_tensor **results) {
   for (int i = 0; i < op->nout; i++) {
-    results[i] = nn_tensor_new(op->graph->module, op->out[i]->type);
+    results[i] = nn_tensor_new_spilled(op->graph->module, op->out[i]->type);
     if (!results[i]) return NN_FAIL;
   }
   return NN_OK;
@@ -198,6 +259,7 @@ static nn_status evaluate(void *self, nn_op *op, nn_tensor **results) {
   if (!own) return nn_fail(op, "out of memory");
   nn_status status = evaluate_copy(ev, op, own, results);
   nn_module_free(own);
+  if (status == NN_OK) rest(op, results);
   return status;
 }
 
@@ -219,6 +281,7 @@ void nn_env_free(nn_pass_env *env) {
   evaluator *ev = env->self;
   if (ev) {
     nn_jit_free(ev->jit);
+    nncc_rt_pool_destroy(ev->pool);
     if (ev->has_host) nn_target_free(&ev->host);
     nn_arena_free(ev->arena);
   }
@@ -229,6 +292,7 @@ nn_program *nn_compile(nn_module *m, const nn_target *t, int level, const char *
   nn_pass_env outer = m->env;
   nn_env_init(&m->env, t, &m->diags);
   m->env.level = level;
+  m->env.threads = options ? options->threads : 0;
   nn_status status = nn_pipeline_infer(m, options);
   nn_env_free(&m->env);
   m->env = outer;

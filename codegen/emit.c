@@ -25,19 +25,13 @@ static bool take_stack_size(nn_emod *e, const char *text) {
   if (!size_text) return false;
   int64_t size = strtoll(size_text + strlen("stack frame size ("), NULL, 10);
   const char *name = strstr(text, "in function '");
-  int64_t *largest = &e->stack_other;
+  int64_t *largest = &e->frames.other;
   if (name && strncmp(name + 13, "nnk_", 4) == 0)
-    largest = strstr(name, "__task") ? &e->stack_task : &e->stack_kernel;
+    largest = strstr(name, "__task") ? &e->frames.task : &e->frames.kernel;
   else if (name && strstr(name, "_run'"))
-    largest = &e->stack_entry;
+    largest = &e->frames.entry;
   if (size > *largest) *largest = size;
   return true;
-}
-
-enum { RETURN_BYTES = 64 }; /* of each call: return address and what it saves outside its frame */
-
-int64_t nn_emod_stack(const nn_emod *e) {
-  return e->stack_entry + e->stack_kernel + e->stack_task + 2 * e->stack_other + 6 * (int64_t)RETURN_BYTES;
 }
 
 static void take_diagnostic(LLVMDiagnosticInfoRef info, void *data) {
@@ -177,6 +171,25 @@ nn_status nn_emod_finish(nn_emod *e) {
   char *text = LLVMGetErrorMessage(error);
   nn_report(e->diags, NN_ERROR, NULL, NULL, NULL, "internal: %s", text);
   LLVMDisposeErrorMessage(text);
+  return NN_FAIL;
+}
+
+nn_status nn_emod_code(nn_emod *e, LLVMCodeGenFileType type, nn_object *code) {
+  LLVMMemoryBufferRef buffer = NULL;
+  char *message = NULL;
+  if (LLVMTargetMachineEmitToMemoryBuffer(e->tm, e->m, type, &message, &buffer)) {
+    nn_report(e->diags, NN_ERROR, NULL, NULL, NULL, "cannot generate code: %s", message);
+    LLVMDisposeMessage(message);
+    return NN_FAIL;
+  }
+  size_t size = LLVMGetBufferSize(buffer);
+  unsigned char *bytes = malloc(size + 1);
+  if (bytes) memcpy(bytes, LLVMGetBufferStart(buffer), size);
+  LLVMDisposeMemoryBuffer(buffer);
+  if (!bytes) return nn_report(e->diags, NN_ERROR, NULL, NULL, NULL, "out of memory");
+  *code = (nn_object){.bytes = bytes, .size = size, .frames = e->frames};
+  if (!e->failed) return NN_OK;
+  nn_object_free(code);
   return NN_FAIL;
 }
 

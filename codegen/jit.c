@@ -1,11 +1,8 @@
 /* The JIT: compiles a module to an object in memory, with the same code as object.c does to a file, and
    has ORC link it into this process. Kernels are kept by their canonical text, so that one which comes
    again costs nothing. Descriptors and functions live until the JIT is freed. */
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <llvm-c/LLJIT.h>
 #include <llvm-c/Orc.h>
@@ -83,33 +80,15 @@ void nn_jit_free(nn_jit *jit) {
   nn_arena_free(jit->arena);
 }
 
-/* The finished module as an object in memory; NULL after an error. */
-static LLVMMemoryBufferRef make_object(nn_emod *e) {
-  LLVMMemoryBufferRef object = NULL;
-  char *message = NULL;
-  if (nn_emod_finish(e) != NN_OK) return NULL;
-  if (LLVMTargetMachineEmitToMemoryBuffer(e->tm, e->m, LLVMObjectFile, &message, &object)) {
-    nn_report(e->diags, NN_ERROR, NULL, NULL, NULL, "JIT: %s", message);
-    LLVMDisposeMessage(message);
-    return NULL;
-  }
-  if (!e->failed) return object;
-  LLVMDisposeMemoryBuffer(object);
-  return NULL;
-}
-
-/* Takes the object. */
-static nn_status add_object(nn_jit *jit, LLVMMemoryBufferRef object) {
-  if (!object) return NN_FAIL;
-  LLVMErrorRef error = LLVMOrcLLJITAddObjectFile(jit->lljit, LLVMOrcLLJITGetMainJITDylib(jit->lljit), object);
-  return error ? report(jit, error) : NN_OK;
-}
-
-/* Compiles the module, links it, and gives the address of one of its symbols. */
-static nn_status link_module(nn_jit *jit, nn_emod *e, const char *symbol, void **address) {
-  NN_TRY(add_object(jit, make_object(e)));
+/* Links the object, takes its memory, and gives the address of one of its symbols. */
+static nn_status link_object(nn_jit *jit, nn_object *object, const char *symbol, void **address) {
+  LLVMMemoryBufferRef buffer =
+      LLVMCreateMemoryBufferWithMemoryRangeCopy((const char *)object->bytes, object->size, symbol);
+  nn_object_free(object);
+  LLVMErrorRef error = LLVMOrcLLJITAddObjectFile(jit->lljit, LLVMOrcLLJITGetMainJITDylib(jit->lljit), buffer);
+  if (error) return report(jit, error);
   LLVMOrcExecutorAddress at = 0;
-  LLVMErrorRef error = LLVMOrcLLJITLookup(jit->lljit, &at, symbol);
+  error = LLVMOrcLLJITLookup(jit->lljit, &at, symbol);
   if (error) return report(jit, error);
   *address = (void *)(uintptr_t)at;
   return NN_OK;
@@ -149,7 +128,10 @@ static nn_status compile_kernel(nn_jit *jit, nn_emod *e, const nn_kernel *k, nn_
   if (!kernel) return NN_FAIL;
   emit_entry(e, k, kernel, symbol);
   void *address = NULL;
-  NN_TRY(link_module(jit, e, symbol, &address));
+  nn_object object = {0};
+  NN_TRY(nn_emod_finish(e));
+  NN_TRY(nn_emod_code(e, LLVMObjectFile, &object));
+  NN_TRY(link_object(jit, &object, symbol, &address));
   *fn = (nn_kernel_fn *)(uintptr_t)address;
   return NN_OK;
 }
@@ -172,134 +154,13 @@ nn_status nn_jit_kernel(nn_jit *jit, const nn_target *t, const nn_kernel *k, nn_
   return NN_OK;
 }
 
-/* ---- programs ------------------------------------------------------------------------------------------------------
- */
-
-/* Kernels are compiled in batches, each a module of its own, by as many threads as there are processors; the
-   program's module calls them by name. */
-enum { MAX_THREADS = 16, BATCHES_A_THREAD = 4, FEW_KERNELS = 4 };
-
-typedef struct batch {
-  nn_kernel *const *kernels;
-  int first, count;
-  nn_diags diags; /* threads do not share the module's */
-  LLVMMemoryBufferRef object;
-} batch;
-
-typedef struct batches {
-  const nn_target *target;
-  int level;
-  const char *symbol; /* prefix of kernel names */
-  batch *items;
-  int count;
-  atomic_int next;
-} batches;
-
-static void compile_batch(const batches *all, batch *b) {
-  nn_emod e;
-  bool ok = nn_emod_init(&e, all->target, &b->diags, all->level) == NN_OK;
-  for (int i = b->first; ok && i < b->first + b->count; i++) {
-    nn_v fn = nn_emit_kernel(&e, b->kernels[i]);
-    ok = fn != NULL;
-    if (!ok) break;
-    const char *name = nn_sprintf(e.arena, "%s_k%d", all->symbol, i);
-    LLVMSetValueName2(fn, name, strlen(name));
-    LLVMSetLinkage(fn, LLVMExternalLinkage);
-  }
-  if (ok) b->object = make_object(&e);
-  nn_emod_free(&e);
-}
-
-static void *compile_batches(void *data) {
-  batches *all = data;
-  for (int i; (i = atomic_fetch_add(&all->next, 1)) < all->count;) compile_batch(all, &all->items[i]);
-  return NULL;
-}
-
-static void run_threads(batches *all, int nthreads) {
-  pthread_t threads[MAX_THREADS];
-  int started = 0;
-  while (started < nthreads - 1 && pthread_create(&threads[started], NULL, compile_batches, all) == 0) started++;
-  compile_batches(all);
-  for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
-}
-
-static void take_diags(nn_diags *to, const nn_diags *from) {
-  for (int i = 0; i < from->count; i++) {
-    const nn_diag *d = &from->items[i];
-    nn_report(to, d->severity, d->node, d->op, d->hint, "%s", d->message);
-  }
-}
-
-static int thread_count(const nn_program *p) {
-  long n = sysconf(_SC_NPROCESSORS_ONLN);
-  if (p->nkernels < FEW_KERNELS || n < 2) return 1;
-  return n > MAX_THREADS ? MAX_THREADS : (int)n;
-}
-
-static nn_status link_batches(nn_jit *jit, batches *all) {
-  nn_status status = NN_OK;
-  for (int i = 0; i < all->count; i++) {
-    batch *b = &all->items[i];
-    take_diags(jit->diags, &b->diags);
-    if (!b->object)
-      status = NN_FAIL;
-    else if (status == NN_OK)
-      status = add_object(jit, b->object);
-    else
-      LLVMDisposeMemoryBuffer(b->object);
-  }
-  return status;
-}
-
-static nn_status compile_kernels(nn_jit *jit, const nn_target *t, const nn_program *p, int level, const char *symbol,
-                                 int nthreads) {
-  batches all = {.target = t, .level = level, .symbol = symbol, .count = nthreads * BATCHES_A_THREAD};
-  if (all.count > p->nkernels) all.count = p->nkernels;
-  nn_arena *arena = nn_arena_new();
-  if (!arena) return nn_report(jit->diags, NN_ERROR, NULL, NULL, NULL, "out of memory");
-  all.items = NN_NEW_ARRAY(arena, batch, all.count);
-  for (int i = 0; i < all.count; i++) {
-    int first = (int)((int64_t)p->nkernels * i / all.count), last = (int)((int64_t)p->nkernels * (i + 1) / all.count);
-    all.items[i] = (batch){.kernels = p->kernels,
-                           .first = first,
-                           .count = last - first,
-                           .diags = {.arena = nn_arena_new(), .file = jit->diags->file}};
-  }
-  run_threads(&all, nthreads);
-  nn_status status = link_batches(jit, &all);
-  for (int i = 0; i < all.count; i++) nn_arena_free(all.items[i].diags.arena);
-  nn_arena_free(arena);
-  return status;
-}
-
-static void declare_kernels(nn_emod *e, const nn_program *p, const char *symbol) {
-  for (int i = 0; i < p->nkernels; i++) {
-    nn_v fn = LLVMAddFunction(e->m, nn_sprintf(e->arena, "%s_k%d", symbol, i), nn_kernel_type(e, p->kernels[i]));
-    nn_map_put_ptr(e->functions, p->kernels[i], fn);
-  }
-}
-
-static nn_status compile_program(nn_jit *jit, nn_emod *e, const nn_program *p, const nn_emit_options *options,
-                                 const nncc_rt_model **model) {
-  nn_linkage linkage = {.symbol = nn_sprintf(jit->arena, "nnjit_%d", jit->count++), .absolute = true};
-  int nthreads = thread_count(p);
-  if (nthreads > 1) {
-    NN_TRY(compile_kernels(jit, e->target, p, options->level, linkage.symbol, nthreads));
-    declare_kernels(e, p, linkage.symbol);
-  }
-  NN_TRY(nn_emit_program(e, p, options, &linkage));
-  void *address = NULL;
-  NN_TRY(link_module(jit, e, linkage.symbol, &address));
-  *model = address;
-  return NN_OK;
-}
-
 nn_status nn_jit_program(nn_jit *jit, const nn_target *t, const nn_program *p, const nn_emit_options *options,
                          const nncc_rt_model **model) {
-  nn_emod e;
-  nn_status status = nn_emod_init(&e, t, jit->diags, options->level);
-  if (status == NN_OK) status = compile_program(jit, &e, p, options, model);
-  nn_emod_free(&e);
-  return status;
+  nn_linkage linkage = {.symbol = nn_sprintf(jit->arena, "nnjit_%d", jit->count++), .absolute = true};
+  nn_object object = {0};
+  void *address = NULL;
+  NN_TRY(nn_program_object(p, t, options, &linkage, jit->diags, &object));
+  NN_TRY(link_object(jit, &object, linkage.symbol, &address));
+  *model = address;
+  return NN_OK;
 }

@@ -17,6 +17,18 @@
 
 typedef LLVMValueRef nn_v;
 
+/* Largest stack frames in bytes, as the code generator reports them. */
+typedef struct nn_frames {
+  int64_t entry, kernel, task, other;
+} nn_frames;
+
+/* An object file in memory. */
+typedef struct nn_object {
+  unsigned char *bytes; /* malloced */
+  size_t size;
+  nn_frames frames;
+} nn_object;
+
 /* ---- emit.c: modules --------------------------------------------------------------------------------- */
 
 typedef struct nn_emod {
@@ -34,7 +46,7 @@ typedef struct nn_emod {
   LLVMTypeRef ctx_type, tensor_type, io_type, model_type;
   nn_v zeros;  /* read in place of masked-off memory: NN_ZERO_BYTES zeros */
   bool failed; /* an error went to diags */
-  int64_t stack_entry, stack_kernel, stack_task, stack_other; /* largest frames, as the code generator reports them */
+  nn_frames frames;
 } nn_emod;
 
 enum { NN_ZERO_BYTES = 1024 };
@@ -68,7 +80,8 @@ nn_v nn_emod_function(nn_emod *e, const char *name);                            
 nn_v nn_emod_text(nn_emod *e, const char *text); /* an internal constant string */
 nn_v nn_emit_field(nn_emod *e, LLVMTypeRef type, nn_v base, int field, LLVMTypeRef field_type); /* loads it */
 void nn_emit_set_field(nn_emod *e, LLVMTypeRef type, nn_v base, int field, nn_v value);
-int64_t nn_emod_stack(const nn_emod *e); /* largest stack of an entry point, once code is made */
+/* The finished module as code in memory. */
+nn_status nn_emod_code(nn_emod *e, LLVMCodeGenFileType type, nn_object *code);
 char *nn_prelude_text(nn_arena *arena, const nn_target *t, const char *layout); /* emit_prelude.c */
 
 /* ---- emit_kernel.c: kernels ---------------------------------------------------------------------------- */
@@ -235,6 +248,7 @@ typedef struct nn_linkage {
   const char *symbol; /* prefix of global symbols; the descriptor's own name comes from the options */
   bool absolute;      /* JIT: each weight is read where it lies in this process */
   bool embedded;      /* defined by the module's assembly as SYMBOL_weights */
+  bool is_reserved;   /* and there only as a size: the bytes are written into the object later */
   uint64_t hash;      /* of a side file */
 } nn_linkage;
 
@@ -284,9 +298,27 @@ const nn_value *nn_program_output(const nn_program *p, int i);
 nn_dim nn_program_worker_bytes(const nn_program *p);
 bool nn_dim_depends_on_data(const nn_module *m, nn_dim d);
 
+/* ---- object_build.c: a program as one object ----------------------------------------------------------------- */
+
+nn_status nn_program_object(const nn_program *p, const nn_target *t, const nn_emit_options *options,
+                            const nn_linkage *linkage, nn_diags *diags, nn_object *object);
+/* The same as text. */
+nn_status nn_program_text(const nn_program *p, const nn_target *t, const nn_emit_options *options,
+                          const nn_linkage *linkage, nn_output_kind kind, nn_diags *diags, nn_object *text);
+int64_t nn_frames_stack(const nn_frames *frames); /* the largest stack of an entry point */
+void nn_object_free(nn_object *object);
+
+/* ---- object_merge.c: several objects as one -------------------------------------------------------------------- */
+
+bool nn_objects_can_merge(const nn_target *t);
+/* What is hidden becomes local. */
+nn_status nn_objects_merge(const nn_object *objects, int count, nn_object *result, nn_diags *diags);
+/* Adds the names that the object leaves undefined; false if it is no such object. */
+bool nn_object_needs(const nn_object *object, nn_arena *arena, nn_map *names);
+
 /* ---- object_weights.c: weights in objects and beside them ------------------------------------------------------ */
 
-enum { NN_WEIGHTS_HEADER = 64 };
+enum { NN_WEIGHTS_HEADER = 64, NN_WEIGHTS_BASE = 4096 }; /* where they begin in a side file, and in an object that a spill began */
 uint64_t nn_weights_hash(const nn_program *p);
 /* Assembly that reserves SYMBOL_weights in an ELF object, or, with_bytes, holds them as numbers. */
 nn_status nn_weights_assembly(nn_emod *e, const nn_program *p, const char *symbol, bool with_bytes);

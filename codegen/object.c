@@ -27,39 +27,21 @@ static bool holds_numbers(const writing *w) {
 }
 
 /* LLVM writes to memory only: on a full disk it would end the process. */
-static nn_status write_ir(writing *w, nn_emod *e) {
-  char *text = LLVMPrintModuleToString(e->m);
-  nn_status status = nn_file_write(w->object, text, strlen(text), w->diags);
-  LLVMDisposeMessage(text);
+static nn_status emit(writing *w, uint64_t hash) {
+  nn_linkage linkage = {
+      .symbol = w->options->name, .embedded = !w->weights_path, .is_reserved = !holds_numbers(w), .hash = hash};
+  bool is_text = w->kind == NN_OUT_ASM || w->kind == NN_OUT_LLVM,
+       has_weights = linkage.embedded && w->p->weights_bytes > 0;
+  nn_object object = {0};
+  nn_status status = is_text ? nn_program_text(w->p, w->target, w->options, &linkage, w->kind, w->diags, &object)
+                             : nn_program_object(w->p, w->target, w->options, &linkage, w->diags, &object);
+  if (status == NN_OK)
+    status = has_weights && linkage.is_reserved
+                 ? nn_weights_append(w->p, object.bytes, object.size, w->object, w->diags)
+                 : nn_file_write(w->object, object.bytes, object.size, w->diags);
+  w->p->stack_bytes = nn_frames_stack(&object.frames);
+  nn_object_free(&object);
   return status;
-}
-
-static nn_status write_code(writing *w, nn_emod *e, bool appends_weights) {
-  LLVMMemoryBufferRef buffer = NULL;
-  char *message = NULL;
-  if (LLVMTargetMachineEmitToMemoryBuffer(e->tm, e->m, w->kind == NN_OUT_ASM ? LLVMAssemblyFile : LLVMObjectFile,
-                                          &message, &buffer)) {
-    nn_report(w->diags, NN_ERROR, NULL, NULL, NULL, "cannot generate code for '%s': %s", w->path, message);
-    LLVMDisposeMessage(message);
-    return NN_FAIL;
-  }
-  size_t size = LLVMGetBufferSize(buffer);
-  unsigned char *bytes = nn_memdup(w->arena, LLVMGetBufferStart(buffer), size);
-  LLVMDisposeMemoryBuffer(buffer);
-  return appends_weights ? nn_weights_append(w->p, bytes, size, w->object, w->diags)
-                         : nn_file_write(w->object, bytes, size, w->diags);
-}
-
-static nn_status emit(writing *w, nn_emod *e, uint64_t hash) {
-  bool embeds = !w->weights_path && w->p->weights_bytes > 0;
-  nn_linkage linkage = {.symbol = w->options->name, .embedded = !w->weights_path, .hash = hash};
-  NN_TRY(nn_emod_init(e, w->target, w->diags, w->options->level));
-  if (embeds) NN_TRY(nn_weights_assembly(e, w->p, linkage.symbol, holds_numbers(w)));
-  NN_TRY(nn_emit_program(e, w->p, w->options, &linkage));
-  NN_TRY(nn_emod_finish(e));
-  NN_TRY(w->kind == NN_OUT_LLVM ? write_ir(w, e) : write_code(w, e, embeds && !holds_numbers(w)));
-  w->p->stack_bytes = nn_emod_stack(e);
-  return e->failed ? NN_FAIL : NN_OK;
 }
 
 static nn_status wrap(writing *w) {
@@ -78,10 +60,7 @@ static nn_status finish_file(writing *w, const char *from, const char *to) {
 
 static nn_status write_all(writing *w) {
   uint64_t hash = w->weights_path ? nn_weights_hash(w->p) : 0;
-  nn_emod e = {0};
-  nn_status status = emit(w, &e, hash);
-  nn_emod_free(&e);
-  NN_TRY(status);
+  NN_TRY(emit(w, hash));
   if (w->object != w->temporary) NN_TRY(wrap(w));
   if (w->weights_path) {
     NN_TRY(nn_weights_write_file(w->p, hash, w->weights_temporary, w->diags));
@@ -134,17 +113,12 @@ static nn_status emit_assembly(nn_emod *e, const nn_kernel *k, nn_arena *arena, 
   nn_v fn = nn_emit_kernel(e, k);
   if (!fn) return NN_FAIL;
   LLVMSetLinkage(fn, LLVMExternalLinkage); /* nobody calls it here */
+  nn_object code = {0};
   NN_TRY(nn_emod_finish(e));
-  LLVMMemoryBufferRef buffer = NULL;
-  char *message = NULL;
-  if (LLVMTargetMachineEmitToMemoryBuffer(e->tm, e->m, LLVMAssemblyFile, &message, &buffer)) {
-    nn_report(e->diags, NN_ERROR, NULL, NULL, NULL, "%s", message);
-    LLVMDisposeMessage(message);
-    return NN_FAIL;
-  }
-  *text = nn_strndup(arena, LLVMGetBufferStart(buffer), LLVMGetBufferSize(buffer));
-  LLVMDisposeMemoryBuffer(buffer);
-  return e->failed ? NN_FAIL : NN_OK;
+  NN_TRY(nn_emod_code(e, LLVMAssemblyFile, &code));
+  *text = nn_strndup(arena, (const char *)code.bytes, code.size);
+  nn_object_free(&code);
+  return NN_OK;
 }
 
 nn_status nn_kernel_assembly(const nn_target *t, const nn_kernel *k, nn_arena *arena, char **text) {

@@ -1,8 +1,9 @@
 /* Weights in objects and beside them. They are never LLVM constants, and never copied in memory: an ELF
    object is generated with a section that has a size but no bytes (nobits, as .bss has), then the section is
    made an ordinary one at the end of the file, where the bytes are written straight from where the model has them.
-   Other object formats and assembly output hold them as numbers, which is only for small models. A side
-   file is the header that runtime/load.c reads, then the same bytes. */
+   What was made while compiling is in the output file already (ir/spill.c). Other object formats and assembly output
+   hold them as numbers, which is only for small models. A side file is the header that runtime/load.c reads, then the
+   same bytes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -55,6 +56,11 @@ uint64_t nn_weights_hash(const nn_program *p) {
 bool nn_weights_fit_object(const nn_target *t) {
   return strncmp(t->triple, "wasm", 4) != 0 && !strstr(t->triple, "apple") && !strstr(t->triple, "darwin") &&
          !strstr(t->triple, "windows");
+}
+
+int64_t nn_weights_base(const nn_target *t, nn_output_kind kind, bool is_beside) {
+  if (is_beside) return NN_WEIGHTS_HEADER;
+  return kind == NN_OUT_ASM || kind == NN_OUT_LLVM || !nn_weights_fit_object(t) ? -1 : NN_WEIGHTS_BASE;
 }
 
 static const char *section_directive(nn_arena *arena, const nn_program *p, const nn_target *t, bool with_bytes) {
@@ -131,13 +137,37 @@ static bool write_at(int fd, const void *bytes, size_t count, int64_t offset) {
   return true;
 }
 
-static bool write_tensors(const nn_program *p, int fd, int64_t offset) {
+/* In pieces, so that a mapped file is never in memory as a whole. */
+static bool write_tensor(const nn_module *m, const nn_tensor *t, int fd, int64_t offset) {
+  enum { PIECE = 8 << 20 };
+  for (size_t done = 0, n; done < t->size_bytes; done += n) {
+    const unsigned char *at = (const unsigned char *)t->data + done;
+    n = t->size_bytes - done < PIECE ? t->size_bytes - done : PIECE;
+    if (!write_at(fd, at, n, offset + (int64_t)done)) return false;
+    if (t->file) nn_pages_rest(at, n);
+  }
+  nn_tensor_rest(m, t);
+  return true;
+}
+
+/* in_place: those of the module's spill are there already. */
+static bool write_tensors(const nn_program *p, int fd, int64_t offset, bool in_place) {
   for (int i = 0; i < p->nplaces; i++) {
     if (!is_weight(p->places[i])) continue;
     const nn_tensor *tensor = p->places[i]->value->tensor;
-    if (!write_at(fd, tensor->data, tensor->size_bytes, offset + p->places[i]->offset)) return false;
+    int64_t spilled;
+    if (in_place && nn_spill_find(p->module->spill, tensor->data, &spilled) && spilled == p->places[i]->offset)
+      continue;
+    if (!write_tensor(p->module, tensor, fd, offset + p->places[i]->offset)) return false;
   }
   return true;
+}
+
+/* The file for the weights from `base` on. The module's spill is that file already if it begins there. */
+static int open_output(const nn_program *p, const char *path, int64_t base, bool *in_place) {
+  nn_spill *spill = p->module->spill;
+  *in_place = spill && nn_spill_base(spill) == base && nn_spill_move(spill, path);
+  return open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (*in_place ? 0 : O_TRUNC), 0666);
 }
 
 /* ---- ELF ----------------------------------------------------------------------------------------------------------
@@ -148,9 +178,10 @@ typedef struct elf_layout {
   size_t shoff, shentsize, shnum, shstrndx; /* in the file header */
   size_t type, offset, size;                /* in a section header; its name is at 0 */
   size_t word;                              /* bytes of an address, offset or size */
+  size_t header;                            /* bytes of the file header */
 } elf_layout;
 
-static const elf_layout elf32 = {32, 46, 48, 50, 4, 16, 20, 4}, elf64 = {40, 58, 60, 62, 4, 24, 32, 8};
+static const elf_layout elf32 = {32, 46, 48, 50, 4, 16, 20, 4, 52}, elf64 = {40, 58, 60, 62, 4, 24, 32, 8, 64};
 
 typedef struct elf {
   const elf_layout *layout;
@@ -197,20 +228,40 @@ static bool is_little_elf(const unsigned char *bytes, size_t size) {
   return size >= 64 && memcmp(bytes, "\177ELF", 4) == 0 && bytes[5] == 1;
 }
 
+static bool write_object(int fd, unsigned char *object, size_t size, const elf_layout *l, int64_t at, int64_t end) {
+  put(object + l->shoff, l->word, get(object + l->shoff, l->word) + (uint64_t)at);
+  return write_at(fd, object, size, at) && write_at(fd, object, l->header, 0) && ftruncate(fd, (off_t)end) == 0;
+}
+
+/* Moves all sections by `at`, and says where the weights are. */
+static void move_sections(elf *f, unsigned char *object, size_t weights, int64_t at, int64_t base) {
+  enum { SHT_PROGBITS = 1 };
+  const elf_layout *l = f->layout;
+  for (uint64_t i = 1, count = get(object + l->shnum, 2); i < count; i++) {
+    size_t header = section_header(f, i);
+    if (header) put(object + header + l->offset, l->word, get(object + header + l->offset, l->word) + (uint64_t)at);
+  }
+  put(object + weights + l->type, 4, SHT_PROGBITS);
+  put(object + weights + l->offset, l->word, (uint64_t)base);
+}
+
+/* Weights come first in the file where the spill has them, so that they never move, and the object behind them, a copy
+   of its header at the beginning; without a spill they come last. */
 nn_status nn_weights_append(const nn_program *p, unsigned char *object, size_t size, const char *path,
                             nn_diags *diags) {
-  enum { SHT_PROGBITS = 1, ALIGN = 64 };
+  enum { ALIGN = 64 };
   elf f = {is_little_elf(object, size) && object[4] == 1 ? &elf32 : &elf64, object, size};
   size_t header = is_little_elf(object, size) ? find_weights(&f, (uint64_t)p->weights_bytes) : 0;
   if (!header)
     return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "internal: the object has no section for the weights");
-  uint64_t offset = (size + ALIGN - 1) / ALIGN * ALIGN;
-  put(object + header + f.layout->type, 4, SHT_PROGBITS);
-  put(object + header + f.layout->offset, f.layout->word, offset);
-  int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  bool in_place = false;
+  int fd = open_output(p, path, NN_WEIGHTS_BASE, &in_place);
   if (fd < 0) return io_error(diags, path);
-  bool ok = write_at(fd, object, size, 0) && ftruncate(fd, (off_t)offset + (off_t)p->weights_bytes) == 0;
-  ok = ok && write_tensors(p, fd, (int64_t)offset);
+  int64_t base = in_place ? NN_WEIGHTS_BASE : (int64_t)((size + ALIGN - 1) / ALIGN * ALIGN);
+  int64_t at = in_place ? (base + p->weights_bytes + ALIGN - 1) / ALIGN * ALIGN : 0;
+  move_sections(&f, object, header, at, base);
+  bool ok = write_tensors(p, fd, base, in_place);
+  ok = ok && write_object(fd, object, size, f.layout, at, in_place ? at + (int64_t)size : base + p->weights_bytes);
   return close_file(fd, ok, path, diags);
 }
 
@@ -236,10 +287,11 @@ static void make_header(unsigned char *header, const nn_program *p, uint64_t has
 
 nn_status nn_weights_write_file(const nn_program *p, uint64_t hash, const char *path, nn_diags *diags) {
   unsigned char header[NN_WEIGHTS_HEADER];
+  bool in_place = false;
   make_header(header, p, hash);
-  int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  int fd = open_output(p, path, NN_WEIGHTS_HEADER, &in_place);
   if (fd < 0) return io_error(diags, path);
-  bool ok = write_at(fd, header, sizeof header, 0) && ftruncate(fd, (off_t)(NN_WEIGHTS_HEADER + p->weights_bytes)) == 0;
-  ok = ok && write_tensors(p, fd, NN_WEIGHTS_HEADER);
+  bool ok = write_at(fd, header, sizeof header, 0) && write_tensors(p, fd, NN_WEIGHTS_HEADER, in_place) &&
+            ftruncate(fd, (off_t)(NN_WEIGHTS_HEADER + p->weights_bytes)) == 0;
   return close_file(fd, ok, path, diags);
 }

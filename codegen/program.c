@@ -81,12 +81,21 @@ static nn_place *value_place(building *b, nn_place_kind kind, int index, const n
   return new_place(b, kind, index, bytes_of(b->m, v->type.dtype, nn_type_count(b->m, v->type)));
 }
 
+/* What was made while compiling stays where it is; the others lie between and behind. */
+static int64_t weight_offset(building *b, const nn_tensor *t) {
+  nn_spill *spill = nn_spill_is_open(b->m->spill) ? b->m->spill : NULL;
+  int64_t offset;
+  if (nn_spill_find(spill, t->data, &offset) && offset % WEIGHT_ALIGN == 0) return offset;
+  return spill ? nn_spill_reserve(spill, t->size_bytes) : b->p->weights_bytes;
+}
+
 static nn_place *weight_place(building *b, nn_value *v) {
   nn_place *place = value_place(b, NN_PLACE_WEIGHT, 0, v);
   place->value = v;
-  place->offset = b->p->weights_bytes;
+  place->offset = weight_offset(b, v->tensor);
   int64_t end = place->offset + (int64_t)v->tensor->size_bytes;
-  b->p->weights_bytes = (end + WEIGHT_ALIGN - 1) / WEIGHT_ALIGN * WEIGHT_ALIGN;
+  end = (end + WEIGHT_ALIGN - 1) / WEIGHT_ALIGN * WEIGHT_ALIGN;
+  if (end > b->p->weights_bytes) b->p->weights_bytes = end;
   return place;
 }
 

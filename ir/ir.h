@@ -211,11 +211,33 @@ typedef struct nn_tensor {
   const char *file;    /* where the bytes are, when mapped: for text form and object writing */
   uint64_t offset;
   void *owned;         /* to free, or NULL */
+  bool is_spilled;     /* owned lies in the module's spill */
   struct nn_tensor *next_owned;
 } nn_tensor;
 
 nn_tensor *nn_tensor_new(nn_module *m, nn_type type);           /* static type; owned zeroed memory; NULL + diag if too large */
+nn_tensor *nn_tensor_new_spilled(nn_module *m, nn_type type);   /* the same in the module's spill if it is large and there is one */
+void nn_tensor_release(nn_module *m, nn_tensor *t);             /* gives back what it owns */
+void nn_tensor_rest(const nn_module *m, const nn_tensor *t);     /* its bytes leave memory until the next look, if a file has them */
 nn_tensor *nn_tensor_borrow(nn_module *m, nn_type type, const void *data, const char *file, uint64_t offset);
+
+/* ---- spill.c: where large results lie while compiling: in the output file -------------------------- */
+
+typedef struct nn_spill nn_spill;
+/* Weights begin at `base` of the file, which is made. NULL with errno: it cannot be. */
+nn_spill *nn_spill_open(const char *path, int64_t base);
+void nn_spill_close(nn_spill *s);                       /* NULL is fine; the file stays */
+int64_t nn_spill_base(const nn_spill *s);
+void *nn_spill_take(nn_spill *s, size_t size_bytes);    /* contents undefined; NULL: no room, keep it in memory */
+void nn_spill_give(nn_spill *s, void *memory);
+/* Offset from the base of what take returned, or of a place in it. */
+bool nn_spill_find(const nn_spill *s, const void *memory, int64_t *offset);
+int64_t nn_spill_reserve(nn_spill *s, size_t size_bytes); /* an offset from the base, a multiple of 64, to be written later */
+bool nn_spill_is_open(const nn_spill *s);               /* takes and reserves; NULL is not open */
+bool nn_spill_move(nn_spill *s, const char *path);      /* gives the file its name, with zeros in all gaps; false: nothing was taken, or errno */
+void nn_spill_finish(nn_spill *s);                      /* not open from here on; removes the file if it was not moved. NULL is fine */
+/* For memory that a file has: it leaves memory until the next look. */
+void nn_pages_rest(const void *memory, size_t size_bytes);
 
 /* ---- graph.c: values, ops, graphs ------------------------------------------------------------- */
 
@@ -322,6 +344,7 @@ typedef struct nn_pass_env {
   nn_status (*evaluate)(void *self, nn_op *op, nn_tensor **results);
   int vector_bytes;       /* of the target */
   int level;              /* optimisation level */
+  int threads;            /* that evaluate; 0: one for each processor */
 } nn_pass_env;
 
 struct nn_module {
@@ -339,6 +362,7 @@ struct nn_module {
   struct nn_open_checks *open_checks; /* where shape rules note what only run time can tell; NULL: nobody asks */
   nn_map *emitted_checks; /* build_shape.c */
   nn_tensor *owned_tensors;
+  nn_spill *spill;        /* or NULL; owned */
   void *file_mapping;     /* external_data.c / onnx.c: list of mapped files, released by nn_module_free through release_files */
   void (*release_files)(void *file_mapping);
   nn_pass_env env;

@@ -16,7 +16,8 @@ nn_module *nn_module_new(const char *file) {
 
 void nn_module_free(nn_module *m) {
   if (!m) return;
-  for (nn_tensor *t = m->owned_tensors; t; t = t->next_owned) free(t->owned);
+  for (nn_tensor *t = m->owned_tensors; t; t = t->next_owned) nn_tensor_release(m, t);
+  nn_spill_close(m->spill);
   if (m->release_files) m->release_files(m->file_mapping);
   nn_arena_free(m->arena); /* m itself lives there */
 }
@@ -39,19 +40,50 @@ static nn_tensor *describe(nn_module *m, nn_type type) {
   return t;
 }
 
+static void own(nn_module *m, nn_tensor *t, void *memory) {
+  t->data = t->owned = memory;
+  t->next_owned = m->owned_tensors;
+  m->owned_tensors = t;
+}
+
 nn_tensor *nn_tensor_new(nn_module *m, nn_type type) {
   nn_tensor *t = describe(m, type);
   if (!t) return NULL;
-  t->owned = calloc(t->size_bytes ? t->size_bytes : 1, 1);
-  if (!t->owned) {
+  void *memory = calloc(t->size_bytes ? t->size_bytes : 1, 1);
+  if (!memory) {
     nn_report(&m->diags, NN_ERROR, NULL, NULL, NULL, "tensor of type %s: no memory for its %zu bytes",
               nn_type_text(m->arena, type), t->size_bytes);
     return NULL;
   }
-  t->data = t->owned;
-  t->next_owned = m->owned_tensors;
-  m->owned_tensors = t;
+  own(m, t, memory);
   return t;
+}
+
+nn_tensor *nn_tensor_new_spilled(nn_module *m, nn_type type) {
+  enum { LARGE_BYTES = 1 << 18 };
+  int64_t count;
+  if (!m->spill || !nn_type_static_count(type, &count) || count < LARGE_BYTES / 8) return nn_tensor_new(m, type);
+  nn_tensor *t = describe(m, type);
+  if (!t) return NULL;
+  void *memory = t->size_bytes >= LARGE_BYTES ? nn_spill_take(m->spill, t->size_bytes) : NULL;
+  if (!memory) return nn_tensor_new(m, type);
+  t->is_spilled = true;
+  own(m, t, memory);
+  return t;
+}
+
+void nn_tensor_release(nn_module *m, nn_tensor *t) {
+  if (t->is_spilled)
+    nn_spill_give(m->spill, t->owned);
+  else
+    free(t->owned);
+  t->owned = NULL;
+  t->data = NULL;
+}
+
+void nn_tensor_rest(const nn_module *m, const nn_tensor *t) {
+  int64_t offset;
+  if (t->file || nn_spill_find(m->spill, t->data, &offset)) nn_pages_rest(t->data, t->size_bytes);
 }
 
 nn_tensor *nn_tensor_borrow(nn_module *m, nn_type type, const void *data, const char *file, uint64_t offset) {

@@ -98,6 +98,7 @@ typedef struct nncc_compile_options {
      type and shape: a cache that a run updates in place. */
   const char *const *aliases;
   const char *map;         /* path of a JSON file: the kernels, and the nodes of the model that they do the work of; NULL: none */
+  int threads;             /* that compile: the result is the same for any number. 0: one for each processor */
 } nncc_compile_options;
 
 /* Writes an object (.o), archive (.a), shared object (.so), assembly (.s) or LLVM IR (.ll), by the

@@ -66,9 +66,7 @@ static void release_tensors(nn_module *m) {
       continue;
     }
     *link = t->next_owned;
-    free(t->owned);
-    t->owned = NULL;
-    t->data = NULL;
+    nn_tensor_release(m, t);
   }
   nn_arena_free(scratch);
 }

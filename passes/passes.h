@@ -20,6 +20,7 @@ typedef struct nn_pass_options {
   FILE *print_to;
   bool time_passes;        /* table on print_to at the end */
   bool verify_each;        /* verify, and print -> parse -> print, after each pass */
+  int threads;             /* that evaluate constants; 0: one for each processor */
 } nn_pass_options;
 
 nn_status nn_passes_run(nn_module *m, const char *const *names, int count, const nn_pass_options *options);

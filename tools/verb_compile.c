@@ -7,11 +7,11 @@ typedef struct compile_args {
   const char *out, *weights;
   strings dims, shapes, aliases;
   nncc_compile_options options;
-  long level;
+  long level, threads;
   bool bad;
 } compile_args;
 
-enum { OPT_DIM = 1, OPT_SHAPE, OPT_LEVEL, OPT_ALIAS };
+enum { OPT_DIM = 1, OPT_SHAPE, OPT_LEVEL, OPT_ALIAS, OPT_THREADS };
 
 static void on_option(void *data, int option, const char *value) {
   compile_args *a = data;
@@ -20,6 +20,10 @@ static void on_option(void *data, int option, const char *value) {
   if (option == OPT_ALIAS) strings_add(&a->aliases, value);
   if (option == OPT_LEVEL && parse_int(value, 0, 3, &a->level) != 0) {
     fprintf(stderr, "nncc: -O %s: expected 0, 1, 2 or 3\n", value);
+    a->bad = true;
+  }
+  if (option == OPT_THREADS && parse_int(value, 1, 1024, &a->threads) != 0) {
+    fprintf(stderr, "nncc: --threads %s: expected 1 to 1024\n", value);
     a->bad = true;
   }
 }
@@ -49,6 +53,7 @@ static bool parse(compile_args *a, int argc, const char **argv, strings *rest) {
       {"shape", 0, POPT_ARG_STRING, NULL, OPT_SHAPE, "fix an input's shape", "x=1,3,224,224"},
       {"alias", 0, POPT_ARG_STRING, NULL, OPT_ALIAS, "the output may be the same memory as the input (again for more)", "IN=OUT"},
       {"level", 'O', POPT_ARG_STRING, NULL, OPT_LEVEL, "0 to 3 (default 2)", "LEVEL"},
+      {"threads", 0, POPT_ARG_STRING, NULL, OPT_THREADS, "threads that compile (default: one for each processor)", "N"},
       {"print-after", 0, POPT_ARG_STRING, &o->print_after, 0, "print the IR after this pass, or all", "PASS"},
       {"time-passes", 0, POPT_ARG_NONE, &o->time_passes, 0, "print what the passes took", NULL},
       POPT_TABLEEND};
@@ -65,6 +70,7 @@ int verb_compile(int argc, const char **argv) {
   strings rest = {0};
   if (!parse(&a, argc, argv, &rest)) return EXIT_USAGE;
   a.options.level = (int)a.level;
+  a.options.threads = (int)a.threads;
   a.options.aliases = a.aliases.items;
   nncc_model *model = NULL;
   double start = now_ms();

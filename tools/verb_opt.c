@@ -59,7 +59,7 @@ int verb_opt(int argc, const char **argv) {
   }
   nncc_model *model = NULL;
   nncc_status loaded = load_model(rest.items[0], NULL, NULL, &model);
-  nn_pass_options options = {print_after, stderr, time_passes != 0, verify != 0};
+  nn_pass_options options = {.print_after = print_after, .print_to = stderr, .time_passes = time_passes != 0, .verify_each = verify != 0};
   nn_status status = loaded == NNCC_OK ? run_passes(model->module, passes, &options) : NN_FAIL;
   if (status == NN_OK && loops) status = print_loops(model->module);
   else if (status == NN_OK) nn_text_print(stdout, model->module);

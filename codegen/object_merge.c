@@ -1,0 +1,497 @@
+/* Several relocatable ELF objects as one: what `ld -r` does, as far as the code generator's objects need it.
+   Sections of one name and kind are laid one behind the other; references between the objects are resolved by
+   name, and what is hidden becomes local, so that only the model's own symbols can be seen from outside.
+
+   For 64-bit little-endian files whose relocations hold their addends, which is what x86-64, AArch64 and
+   RISC-V have. Everything is read with bounds checked: objects may come from a cache on disk. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/llvm.h"
+
+/* System V ABI, Object Files. */
+typedef struct elf_header {
+  unsigned char ident[16];
+  uint16_t type, machine;
+  uint32_t version;
+  uint64_t entry, phoff, shoff;
+  uint32_t flags;
+  uint16_t ehsize, phentsize, phnum, shentsize, shnum, shstrndx;
+} elf_header;
+
+typedef struct elf_section {
+  uint32_t name, type;
+  uint64_t flags, addr, offset, size;
+  uint32_t link, info;
+  uint64_t align, entsize;
+} elf_section;
+
+typedef struct elf_symbol {
+  uint32_t name;
+  unsigned char info, other;
+  uint16_t section;
+  uint64_t value, size;
+} elf_symbol;
+
+typedef struct elf_rela {
+  uint64_t offset, info;
+  int64_t addend;
+} elf_rela;
+
+enum {
+  ET_REL = 1,
+  SHT_NULL = 0,
+  SHT_PROGBITS = 1,
+  SHT_SYMTAB = 2,
+  SHT_STRTAB = 3,
+  SHT_RELA = 4,
+  SHT_NOBITS = 8,
+  SHT_X86_64_UNWIND = 0x70000001,
+  SHT_RISCV_ATTRIBUTES = 0x70000003,
+  SHT_LLVM_ADDRSIG = 0x6fff4c03,
+  SHF_INFO_LINK = 0x40,
+  STB_LOCAL = 0,
+  STB_GLOBAL = 1,
+  STT_SECTION = 3,
+  STT_FILE = 4,
+  STV_HIDDEN = 2,
+  SHN_UNDEF = 0,
+  SHN_ABS = 0xfff1,
+  SHN_SPECIAL = 0xff00,
+  MACHINE_X86_64 = 62,
+  MACHINE_AARCH64 = 183,
+  MACHINE_RISCV = 243
+};
+
+/* One section of the result. */
+typedef struct joined {
+  const char *name;
+  elf_section header; /* offset is set last */
+  unsigned char *bytes;
+  size_t capacity;
+  elf_rela *relas;
+  int nrelas, relas_cap;
+  int symbol; /* of the section itself */
+} joined;
+
+typedef struct input {
+  const unsigned char *bytes;
+  size_t size;
+  elf_header header;
+  elf_section *sections;
+  const elf_section *symtab;
+  const char *strings;
+  uint64_t strings_size;
+  int *target;      /* by section: its joined section, -1 none */
+  uint64_t *offset; /* and where it begins there */
+  int *symbols;     /* by symbol: its number in the result */
+} input;
+
+typedef struct merger {
+  nn_arena *arena;
+  input *inputs;
+  int ninputs;
+  joined *out;
+  int nout, out_cap;
+  elf_symbol *locals, *globals;
+  int nlocals, locals_cap, nglobals, globals_cap;
+  nn_map *defined;  /* name -> number of a local + 1, or of a global as -(number + 1) */
+  nn_map *sections; /* name and kind -> number + 1 */
+  char *strings;
+  size_t nstrings, strings_cap;
+  bool has_file;
+} merger;
+
+/* ---- reading ------------------------------------------------------------------------------------------ */
+
+static bool lies_within(const input *in, uint64_t offset, uint64_t size) {
+  return offset <= in->size && size <= in->size - offset;
+}
+
+static const char *string_at(const char *strings, uint64_t size, uint64_t at) {
+  return at < size && memchr(strings + at, 0, (size_t)(size - at)) ? strings + at : NULL;
+}
+
+static const char *symbol_name(const input *in, const elf_symbol *s) {
+  return string_at(in->strings, in->strings_size, s->name);
+}
+
+static uint64_t symbol_count(const input *in) { return in->symtab ? in->symtab->size / sizeof(elf_symbol) : 0; }
+
+static elf_symbol symbol_at(const input *in, uint64_t i) {
+  elf_symbol s;
+  memcpy(&s, in->bytes + in->symtab->offset + i * sizeof s, sizeof s);
+  return s;
+}
+
+static bool is_machine_known(uint16_t machine) {
+  return machine == MACHINE_X86_64 || machine == MACHINE_AARCH64 || machine == MACHINE_RISCV;
+}
+
+static bool read_header(input *in) {
+  static const unsigned char magic[] = {0x7f, 'E', 'L', 'F', 2, 1, 1};
+  if (in->size < sizeof in->header) return false;
+  memcpy(&in->header, in->bytes, sizeof in->header);
+  const elf_header *h = &in->header;
+  return memcmp(h->ident, magic, sizeof magic) == 0 && h->type == ET_REL && is_machine_known(h->machine) &&
+         h->shentsize == sizeof(elf_section) && h->shnum > 0 && h->shnum < SHN_SPECIAL && h->shstrndx < h->shnum &&
+         lies_within(in, h->shoff, (uint64_t)h->shnum * sizeof(elf_section));
+}
+
+static bool read_sections(nn_arena *arena, input *in) {
+  size_t count = in->header.shnum;
+  in->sections = NN_NEW_ARRAY(arena, elf_section, count);
+  memcpy(in->sections, in->bytes + in->header.shoff, count * sizeof(elf_section));
+  for (size_t i = 0; i < count; i++) {
+    const elf_section *s = &in->sections[i];
+    if (s->type == SHT_NULL || s->type == SHT_NOBITS) continue;
+    if (!lies_within(in, s->offset, s->size)) return false;
+    if (s->type == SHT_SYMTAB) in->symtab = s;
+  }
+  if (!in->symtab || in->symtab->link >= count) return in->symtab == NULL;
+  const elf_section *strings = &in->sections[in->symtab->link];
+  if (strings->type != SHT_STRTAB) return false;
+  in->strings = (const char *)in->bytes + strings->offset;
+  in->strings_size = strings->size;
+  return true;
+}
+
+static bool read_input(nn_arena *arena, input *in, const void *bytes, size_t size) {
+  const uint16_t one = 1;
+  unsigned char is_little;
+  memcpy(&is_little, &one, 1);
+  *in = (input){.bytes = bytes, .size = size};
+  return is_little && read_header(in) && read_sections(arena, in);
+}
+
+/* ---- sections ----------------------------------------------------------------------------------------- */
+
+static bool is_content(uint32_t type) {
+  return type == SHT_PROGBITS || type == SHT_NOBITS || type == SHT_X86_64_UNWIND || type == SHT_RISCV_ATTRIBUTES;
+}
+
+static bool is_known(uint32_t type) {
+  return is_content(type) || type == SHT_NULL || type == SHT_SYMTAB || type == SHT_STRTAB || type == SHT_RELA ||
+         type == SHT_LLVM_ADDRSIG;
+}
+
+static int joined_section(merger *m, const char *name, const elf_section *s) {
+  const char *key = nn_sprintf(m->arena, "%s %x %llx %llx", name, s->type, (unsigned long long)s->flags,
+                               (unsigned long long)s->entsize);
+  int known = (int)(intptr_t)nn_map_get(m->sections, key);
+  if (known) return known - 1;
+  joined new_one = {.name = nn_strdup(m->arena, name), .header = *s};
+  new_one.header.size = 0;
+  NN_PUSH(m->arena, m->out, m->nout, m->out_cap, new_one);
+  nn_map_put(m->sections, key, (void *)(intptr_t)m->nout);
+  return m->nout - 1;
+}
+
+/* Room for `size` more bytes at an aligned place, which is returned; what lies between is zero. */
+static uint64_t extend(merger *m, joined *to, uint64_t align, uint64_t size) {
+  if (align == 0) align = 1;
+  if (align > to->header.align) to->header.align = align;
+  uint64_t begin = (to->header.size + align - 1) / align * align;
+  if (to->header.type != SHT_NOBITS && begin + size > to->capacity) {
+    size_t capacity = (size_t)(begin + size) * 2;
+    unsigned char *larger = nn_alloc(m->arena, capacity);
+    if (to->header.size) memcpy(larger, to->bytes, (size_t)to->header.size);
+    memset(larger + to->header.size, 0, capacity - (size_t)to->header.size);
+    to->bytes = larger;
+    to->capacity = capacity;
+  }
+  to->header.size = begin + size;
+  return begin;
+}
+
+static bool join_section(merger *m, input *in, int i) {
+  const elf_section *s = &in->sections[i], *names = &in->sections[in->header.shstrndx];
+  in->target[i] = -1;
+  if (!is_known(s->type)) return false;
+  if (!is_content(s->type)) return true;
+  const char *name = string_at((const char *)in->bytes + names->offset, names->size, s->name);
+  if (!name || s->align > UINT32_MAX || s->size > UINT64_MAX / 8) return false;
+  int number = joined_section(m, name, s);
+  joined *to = &m->out[number];
+  in->target[i] = number;
+  if (s->type == SHT_RISCV_ATTRIBUTES && to->header.size > 0) return true; /* they are equal */
+  in->offset[i] = extend(m, to, s->align, s->size);
+  if (s->type != SHT_NOBITS && s->size) memcpy(to->bytes + in->offset[i], in->bytes + s->offset, (size_t)s->size);
+  return true;
+}
+
+static bool join_sections(merger *m, input *in) {
+  in->target = NN_NEW_ARRAY(m->arena, int, in->header.shnum);
+  in->offset = NN_NEW_ARRAY(m->arena, uint64_t, in->header.shnum);
+  for (int i = 0; i < in->header.shnum; i++)
+    if (!join_section(m, in, i)) return false;
+  return true;
+}
+
+/* ---- symbols ------------------------------------------------------------------------------------------ */
+
+static uint32_t add_string(merger *m, const char *text) {
+  size_t length = strlen(text) + 1;
+  if (m->nstrings + length > m->strings_cap) {
+    size_t capacity = (m->nstrings + length) * 2;
+    char *larger = nn_alloc(m->arena, capacity);
+    if (m->nstrings) memcpy(larger, m->strings, m->nstrings);
+    m->strings = larger;
+    m->strings_cap = capacity;
+  }
+  memcpy(m->strings + m->nstrings, text, length);
+  m->nstrings += length;
+  return (uint32_t)(m->nstrings - length);
+}
+
+static int symbol_binding(const elf_symbol *s) { return s->info >> 4; }
+static int symbol_type(const elf_symbol *s) { return s->info & 15; }
+
+/* A symbol in a section of an input as one of the result. */
+static bool move_symbol(const merger *m, const input *in, elf_symbol *s) {
+  if (s->section == SHN_UNDEF || s->section == SHN_ABS) return true;
+  if (s->section >= in->header.shnum || in->target[s->section] < 0) return false;
+  s->value += in->offset[s->section];
+  s->section = (uint16_t)(in->target[s->section] + 1);
+  return m->nout < SHN_SPECIAL / 2;
+}
+
+static int add_local(merger *m, elf_symbol s, const char *name) {
+  s.name = *name ? add_string(m, name) : 0;
+  s.info = (unsigned char)symbol_type(&s);
+  NN_PUSH(m->arena, m->locals, m->nlocals, m->locals_cap, s);
+  return m->nlocals - 1;
+}
+
+static int add_global(merger *m, elf_symbol s, const char *name) {
+  s.name = add_string(m, name);
+  NN_PUSH(m->arena, m->globals, m->nglobals, m->globals_cap, s);
+  return -m->nglobals;
+}
+
+/* Numbers of globals are negative until the locals are counted. */
+static void define(merger *m, const char *name, int number) {
+  nn_map_put(m->defined, name, (void *)(intptr_t)(number < 0 ? number : number + 1));
+}
+
+static bool find_defined(const merger *m, const char *name, int *number) {
+  intptr_t found = (intptr_t)nn_map_get(m->defined, name);
+  *number = (int)(found > 0 ? found - 1 : found);
+  return found != 0;
+}
+
+static bool add_definition(merger *m, input *in, uint64_t i) {
+  elf_symbol s = symbol_at(in, i);
+  const char *name = symbol_name(in, &s);
+  int number;
+  if (!name) return false;
+  if (symbol_type(&s) == STT_SECTION || s.section == SHN_UNDEF) return true;
+  if (symbol_type(&s) == STT_FILE) {
+    in->symbols[i] = 0;
+    if (!m->has_file) add_local(m, s, name);
+    m->has_file = true;
+    return true;
+  }
+  if (!move_symbol(m, in, &s)) return false;
+  bool is_local = symbol_binding(&s) == STB_LOCAL, is_hidden = (s.other & 3) == STV_HIDDEN;
+  if (!is_local && find_defined(m, name, &number)) return false; /* twice */
+  in->symbols[i] = is_local || is_hidden ? add_local(m, s, name) : add_global(m, s, name);
+  if (!is_local) define(m, name, in->symbols[i]);
+  return true;
+}
+
+static bool add_definitions(merger *m, input *in) {
+  in->symbols = NN_NEW_ARRAY(m->arena, int, symbol_count(in) + 1);
+  for (uint64_t i = 1; i < symbol_count(in); i++)
+    if (!add_definition(m, in, i)) return false;
+  return true;
+}
+
+/* What the inputs need: from one another, or from outside. */
+static bool resolve(merger *m, input *in) {
+  for (uint64_t i = 1; i < symbol_count(in); i++) {
+    elf_symbol s = symbol_at(in, i);
+    const char *name = symbol_name(in, &s);
+    if (symbol_type(&s) == STT_SECTION) {
+      if (s.section >= in->header.shnum || in->target[s.section] < 0) return false;
+      in->symbols[i] = m->out[in->target[s.section]].symbol;
+    } else if (s.section == SHN_UNDEF && !find_defined(m, name, &in->symbols[i])) {
+      s.other = 0;
+      in->symbols[i] = add_global(m, s, name);
+      define(m, name, in->symbols[i]);
+    }
+  }
+  return true;
+}
+
+static void add_section_symbols(merger *m) {
+  for (int i = 0; i < m->nout; i++) {
+    elf_symbol s = {.info = STT_SECTION, .section = (uint16_t)(i + 1)};
+    m->out[i].symbol = add_local(m, s, "");
+  }
+}
+
+/* ---- relocations -------------------------------------------------------------------------------------- */
+
+static bool move_rela(merger *m, const input *in, const elf_section *table, uint64_t k) {
+  elf_rela r;
+  memcpy(&r, in->bytes + table->offset + k * sizeof r, sizeof r);
+  uint64_t symbol = r.info >> 32, number = 0;
+  if (symbol >= symbol_count(in) && symbol != 0) return false;
+  if (symbol != 0) {
+    elf_symbol s = symbol_at(in, symbol);
+    if (symbol_type(&s) == STT_SECTION) r.addend += (int64_t)in->offset[s.section];
+    int moved = in->symbols[symbol];
+    number = (uint64_t)(moved < 0 ? m->nlocals - moved - 1 : moved);
+  }
+  joined *to = &m->out[in->target[table->info]];
+  r.offset += in->offset[table->info];
+  r.info = number << 32 | (r.info & UINT32_MAX);
+  NN_PUSH(m->arena, to->relas, to->nrelas, to->relas_cap, r);
+  return true;
+}
+
+static bool move_relas(merger *m, const input *in) {
+  for (int i = 0; i < in->header.shnum; i++) {
+    const elf_section *table = &in->sections[i];
+    if (table->type != SHT_RELA) continue;
+    if (table->info >= in->header.shnum || in->target[table->info] < 0) return false;
+    for (uint64_t k = 0; k < table->size / sizeof(elf_rela); k++)
+      if (!move_rela(m, in, table, k)) return false;
+  }
+  return true;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------ */
+
+typedef struct image {
+  unsigned char *bytes; /* NULL: only the size is counted */
+  uint64_t size;
+} image;
+
+static uint64_t put(image *to, const void *bytes, uint64_t size, uint64_t align) {
+  uint64_t at = (to->size + align - 1) / align * align;
+  if (to->bytes && size) memcpy(to->bytes + at, bytes, (size_t)size);
+  to->size = at + size;
+  return at;
+}
+
+static void put_contents(merger *m, image *to, elf_section *table) {
+  for (int i = 0; i < m->nout; i++) {
+    elf_section *h = &m->out[i].header;
+    bool has_bytes = h->type != SHT_NOBITS;
+    h->offset = put(to, m->out[i].bytes, has_bytes ? h->size : 0, h->align ? h->align : 1);
+    table[1 + i] = *h;
+    table[1 + i].link = table[1 + i].info = 0;
+  }
+}
+
+static int put_relas(merger *m, image *to, elf_section *table, int next, int symtab) {
+  for (int i = 0; i < m->nout; i++) {
+    if (m->out[i].nrelas == 0) continue;
+    elf_section h = {.type = SHT_RELA, .flags = SHF_INFO_LINK, .link = (uint32_t)symtab, .info = (uint32_t)(1 + i)};
+    h.align = 8;
+    h.entsize = sizeof(elf_rela);
+    h.size = (uint64_t)m->out[i].nrelas * sizeof(elf_rela);
+    h.offset = put(to, m->out[i].relas, h.size, 8);
+    h.name = add_string(m, nn_sprintf(m->arena, ".rela%s", m->out[i].name));
+    table[next++] = h;
+  }
+  return next;
+}
+
+static int relocated_count(const merger *m) {
+  int count = 0;
+  for (int i = 0; i < m->nout; i++) count += m->out[i].nrelas > 0;
+  return count;
+}
+
+/* Header, contents, relocations, symbols, strings, section headers; names of sections must be there already. */
+static void put_all(merger *m, image *to, const elf_header *like) {
+  int symtab = 1 + m->nout + relocated_count(m), count = symtab + 2;
+  elf_section *table = NN_NEW_ARRAY(m->arena, elf_section, count);
+  elf_header header = *like;
+  to->size = sizeof header;
+  put_contents(m, to, table);
+  put_relas(m, to, table, 1 + m->nout, symtab);
+  elf_section *s = &table[symtab];
+  *s = (elf_section){.name = add_string(m, ".symtab"), .type = SHT_SYMTAB, .link = (uint32_t)(symtab + 1)};
+  s->info = (uint32_t)m->nlocals;
+  s->align = 8;
+  s->entsize = sizeof(elf_symbol);
+  s->size = (uint64_t)(m->nlocals + m->nglobals) * sizeof(elf_symbol);
+  s->offset = put(to, m->locals, (uint64_t)m->nlocals * sizeof(elf_symbol), 8);
+  put(to, m->globals, (uint64_t)m->nglobals * sizeof(elf_symbol), 8);
+  table[symtab + 1] = (elf_section){.name = add_string(m, ".strtab"), .type = SHT_STRTAB, .align = 1};
+  for (int i = 0; i < m->nout; i++) table[1 + i].name = add_string(m, m->out[i].name);
+  table[symtab + 1].size = m->nstrings;
+  table[symtab + 1].offset = put(to, m->strings, m->nstrings, 1);
+  header.shoff = put(to, table, (uint64_t)count * sizeof *table, 8);
+  header.shnum = (uint16_t)count;
+  header.shstrndx = (uint16_t)(symtab + 1);
+  if (to->bytes) memcpy(to->bytes, &header, sizeof header);
+}
+
+/* Twice: the first time counts. */
+static bool write_image(merger *m, nn_object *result) {
+  image counted = {0};
+  size_t nstrings = m->nstrings;
+  put_all(m, &counted, &m->inputs[0].header);
+  m->nstrings = nstrings;
+  image written = {.bytes = calloc(1, (size_t)counted.size)};
+  if (!written.bytes) return false;
+  put_all(m, &written, &m->inputs[0].header);
+  result->bytes = written.bytes;
+  result->size = (size_t)written.size;
+  return true;
+}
+
+static bool merge(merger *m, nn_object *result) {
+  for (int i = 0; i < m->ninputs; i++) {
+    if (m->inputs[i].header.machine != m->inputs[0].header.machine) return false;
+    if (!join_sections(m, &m->inputs[i])) return false;
+  }
+  add_string(m, "");
+  add_local(m, (elf_symbol){0}, "");
+  add_section_symbols(m);
+  for (int i = 0; i < m->ninputs; i++)
+    if (!add_definitions(m, &m->inputs[i])) return false;
+  for (int i = 0; i < m->ninputs; i++)
+    if (!resolve(m, &m->inputs[i])) return false;
+  for (int i = 0; i < m->ninputs; i++)
+    if (!move_relas(m, &m->inputs[i])) return false;
+  return write_image(m, result);
+}
+
+nn_status nn_objects_merge(const nn_object *objects, int count, nn_object *result, nn_diags *diags) {
+  merger m = {.arena = nn_arena_new(), .ninputs = count};
+  if (!m.arena) return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "out of memory");
+  m.inputs = NN_NEW_ARRAY(m.arena, input, count);
+  m.defined = nn_map_new(m.arena);
+  m.sections = nn_map_new(m.arena);
+  bool ok = count > 0;
+  for (int i = 0; ok && i < count; i++) ok = read_input(m.arena, &m.inputs[i], objects[i].bytes, objects[i].size);
+  ok = ok && merge(&m, result);
+  nn_arena_free(m.arena);
+  return ok ? NN_OK : nn_report(diags, NN_ERROR, NULL, NULL, NULL, "internal: generated objects cannot be merged");
+}
+
+bool nn_object_needs(const nn_object *object, nn_arena *arena, nn_map *names) {
+  input in;
+  if (!read_input(arena, &in, object->bytes, object->size)) return false;
+  for (uint64_t i = 1; i < symbol_count(&in); i++) {
+    elf_symbol s = symbol_at(&in, i);
+    const char *name = symbol_name(&in, &s);
+    if (!name) return false;
+    if (s.section == SHN_UNDEF) nn_map_put(names, name, (void *)names);
+  }
+  return true;
+}
+
+bool nn_objects_can_merge(const nn_target *t) {
+  static const char *const names[] = {"x86_64", "aarch64-", "riscv64"};
+  if (!nn_weights_fit_object(t) || t->pointer_bits != 64) return false;
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (strncmp(t->triple, names[i], strlen(names[i])) == 0) return true;
+  return false;
+}

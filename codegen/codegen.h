@@ -317,6 +317,19 @@ typedef int32_t nn_kernel_fn(nncc_rt_ctx *ctx, void *const *args, const int64_t 
 nn_status nn_jit_kernel(nn_jit *jit, const nn_target *t, const nn_kernel *k, nn_kernel_fn **fn);
 nn_status nn_jit_program(nn_jit *jit, const nn_target *t, const nn_program *p, const nn_emit_options *options, const nncc_rt_model **model);
 
+/* Largest stack frames in bytes, as the code generator reports them. */
+typedef struct nn_frames {
+  int64_t entry, kernel, task, other;
+} nn_frames;
+
+/* An object file in memory. */
+typedef struct nn_object {
+  unsigned char *bytes; /* malloced */
+  size_t size;
+  nn_frames frames;
+} nn_object;
+void nn_object_free(nn_object *object);
+
 typedef enum nn_output_kind { NN_OUT_OBJECT, NN_OUT_ASM, NN_OUT_LLVM, NN_OUT_ARCHIVE, NN_OUT_SHARED } nn_output_kind;
 /* Writes path (through a temporary file and rename). weights_path: NULL embeds them, else the side file. Sets p->stack_bytes. */
 nn_status nn_object_write(nn_program *p, const nn_target *t, const nn_emit_options *options, nn_output_kind kind, const char *path, const char *weights_path);

@@ -17,18 +17,6 @@
 
 typedef LLVMValueRef nn_v;
 
-/* Largest stack frames in bytes, as the code generator reports them. */
-typedef struct nn_frames {
-  int64_t entry, kernel, task, other;
-} nn_frames;
-
-/* An object file in memory. */
-typedef struct nn_object {
-  unsigned char *bytes; /* malloced */
-  size_t size;
-  nn_frames frames;
-} nn_object;
-
 /* ---- emit.c: modules --------------------------------------------------------------------------------- */
 
 typedef struct nn_emod {
@@ -306,25 +294,26 @@ nn_status nn_program_object(const nn_program *p, const nn_target *t, const nn_em
 nn_status nn_program_text(const nn_program *p, const nn_target *t, const nn_emit_options *options,
                           const nn_linkage *linkage, nn_output_kind kind, nn_diags *diags, nn_object *text);
 int64_t nn_frames_stack(const nn_frames *frames); /* the largest stack of an entry point */
-void nn_object_free(nn_object *object);
-
-/* ---- object_merge.c: several objects as one -------------------------------------------------------------------- */
-
-bool nn_objects_can_merge(const nn_target *t);
-/* What is hidden becomes local. */
-nn_status nn_objects_merge(const nn_object *objects, int count, nn_object *result, nn_diags *diags);
-/* Adds the names that the object leaves undefined; false if it is no such object. */
-bool nn_object_needs(const nn_object *object, nn_arena *arena, nn_map *names);
 
 /* ---- object_weights.c: weights in objects and beside them ------------------------------------------------------ */
 
-enum { NN_WEIGHTS_HEADER = 64, NN_WEIGHTS_BASE = 4096 }; /* where they begin in a side file, and in an object that a spill began */
+enum { NN_WEIGHTS_HEADER = 64, NN_WEIGHTS_BASE = 4096 }; /* where they begin in a side file, and in an object */
 uint64_t nn_weights_hash(const nn_program *p);
 /* Assembly that reserves SYMBOL_weights in an ELF object, or, with_bytes, holds them as numbers. */
 nn_status nn_weights_assembly(nn_emod *e, const nn_program *p, const char *symbol, bool with_bytes);
-bool nn_weights_fit_object(const nn_target *t); /* ELF: the bytes are written behind the generated object */
-/* Writes the generated object, its section for the weights filled in at the end of the file; changes object. */
+bool nn_weights_fit_object(const nn_target *t); /* ELF: the bytes are written beside the generated object */
+/* Writes the generated object, its section for the weights filled in; changes object. */
 nn_status nn_weights_append(const nn_program *p, unsigned char *object, size_t size, const char *path, nn_diags *diags);
+/* A file with something before and something behind the program's weights at NN_WEIGHTS_BASE. */
+typedef struct nn_image {
+  bool has_weights;
+  const void *head;
+  size_t head_bytes;
+  const void *body;
+  size_t body_bytes;
+  int64_t body_at;
+} nn_image;
+nn_status nn_weights_write_image(const nn_program *p, const nn_image *image, const char *path, nn_diags *diags);
 nn_status nn_file_write(const char *path, const void *bytes, size_t size, nn_diags *diags);
 nn_status nn_weights_write_file(const nn_program *p, uint64_t hash, const char *path, nn_diags *diags);
 

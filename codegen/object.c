@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "codegen/elf.h"
 #include "codegen/llvm.h"
 
 typedef struct writing {
@@ -14,6 +15,7 @@ typedef struct writing {
   const char *path, *weights_path;
   nn_diags *diags;
   nn_arena *arena;
+  bool is_linked;                                     /* the output is there without a linker */
   const char *object, *temporary, *weights_temporary; /* object: what the code generator writes */
 } writing;
 
@@ -26,6 +28,16 @@ static bool holds_numbers(const writing *w) {
   return w->kind == NN_OUT_ASM || w->kind == NN_OUT_LLVM || !nn_weights_fit_object(w->target);
 }
 
+/* The object, or at once the shared object that it makes. */
+static nn_status write_code(writing *w, nn_object *object, bool has_weights) {
+  nn_status status = NN_OK;
+  w->is_linked = w->kind == NN_OUT_SHARED && nn_weights_fit_object(w->target) &&
+                 nn_shared_write(w->p, object, has_weights, w->temporary, w->diags, &status);
+  if (w->is_linked) return status;
+  return has_weights ? nn_weights_append(w->p, object->bytes, object->size, w->object, w->diags)
+                     : nn_file_write(w->object, object->bytes, object->size, w->diags);
+}
+
 /* LLVM writes to memory only: on a full disk it would end the process. */
 static nn_status emit(writing *w, uint64_t hash) {
   nn_linkage linkage = {
@@ -35,10 +47,7 @@ static nn_status emit(writing *w, uint64_t hash) {
   nn_object object = {0};
   nn_status status = is_text ? nn_program_text(w->p, w->target, w->options, &linkage, w->kind, w->diags, &object)
                              : nn_program_object(w->p, w->target, w->options, &linkage, w->diags, &object);
-  if (status == NN_OK)
-    status = has_weights && linkage.is_reserved
-                 ? nn_weights_append(w->p, object.bytes, object.size, w->object, w->diags)
-                 : nn_file_write(w->object, object.bytes, object.size, w->diags);
+  if (status == NN_OK) status = write_code(w, &object, has_weights && linkage.is_reserved);
   w->p->stack_bytes = nn_frames_stack(&object.frames);
   nn_object_free(&object);
   return status;
@@ -61,7 +70,7 @@ static nn_status finish_file(writing *w, const char *from, const char *to) {
 static nn_status write_all(writing *w) {
   uint64_t hash = w->weights_path ? nn_weights_hash(w->p) : 0;
   NN_TRY(emit(w, hash));
-  if (w->object != w->temporary) NN_TRY(wrap(w));
+  if (w->object != w->temporary && !w->is_linked) NN_TRY(wrap(w));
   if (w->weights_path) {
     NN_TRY(nn_weights_write_file(w->p, hash, w->weights_temporary, w->diags));
     NN_TRY(finish_file(w, w->weights_temporary, w->weights_path));

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "codegen/elf.h"
 #include "codegen/llvm.h"
 
 enum {

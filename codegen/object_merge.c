@@ -3,65 +3,15 @@
    name, and what is hidden becomes local, so that only the model's own symbols can be seen from outside.
 
    For 64-bit little-endian files whose relocations hold their addends, which is what x86-64, AArch64 and
-   RISC-V have. Everything is read with bounds checked: objects may come from a cache on disk. */
+   RISC-V have. Everything is read with bounds checked: objects
+   may come from a cache on disk. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "codegen/elf.h"
 #include "codegen/llvm.h"
 
-/* System V ABI, Object Files. */
-typedef struct elf_header {
-  unsigned char ident[16];
-  uint16_t type, machine;
-  uint32_t version;
-  uint64_t entry, phoff, shoff;
-  uint32_t flags;
-  uint16_t ehsize, phentsize, phnum, shentsize, shnum, shstrndx;
-} elf_header;
-
-typedef struct elf_section {
-  uint32_t name, type;
-  uint64_t flags, addr, offset, size;
-  uint32_t link, info;
-  uint64_t align, entsize;
-} elf_section;
-
-typedef struct elf_symbol {
-  uint32_t name;
-  unsigned char info, other;
-  uint16_t section;
-  uint64_t value, size;
-} elf_symbol;
-
-typedef struct elf_rela {
-  uint64_t offset, info;
-  int64_t addend;
-} elf_rela;
-
-enum {
-  ET_REL = 1,
-  SHT_NULL = 0,
-  SHT_PROGBITS = 1,
-  SHT_SYMTAB = 2,
-  SHT_STRTAB = 3,
-  SHT_RELA = 4,
-  SHT_NOBITS = 8,
-  SHT_X86_64_UNWIND = 0x70000001,
-  SHT_RISCV_ATTRIBUTES = 0x70000003,
-  SHT_LLVM_ADDRSIG = 0x6fff4c03,
-  SHF_INFO_LINK = 0x40,
-  STB_LOCAL = 0,
-  STB_GLOBAL = 1,
-  STT_SECTION = 3,
-  STT_FILE = 4,
-  STV_HIDDEN = 2,
-  SHN_UNDEF = 0,
-  SHN_ABS = 0xfff1,
-  SHN_SPECIAL = 0xff00,
-  MACHINE_X86_64 = 62,
-  MACHINE_AARCH64 = 183,
-  MACHINE_RISCV = 243
-};
+enum { MAX_ALIGN = 1 << 16 };
 
 /* One section of the result. */
 typedef struct joined {
@@ -75,13 +25,7 @@ typedef struct joined {
 } joined;
 
 typedef struct input {
-  const unsigned char *bytes;
-  size_t size;
-  elf_header header;
-  elf_section *sections;
-  const elf_section *symtab;
-  const char *strings;
-  uint64_t strings_size;
+  nn_elf file;
   int *target;      /* by section: its joined section, -1 none */
   uint64_t *offset; /* and where it begins there */
   int *symbols;     /* by symbol: its number in the result */
@@ -101,68 +45,6 @@ typedef struct merger {
   size_t nstrings, strings_cap;
   bool has_file;
 } merger;
-
-/* ---- reading ------------------------------------------------------------------------------------------ */
-
-static bool lies_within(const input *in, uint64_t offset, uint64_t size) {
-  return offset <= in->size && size <= in->size - offset;
-}
-
-static const char *string_at(const char *strings, uint64_t size, uint64_t at) {
-  return at < size && memchr(strings + at, 0, (size_t)(size - at)) ? strings + at : NULL;
-}
-
-static const char *symbol_name(const input *in, const elf_symbol *s) {
-  return string_at(in->strings, in->strings_size, s->name);
-}
-
-static uint64_t symbol_count(const input *in) { return in->symtab ? in->symtab->size / sizeof(elf_symbol) : 0; }
-
-static elf_symbol symbol_at(const input *in, uint64_t i) {
-  elf_symbol s;
-  memcpy(&s, in->bytes + in->symtab->offset + i * sizeof s, sizeof s);
-  return s;
-}
-
-static bool is_machine_known(uint16_t machine) {
-  return machine == MACHINE_X86_64 || machine == MACHINE_AARCH64 || machine == MACHINE_RISCV;
-}
-
-static bool read_header(input *in) {
-  static const unsigned char magic[] = {0x7f, 'E', 'L', 'F', 2, 1, 1};
-  if (in->size < sizeof in->header) return false;
-  memcpy(&in->header, in->bytes, sizeof in->header);
-  const elf_header *h = &in->header;
-  return memcmp(h->ident, magic, sizeof magic) == 0 && h->type == ET_REL && is_machine_known(h->machine) &&
-         h->shentsize == sizeof(elf_section) && h->shnum > 0 && h->shnum < SHN_SPECIAL && h->shstrndx < h->shnum &&
-         lies_within(in, h->shoff, (uint64_t)h->shnum * sizeof(elf_section));
-}
-
-static bool read_sections(nn_arena *arena, input *in) {
-  size_t count = in->header.shnum;
-  in->sections = NN_NEW_ARRAY(arena, elf_section, count);
-  memcpy(in->sections, in->bytes + in->header.shoff, count * sizeof(elf_section));
-  for (size_t i = 0; i < count; i++) {
-    const elf_section *s = &in->sections[i];
-    if (s->type == SHT_NULL || s->type == SHT_NOBITS) continue;
-    if (!lies_within(in, s->offset, s->size)) return false;
-    if (s->type == SHT_SYMTAB) in->symtab = s;
-  }
-  if (!in->symtab || in->symtab->link >= count) return in->symtab == NULL;
-  const elf_section *strings = &in->sections[in->symtab->link];
-  if (strings->type != SHT_STRTAB) return false;
-  in->strings = (const char *)in->bytes + strings->offset;
-  in->strings_size = strings->size;
-  return true;
-}
-
-static bool read_input(nn_arena *arena, input *in, const void *bytes, size_t size) {
-  const uint16_t one = 1;
-  unsigned char is_little;
-  memcpy(&is_little, &one, 1);
-  *in = (input){.bytes = bytes, .size = size};
-  return is_little && read_header(in) && read_sections(arena, in);
-}
 
 /* ---- sections ----------------------------------------------------------------------------------------- */
 
@@ -205,25 +87,25 @@ static uint64_t extend(merger *m, joined *to, uint64_t align, uint64_t size) {
 }
 
 static bool join_section(merger *m, input *in, int i) {
-  const elf_section *s = &in->sections[i], *names = &in->sections[in->header.shstrndx];
+  const elf_section *s = &in->file.sections[i];
   in->target[i] = -1;
   if (!is_known(s->type)) return false;
   if (!is_content(s->type)) return true;
-  const char *name = string_at((const char *)in->bytes + names->offset, names->size, s->name);
-  if (!name || s->align > UINT32_MAX || s->size > UINT64_MAX / 8) return false;
+  const char *name = nn_elf_section_name(&in->file, i);
+  if (!name || s->align > MAX_ALIGN || s->size > UINT64_MAX / 8) return false;
   int number = joined_section(m, name, s);
   joined *to = &m->out[number];
   in->target[i] = number;
   if (s->type == SHT_RISCV_ATTRIBUTES && to->header.size > 0) return true; /* they are equal */
   in->offset[i] = extend(m, to, s->align, s->size);
-  if (s->type != SHT_NOBITS && s->size) memcpy(to->bytes + in->offset[i], in->bytes + s->offset, (size_t)s->size);
+  if (s->type != SHT_NOBITS && s->size) memcpy(to->bytes + in->offset[i], in->file.bytes + s->offset, (size_t)s->size);
   return true;
 }
 
 static bool join_sections(merger *m, input *in) {
-  in->target = NN_NEW_ARRAY(m->arena, int, in->header.shnum);
-  in->offset = NN_NEW_ARRAY(m->arena, uint64_t, in->header.shnum);
-  for (int i = 0; i < in->header.shnum; i++)
+  in->target = NN_NEW_ARRAY(m->arena, int, in->file.header.shnum);
+  in->offset = NN_NEW_ARRAY(m->arena, uint64_t, in->file.header.shnum);
+  for (int i = 0; i < in->file.header.shnum; i++)
     if (!join_section(m, in, i)) return false;
   return true;
 }
@@ -244,13 +126,10 @@ static uint32_t add_string(merger *m, const char *text) {
   return (uint32_t)(m->nstrings - length);
 }
 
-static int symbol_binding(const elf_symbol *s) { return s->info >> 4; }
-static int symbol_type(const elf_symbol *s) { return s->info & 15; }
-
 /* A symbol in a section of an input as one of the result. */
 static bool move_symbol(const merger *m, const input *in, elf_symbol *s) {
   if (s->section == SHN_UNDEF || s->section == SHN_ABS) return true;
-  if (s->section >= in->header.shnum || in->target[s->section] < 0) return false;
+  if (s->section >= in->file.header.shnum || in->target[s->section] < 0) return false;
   s->value += in->offset[s->section];
   s->section = (uint16_t)(in->target[s->section] + 1);
   return m->nout < SHN_SPECIAL / 2;
@@ -258,7 +137,7 @@ static bool move_symbol(const merger *m, const input *in, elf_symbol *s) {
 
 static int add_local(merger *m, elf_symbol s, const char *name) {
   s.name = *name ? add_string(m, name) : 0;
-  s.info = (unsigned char)symbol_type(&s);
+  s.info = (unsigned char)nn_elf_type(&s);
   NN_PUSH(m->arena, m->locals, m->nlocals, m->locals_cap, s);
   return m->nlocals - 1;
 }
@@ -281,19 +160,19 @@ static bool find_defined(const merger *m, const char *name, int *number) {
 }
 
 static bool add_definition(merger *m, input *in, uint64_t i) {
-  elf_symbol s = symbol_at(in, i);
-  const char *name = symbol_name(in, &s);
+  elf_symbol s = nn_elf_symbol(&in->file, i);
+  const char *name = nn_elf_symbol_name(&in->file, &s);
   int number;
   if (!name) return false;
-  if (symbol_type(&s) == STT_SECTION || s.section == SHN_UNDEF) return true;
-  if (symbol_type(&s) == STT_FILE) {
+  if (nn_elf_type(&s) == STT_SECTION || s.section == SHN_UNDEF) return true;
+  if (nn_elf_type(&s) == STT_FILE) {
     in->symbols[i] = 0;
     if (!m->has_file) add_local(m, s, name);
     m->has_file = true;
     return true;
   }
   if (!move_symbol(m, in, &s)) return false;
-  bool is_local = symbol_binding(&s) == STB_LOCAL, is_hidden = (s.other & 3) == STV_HIDDEN;
+  bool is_local = nn_elf_binding(&s) == STB_LOCAL, is_hidden = (s.other & 3) == STV_HIDDEN;
   if (!is_local && find_defined(m, name, &number)) return false; /* twice */
   in->symbols[i] = is_local || is_hidden ? add_local(m, s, name) : add_global(m, s, name);
   if (!is_local) define(m, name, in->symbols[i]);
@@ -301,19 +180,19 @@ static bool add_definition(merger *m, input *in, uint64_t i) {
 }
 
 static bool add_definitions(merger *m, input *in) {
-  in->symbols = NN_NEW_ARRAY(m->arena, int, symbol_count(in) + 1);
-  for (uint64_t i = 1; i < symbol_count(in); i++)
+  in->symbols = NN_NEW_ARRAY(m->arena, int, nn_elf_symbol_count(&in->file) + 1);
+  for (uint64_t i = 1; i < nn_elf_symbol_count(&in->file); i++)
     if (!add_definition(m, in, i)) return false;
   return true;
 }
 
 /* What the inputs need: from one another, or from outside. */
 static bool resolve(merger *m, input *in) {
-  for (uint64_t i = 1; i < symbol_count(in); i++) {
-    elf_symbol s = symbol_at(in, i);
-    const char *name = symbol_name(in, &s);
-    if (symbol_type(&s) == STT_SECTION) {
-      if (s.section >= in->header.shnum || in->target[s.section] < 0) return false;
+  for (uint64_t i = 1; i < nn_elf_symbol_count(&in->file); i++) {
+    elf_symbol s = nn_elf_symbol(&in->file, i);
+    const char *name = nn_elf_symbol_name(&in->file, &s);
+    if (nn_elf_type(&s) == STT_SECTION) {
+      if (s.section >= in->file.header.shnum || in->target[s.section] < 0) return false;
       in->symbols[i] = m->out[in->target[s.section]].symbol;
     } else if (s.section == SHN_UNDEF && !find_defined(m, name, &in->symbols[i])) {
       s.other = 0;
@@ -335,12 +214,12 @@ static void add_section_symbols(merger *m) {
 
 static bool move_rela(merger *m, const input *in, const elf_section *table, uint64_t k) {
   elf_rela r;
-  memcpy(&r, in->bytes + table->offset + k * sizeof r, sizeof r);
+  memcpy(&r, in->file.bytes + table->offset + k * sizeof r, sizeof r);
   uint64_t symbol = r.info >> 32, number = 0;
-  if (symbol >= symbol_count(in) && symbol != 0) return false;
+  if (symbol >= nn_elf_symbol_count(&in->file) && symbol != 0) return false;
   if (symbol != 0) {
-    elf_symbol s = symbol_at(in, symbol);
-    if (symbol_type(&s) == STT_SECTION) r.addend += (int64_t)in->offset[s.section];
+    elf_symbol s = nn_elf_symbol(&in->file, symbol);
+    if (nn_elf_type(&s) == STT_SECTION) r.addend += (int64_t)in->offset[s.section];
     int moved = in->symbols[symbol];
     number = (uint64_t)(moved < 0 ? m->nlocals - moved - 1 : moved);
   }
@@ -352,10 +231,10 @@ static bool move_rela(merger *m, const input *in, const elf_section *table, uint
 }
 
 static bool move_relas(merger *m, const input *in) {
-  for (int i = 0; i < in->header.shnum; i++) {
-    const elf_section *table = &in->sections[i];
+  for (int i = 0; i < in->file.header.shnum; i++) {
+    const elf_section *table = &in->file.sections[i];
     if (table->type != SHT_RELA) continue;
-    if (table->info >= in->header.shnum || in->target[table->info] < 0) return false;
+    if (table->info >= in->file.header.shnum || in->target[table->info] < 0) return false;
     for (uint64_t k = 0; k < table->size / sizeof(elf_rela); k++)
       if (!move_rela(m, in, table, k)) return false;
   }
@@ -436,11 +315,11 @@ static void put_all(merger *m, image *to, const elf_header *like) {
 static bool write_image(merger *m, nn_object *result) {
   image counted = {0};
   size_t nstrings = m->nstrings;
-  put_all(m, &counted, &m->inputs[0].header);
+  put_all(m, &counted, &m->inputs[0].file.header);
   m->nstrings = nstrings;
   image written = {.bytes = calloc(1, (size_t)counted.size)};
   if (!written.bytes) return false;
-  put_all(m, &written, &m->inputs[0].header);
+  put_all(m, &written, &m->inputs[0].file.header);
   result->bytes = written.bytes;
   result->size = (size_t)written.size;
   return true;
@@ -448,7 +327,7 @@ static bool write_image(merger *m, nn_object *result) {
 
 static bool merge(merger *m, nn_object *result) {
   for (int i = 0; i < m->ninputs; i++) {
-    if (m->inputs[i].header.machine != m->inputs[0].header.machine) return false;
+    if (m->inputs[i].file.header.machine != m->inputs[0].file.header.machine) return false;
     if (!join_sections(m, &m->inputs[i])) return false;
   }
   add_string(m, "");
@@ -470,18 +349,18 @@ nn_status nn_objects_merge(const nn_object *objects, int count, nn_object *resul
   m.defined = nn_map_new(m.arena);
   m.sections = nn_map_new(m.arena);
   bool ok = count > 0;
-  for (int i = 0; ok && i < count; i++) ok = read_input(m.arena, &m.inputs[i], objects[i].bytes, objects[i].size);
+  for (int i = 0; ok && i < count; i++) ok = nn_elf_read(m.arena, &m.inputs[i].file, objects[i].bytes, objects[i].size);
   ok = ok && merge(&m, result);
   nn_arena_free(m.arena);
   return ok ? NN_OK : nn_report(diags, NN_ERROR, NULL, NULL, NULL, "internal: generated objects cannot be merged");
 }
 
 bool nn_object_needs(const nn_object *object, nn_arena *arena, nn_map *names) {
-  input in;
-  if (!read_input(arena, &in, object->bytes, object->size)) return false;
-  for (uint64_t i = 1; i < symbol_count(&in); i++) {
-    elf_symbol s = symbol_at(&in, i);
-    const char *name = symbol_name(&in, &s);
+  nn_elf file;
+  if (!nn_elf_read(arena, &file, object->bytes, object->size)) return false;
+  for (uint64_t i = 1; i < nn_elf_symbol_count(&file); i++) {
+    elf_symbol s = nn_elf_symbol(&file, i);
+    const char *name = nn_elf_symbol_name(&file, &s);
     if (!name) return false;
     if (s.section == SHN_UNDEF) nn_map_put(names, name, (void *)names);
   }

@@ -1,6 +1,6 @@
 /* Weights in objects and beside them. They are never LLVM constants, and never copied in memory: an ELF
    object is generated with a section that has a size but no bytes (nobits, as .bss has), then the section is
-   made an ordinary one at the end of the file, where the bytes are written straight from where the model has them.
+   made an ordinary one, where the bytes are written straight from where the model has them.
    What was made while compiling is in the output file already (ir/spill.c). Other object formats and assembly output
    hold them as numbers, which is only for small models. A side file is the header that runtime/load.c reads, then the
    same bytes. */
@@ -228,9 +228,20 @@ static bool is_little_elf(const unsigned char *bytes, size_t size) {
   return size >= 64 && memcmp(bytes, "\177ELF", 4) == 0 && bytes[5] == 1;
 }
 
-static bool write_object(int fd, unsigned char *object, size_t size, const elf_layout *l, int64_t at, int64_t end) {
-  put(object + l->shoff, l->word, get(object + l->shoff, l->word) + (uint64_t)at);
-  return write_at(fd, object, size, at) && write_at(fd, object, l->header, 0) && ftruncate(fd, (off_t)end) == 0;
+/* Weights from NN_WEIGHTS_BASE on, between the beginning of the file and the rest. */
+static bool write_image(const nn_program *p, const nn_image *image, int fd, bool in_place) {
+  return (!image->has_weights || write_tensors(p, fd, NN_WEIGHTS_BASE, in_place)) &&
+         write_at(fd, image->head, image->head_bytes, 0) &&
+         write_at(fd, image->body, image->body_bytes, image->body_at) &&
+         ftruncate(fd, (off_t)(image->body_at + (int64_t)image->body_bytes)) == 0;
+}
+
+nn_status nn_weights_write_image(const nn_program *p, const nn_image *image, const char *path, nn_diags *diags) {
+  bool in_place = false;
+  int fd = image->has_weights ? open_output(p, path, NN_WEIGHTS_BASE, &in_place)
+                              : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fd < 0) return io_error(diags, path);
+  return close_file(fd, write_image(p, image, fd, in_place), path, diags);
 }
 
 /* Moves all sections by `at`, and says where the weights are. */
@@ -245,8 +256,8 @@ static void move_sections(elf *f, unsigned char *object, size_t weights, int64_t
   put(object + weights + l->offset, l->word, (uint64_t)base);
 }
 
-/* Weights come first in the file where the spill has them, so that they never move, and the object behind them, a copy
-   of its header at the beginning; without a spill they come last. */
+/* Weights come first in the file, where a spill has them, so that they never move; the object behind them, with a copy
+   of its header at the beginning. */
 nn_status nn_weights_append(const nn_program *p, unsigned char *object, size_t size, const char *path,
                             nn_diags *diags) {
   enum { ALIGN = 64 };
@@ -254,15 +265,12 @@ nn_status nn_weights_append(const nn_program *p, unsigned char *object, size_t s
   size_t header = is_little_elf(object, size) ? find_weights(&f, (uint64_t)p->weights_bytes) : 0;
   if (!header)
     return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "internal: the object has no section for the weights");
-  bool in_place = false;
-  int fd = open_output(p, path, NN_WEIGHTS_BASE, &in_place);
-  if (fd < 0) return io_error(diags, path);
-  int64_t base = in_place ? NN_WEIGHTS_BASE : (int64_t)((size + ALIGN - 1) / ALIGN * ALIGN);
-  int64_t at = in_place ? (base + p->weights_bytes + ALIGN - 1) / ALIGN * ALIGN : 0;
-  move_sections(&f, object, header, at, base);
-  bool ok = write_tensors(p, fd, base, in_place);
-  ok = ok && write_object(fd, object, size, f.layout, at, in_place ? at + (int64_t)size : base + p->weights_bytes);
-  return close_file(fd, ok, path, diags);
+  const elf_layout *l = f.layout;
+  int64_t at = (NN_WEIGHTS_BASE + p->weights_bytes + ALIGN - 1) / ALIGN * ALIGN;
+  move_sections(&f, object, header, at, NN_WEIGHTS_BASE);
+  put(object + l->shoff, l->word, get(object + l->shoff, l->word) + (uint64_t)at);
+  nn_image image = {true, object, l->header, object, size, at};
+  return nn_weights_write_image(p, &image, path, diags);
 }
 
 nn_status nn_file_write(const char *path, const void *bytes, size_t size, nn_diags *diags) {

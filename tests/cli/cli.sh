@@ -43,6 +43,8 @@ expect 2 '-o OUT is missing' "$nncc" squeezenet.onnx
 expect 0 'compiled' "$nncc" squeezenet.onnx -o model.o
 expect 0 'compiled' "$nncc" squeezenet.onnx -o model.a
 expect 0 'compiled' "$nncc" squeezenet.onnx -o model.so
+[ "$(uname -m)" != x86_64 ] || expect 0 'compiled' env PATH=/nonexistent "$nncc" squeezenet.onnx -o alone.so # without a linker
+expect 2 'expected 1 to 1024' "$nncc" squeezenet.onnx -o model.o --threads 0
 expect 0 'compiled' "$nncc" squeezenet.onnx -o model.s --header asm.h
 expect 0 'compiled' "$nncc" squeezenet.onnx -o model.ll --header ll.h
 expect 0 'compiled' "$nncc" squeezenet.onnx -o side.o --weights=file

@@ -3,6 +3,7 @@
 #include "ir/model.h"
 #include "passes/passes.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,6 +15,8 @@ static const int64_t embed_limit = INT64_C(1) << 30; /* weights up to this size 
 static const nncc_compile_options defaults = {.level = -1};
 
 static int level_of(const nncc_compile_options *o) { return o->level < 0 || o->level > 3 ? DEFAULT_LEVEL : o->level; }
+
+static const char *cache_of(const nncc_compile_options *o) { return o->cache ? o->cache : getenv("NNCC_CACHE"); }
 
 /* The last part of a path, and where its suffix begins in it (its end if there is none). */
 static const char *stem_of(const char *path, size_t *length) {
@@ -87,6 +90,7 @@ static nn_status write_files(nncc_model *model, const nn_target *t, const char *
   nn_emit_options emit = {.name = name_of(arena, o, out),
                           .level = level_of(o),
                           .threads = o->threads,
+                          .cache = cache_of(o),
                           .weights_in_object = is_embedded(o, p)};
   const char *weights = emit.weights_in_object ? NULL : beside(arena, out, ".weights");
   const char *header = o->header ? o->header : beside(arena, out, ".h");
@@ -138,6 +142,7 @@ static nn_status compile_in_memory(nncc_model *model, const nn_target *t, const 
   nn_emit_options emit = {.name = name_of(m->arena, o, NULL),
                           .level = level_of(o),
                           .threads = o->threads,
+                          .cache = cache_of(o),
                           .weights_in_object = true,
                           .hook = hook};
   return nn_jit_program(model->compiled, t, p, &emit, compiled);

@@ -303,6 +303,7 @@ typedef struct nn_emit_options {
   const char *name;        /* of the model: symbol prefix */
   int level;               /* 0..3 */
   int threads;             /* that compile; 0: one for each processor */
+  const char *cache;       /* folder of compiled kernels; NULL: none */
   bool weights_in_object;  /* descriptor points at them */
   const nn_step_hook *hook; /* JIT only; NULL: none */
 } nn_emit_options;

@@ -8,7 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "build_id.h"
 #include "codegen/elf.h"
+#include "codegen/kernel_cache.h"
 #include "codegen/llvm.h"
 
 enum {
@@ -26,6 +28,7 @@ typedef struct job {
 typedef struct jobs {
   const nn_target *target;
   int level;
+  nn_cache *cache; /* or NULL */
   job *items;
   int *order; /* the longest first, so that none is left over at the end */
   int count;
@@ -117,11 +120,26 @@ static nn_status compile_kernel(nn_emod *e, const nn_kernel *k, nn_object *objec
   return nn_emod_code(e, LLVMObjectFile, object);
 }
 
+/* All that a kernel's object depends on. */
+static nn_cache_key key_of(const jobs *all, const job *j) {
+  unsigned major, minor, patch;
+  const nn_target *t = all->target;
+  nn_arena *arena = j->diags.arena;
+  LLVMGetVersion(&major, &minor, &patch);
+  return nn_cache_key_of(nn_sprintf(arena, "%s %u.%u.%u\n%s %s %s\n%d %s\n%s", NN_BUILD_ID, major, minor, patch,
+                                    t->triple, t->cpu, t->features, all->level, j->kernel->name,
+                                    nn_kernel_key(arena, j->kernel)));
+}
+
 static void run_job(const jobs *all, job *j) {
   nn_emod e;
+  nn_cache_key key = {0};
+  if (all->cache) key = key_of(all, j);
+  if (all->cache && nn_cache_find(all->cache, &key, &j->object)) return;
   j->status = nn_emod_init(&e, all->target, &j->diags, all->level);
   if (j->status == NN_OK) j->status = compile_kernel(&e, j->kernel, &j->object);
   nn_emod_free(&e);
+  if (all->cache && j->status == NN_OK) nn_cache_store(all->cache, &key, &j->object);
 }
 
 static void *run_jobs(void *data) {
@@ -217,7 +235,7 @@ static nn_status merge_all(const jobs *all, const nn_object *program, nn_arena *
 
 static nn_status build_parts(const nn_program *p, const nn_target *t, const nn_emit_options *options,
                              const nn_linkage *linkage, nn_diags *diags, nn_arena *arena, nn_object *object) {
-  jobs all = {.target = t, .level = options->level};
+  jobs all = {.target = t, .level = options->level, .cache = nn_cache_open(arena, options->cache, diags)};
   nn_object program = {0};
   nn_map *needed = nn_map_new(arena);
   make_jobs(&all, p, arena, diags->file);

@@ -99,6 +99,8 @@ typedef struct nncc_compile_options {
   const char *const *aliases;
   const char *map;         /* path of a JSON file: the kernels, and the nodes of the model that they do the work of; NULL: none */
   int threads;             /* that compile: the result is the same for any number. 0: one for each processor */
+  const char *cache;       /* folder of compiled kernels, kept from one compilation to the next; NULL: what the
+                              environment's NNCC_CACHE says, if anything. Only whom one trusts should be able to write there */
 } nncc_compile_options;
 
 /* Writes an object (.o), archive (.a), shared object (.so), assembly (.s) or LLVM IR (.ll), by the

@@ -54,6 +54,7 @@ static bool parse(compile_args *a, int argc, const char **argv, strings *rest) {
       {"alias", 0, POPT_ARG_STRING, NULL, OPT_ALIAS, "the output may be the same memory as the input (again for more)", "IN=OUT"},
       {"level", 'O', POPT_ARG_STRING, NULL, OPT_LEVEL, "0 to 3 (default 2)", "LEVEL"},
       {"threads", 0, POPT_ARG_STRING, NULL, OPT_THREADS, "threads that compile (default: one for each processor)", "N"},
+      {"cache", 0, POPT_ARG_STRING, &o->cache, 0, "keep compiled kernels in this folder (default: $NNCC_CACHE, else nowhere)", "DIR"},
       {"print-after", 0, POPT_ARG_STRING, &o->print_after, 0, "print the IR after this pass, or all", "PASS"},
       {"time-passes", 0, POPT_ARG_NONE, &o->time_passes, 0, "print what the passes took", NULL},
       POPT_TABLEEND};

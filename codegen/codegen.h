@@ -222,6 +222,32 @@ typedef struct nn_conv {
 void nn_conv_gemm(nn_lower *L, const nn_conv *c);    /* products over register tiles; needs static_kernel */
 void nn_conv_direct(nn_lower *L, const nn_conv *c);  /* sums along rows of the output: depthwise, and anything else */
 
+/* conv_tile.c: the register tile of convolutions in blocked layout. The k loops are as in nn_tiles. */
+enum { NN_TILE_COPIED = -1 };                        /* unroll_by: a static count, copied out */
+typedef struct nn_conv_tile {
+  int nv, lanes;
+  int nk;                                            /* k loops, outermost first */
+  nn_x *count[NN_TILE_LOOPS];
+  int unroll_by[NN_TILE_LOOPS];
+  nn_x *(*place)(nn_lower *L, void *data, nn_x *row, nn_x *const *k);    /* the number of a place, f32 */
+  nn_x *(*weight)(nn_lower *L, void *data, nn_x *const *k, nn_x *j);     /* of output channel j of the panel */
+  void *data;
+} nn_conv_tile;
+int nn_conv_tile_rows(const nn_target *t, int nv);   /* places that fit the registers */
+nn_buf *nn_conv_tile_clear(nn_lower *L, const nn_conv_tile *t, int rows); /* registers [rows][nv][lanes], zeros */
+void nn_conv_tile_add(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *acc);
+void nn_conv_tile_move(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *from, nn_buf *to);
+/* `count` places as tiles of at most `most`: `extra` tiles of rows + 1, then those of rows. */
+typedef struct nn_tile_cut { int64_t tiles, rows, extra; } nn_tile_cut;
+nn_tile_cut nn_tile_cut_rows(int64_t count, int most);
+void nn_tile_cut_loops(nn_lower *L, nn_tile_cut cut, void (*body)(nn_lower *L, nn_x *first, int rows, void *data), void *data);
+
+/* winograd_transform.c: tiles of m x m results; row-major: w 3 x 3, u, v, d and s (m + 2) x (m + 2), y m x m. */
+enum { NN_WINOGRAD_SIDE = 6, NN_WINOGRAD_AREA = NN_WINOGRAD_SIDE * NN_WINOGRAD_SIDE }; /* at most */
+void nn_winograd_weights(nn_lower *L, int64_t m, nn_x *const *w, nn_x **u);
+void nn_winograd_input(nn_lower *L, int64_t m, nn_x *const *d, nn_x **v);
+void nn_winograd_output(nn_lower *L, int64_t m, nn_x *const *s, nn_x **y);
+
 /* rnn_activation.c: activation number i of a recurrent op (fallback: its name if the op has none); its clip. */
 nn_x *nn_rnn_activation(nn_lower *L, nn_op *op, int i, const char *fallback, nn_x *x);
 nn_x *nn_rnn_clip(nn_lower *L, nn_op *op, nn_x *x);

@@ -1,542 +1,397 @@
-/* Winograd's convolution F(m x m, 3 x 3), m = 2 or 4: a tile of m x m results costs (m+2)^2 products
-   instead of 9 m^2, a quarter of them for m = 4.
+/* conv_winograd: Winograd's convolution F(m x m, 3 x 3), channels in blocks. A tile of m x m results costs (m+2)^2 products
+   instead of 9 m^2, a quarter of them for m = 4; winograd_transform.c has the formulas.
 
-     u = G w G^T   once for each weight (winograd_weights: evaluated while compiling)
-     v = B^T d B   for each tile of (m+2) x (m+2) input pixels; tiles overlap by two
-     Y = A^T (sum over channels of u * v) A
+   Tiles are numbered through all images. For each of the (m+2)^2 positions the sum over channels is a matrix product of
+   tiles x channels by channels x outputs, on the register tiles of conv_tile.c: rows are tiles, columns a panel of outputs.
 
-   For each of the (m+2)^2 positions the sum over channels is a matrix product M = U V of outputs x channels
-   x tiles, on register tiles (gemm.c).
+     V[position][C/B][tile][B]      transformed input of a block of tiles
+     M[position][tile][panel]       products of a panel, from which its results are made at once
 
-   The matrices come from interpolation (Toom and Cook, transposed) at 0, pairs +-p, and infinity. With
-   R(x^2) = product of (x^2 - p^2), and R_p without the factor of p, their rows are the coefficients of
-     B^T:  0: R(x^2)       +-p: (x^2 +- p x) R_p(x^2)        infinity: x R(x^2)
-     G:    0: (1,0,0)/R(0) +-p: (1,+-p,p^2)/(2 p^2 R_p(p^2)) infinity: (0,0,1)
-     A:    powers 0..m-1 of the point; infinity: the last one only.
-   Rows of +p and -p share their even and their odd part. {3/4, 3/2} has a third of the rounding error of the usual {1, 2}.
-
-   Tiles are the columns of the products. A block is R lines of tiles (of all images, one below the other) by
-   S tiles of a line. Vectors run along a line; its last vector may overhang, into columns that the
-   next line then overwrites or nobody asks for. Those hold numbers too: what memory happens to contain could
-   be denormal, which makes arithmetic slow. Small blocks are tasks whose V and M stay in the worker's cache;
-   where there would be too few of them, blocks are as large as the caches allow and their three steps are
-   parallel each. */
+   Blocks whose V fits half of L2 are tasks, if there are enough of them; else V is that of all tiles (or as many as the last
+   cache holds) and tasks are chunks of it in one panel each. */
 #include "codegen/codegen.h"
 
 enum {
-  MOST_SIDE = 6,
-  MOST_AREA = MOST_SIDE * MOST_SIDE,
-  MOST_TERMS = 3,         /* of R */
-  SLAB_GAP = 16,          /* between positions, so that their rows do not share sets of the cache */
-  BLOCKS_ENOUGH = 6,      /* to be tasks */
-  TASK_COLUMNS_LEAST = 24, /* of a block that is a task */
-  TASK_COLUMNS = 32,      /* at most, even where they do not fit the cache */
-  TASK_COLUMNS_MOST = 96,
-  BLOCK_COLUMNS = 64,     /* of one that is not */
-  BLOCK_COLUMNS_MOST = 1024,
-  BLOCK_COST = 4,         /* in columns: U is read again for each block */
-  INPUT_COST = 60,        /* rough operations per tile and channel, both transforms */
+  SLAB_GAP = 16,        /* between positions, so that they do not share sets of the cache */
+  TASKS_WANTED = 12,
+  TASK_TILES_LEAST = 12, TASK_TILES_MOST = 64,
+  BLOCK_TILES_MOST = 1024,
+  CHUNK_TILES = 48,     /* of a block that is no task */
+  CHUNKS_WANTED = 8,
+  REREAD_COST = 3,      /* of U for a block, in tiles */
+  INPUT_COST = 400,     /* rough operations per tile and block of channels */
+  UNROLLED_CHANNELS = 4,
   LARGE = 1 << 24
 };
 
-typedef struct points {
-  int m, npairs;
-  double pair[2];
-} points;
-
-static const points points_2 = {2, 1, {1}}, points_4 = {4, 2, {0.75, 1.5}};
-
-static const points *points_of(const nn_op *op) { return nn_attr_int(op, "tile") == 2 ? &points_2 : &points_4; }
-
-/* ---- one dimension of the transforms ---------------------------------------------------------------------- */
-
-/* Coefficients of R in x^2, without the factor of pair `skip`; the degree. The first coefficient is R(0), the last one 1. */
-static int polynomial(const points *f, int skip, double *r) {
-  int degree = 0;
-  r[0] = 1;
-  for (int i = 0; i < f->npairs; i++) {
-    double square = f->pair[i] * f->pair[i];
-    if (i == skip) continue;
-    r[degree + 1] = r[degree];
-    for (int j = degree; j > 0; j--) r[j] = r[j - 1] - square * r[j];
-    r[0] *= -square;
-    degree++;
-  }
-  return degree;
-}
-
-static nn_x *scaled_sum(nn_lower *L, double factor, nn_x *x, nn_x *sum) {
-  nn_kernel *k = L->kernel;
-  if (factor == 1) return nn_let(k, nn_x_binary(k, NN_X_ADD, sum, x));
-  if (factor == -1) return nn_let(k, nn_x_binary(k, NN_X_SUB, sum, x));
-  return nn_let(k, nn_x_fma(k, nn_x_const(k, x->dtype, factor), x, sum));
-}
-
-static nn_x *scaled(nn_lower *L, double factor, nn_x *x) {
-  if (factor == 1) return x;
-  return nn_let(L->kernel, nn_x_binary(L->kernel, NN_X_MUL, nn_x_const(L->kernel, x->dtype, factor), x));
-}
-
-/* R (without pair `skip`) applied to d[first], d[first + 2], ... */
-static nn_x *apply(nn_lower *L, const points *f, int skip, nn_x *const *d, int first) {
-  double r[MOST_TERMS];
-  int degree = polynomial(f, skip, r);
-  nn_x *sum = d[first + 2 * degree];
-  for (int i = degree - 1; i >= 0; i--) sum = scaled_sum(L, r[i], d[first + 2 * i], sum);
-  return sum;
-}
-
-/* B^T d */
-static void input_line(nn_lower *L, const points *f, nn_x *const *d, nn_x **out) {
-  out[0] = apply(L, f, -1, d, 0);
-  for (int i = 0; i < f->npairs; i++) {
-    nn_x *even = apply(L, f, i, d, 2), *odd = apply(L, f, i, d, 1);
-    out[1 + 2 * i] = scaled_sum(L, f->pair[i], odd, even);
-    out[2 + 2 * i] = scaled_sum(L, -f->pair[i], odd, even);
-  }
-  out[f->m + 1] = apply(L, f, -1, d, 1);
-}
-
-/* G g */
-static void weight_line(nn_lower *L, const points *f, nn_x *const *g, nn_x **out) {
-  double r[MOST_TERMS];
-  polynomial(f, -1, r);
-  out[0] = scaled(L, 1 / r[0], g[0]);
-  for (int i = 0; i < f->npairs; i++) {
-    double p = f->pair[i], square = p * p, value = 0;
-    for (int j = polynomial(f, i, r); j >= 0; j--) value = value * square + r[j];
-    double factor = 1 / (2 * square * value);
-    nn_x *even = scaled_sum(L, square * factor, g[2], scaled(L, factor, g[0]));
-    out[1 + 2 * i] = scaled_sum(L, p * factor, g[1], even);
-    out[2 + 2 * i] = scaled_sum(L, -p * factor, g[1], even);
-  }
-  out[f->m + 1] = g[2];
-}
-
-/* A^T s */
-static void output_line(nn_lower *L, const points *f, nn_x *const *s, nn_x **out) {
-  nn_kernel *k = L->kernel;
-  nn_x *part[2][2];
-  double power[2] = {1, 1};
-  for (int i = 0; i < f->npairs; i++) {
-    part[0][i] = nn_let(k, nn_x_binary(k, NN_X_ADD, s[1 + 2 * i], s[2 + 2 * i]));
-    part[1][i] = nn_let(k, nn_x_binary(k, NN_X_SUB, s[1 + 2 * i], s[2 + 2 * i]));
-  }
-  for (int j = 0; j < f->m; j++) {
-    nn_x *sum = j == 0 ? s[0] : j == f->m - 1 ? s[f->m + 1] : NULL;
-    for (int i = 0; i < f->npairs; i++) {
-      nn_x *x = part[j % 2][i];
-      sum = sum ? scaled_sum(L, power[i], x, sum) : scaled(L, power[i], x);
-      power[i] *= f->pair[i];
-    }
-    out[j] = sum;
-  }
-}
-
-typedef void line_fn(nn_lower *L, const points *f, nn_x *const *in, nn_x **out);
-
-/* T x T^T for the matrix T of `line`, from n x n values to k x k, row-major. */
-static void transform(nn_lower *L, const points *f, line_fn *line, int n, int k, nn_x *const *in, nn_x **out) {
-  nn_x *half[MOST_AREA], *column[MOST_SIDE], *result[MOST_SIDE];
-  for (int j = 0; j < n; j++) {
-    for (int i = 0; i < n; i++) column[i] = in[i * n + j];
-    line(L, f, column, result);
-    for (int i = 0; i < k; i++) half[i * n + j] = result[i];
-  }
-  for (int i = 0; i < k; i++) line(L, f, half + i * n, out + i * k);
-}
-
 /* ---- weights ---------------------------------------------------------------------------------------------- */
 
-/* In f64: they are transformed once. */
+/* In f64: they are transformed once. place: panel, channel, output of the panel. */
 static void transform_weights(nn_lower *L, nn_x *const *place, void *data) {
   nn_kernel *k = L->kernel;
   nn_op *op = data;
-  const points *f = points_of(op);
-  nn_x *g[9], *u[MOST_AREA];
+  int64_t m = nn_attr_int(op, "tile");
+  nn_x *g[9], *u[NN_WINOGRAD_AREA];
+  nn_x *output = nn_xi_add(k, nn_xi_mulc(k, place[0], nn_attr_int(op, "width")), place[2]);
+  nn_guard_push(L, nn_x_binary(k, NN_X_LT, output, nn_dim_x(L, op->in[0]->type.dims[0])));
   for (int i = 0; i < 9; i++) {
-    nn_x *index[4] = {place[0], place[1], nn_x_int(k, i / 3), nn_x_int(k, i % 3)};
+    nn_x *index[4] = {output, place[1], nn_x_int(k, i / 3), nn_x_int(k, i % 3)};
     g[i] = nn_let(k, nn_x_cast(k, nn_read(L, op->in[0], index), NN_F64));
   }
-  transform(L, f, weight_line, 3, f->m + 2, g, u);
-  for (int i = 0; i < (f->m + 2) * (f->m + 2); i++) {
-    nn_x *index[3] = {nn_x_int(k, i), place[0], place[1]};
+  nn_guard_pop(L);
+  nn_winograd_weights(L, m, g, u);
+  for (int i = 0; i < (m + 2) * (m + 2); i++) {
+    nn_x *index[4] = {place[0], nn_x_int(k, i), place[1], place[2]};
     nn_write(L, op->out[0], index, nn_x_cast(k, u[i], NN_F32));
   }
 }
 
 nn_status lower_winograd_weights(nn_lower *L, nn_op *op) {
   enum { COST = 300 };
-  nn_box_loops(L, op->out[0]->type.dims + 1, 2, nn_target_lanes(L->target, NN_F32), COST, transform_weights, op);
+  const nn_dim *u = op->out[0]->type.dims;
+  nn_box_loops(L, (const nn_dim[]){u[0], u[2], u[3]}, 3, nn_target_lanes(L->target, NN_F32), COST, transform_weights, op);
   return NN_OK;
 }
 
-/* ---- blocks ------------------------------------------------------------------------------------------------- */
+/* ---- sizes -------------------------------------------------------------------------------------------------- */
 
 typedef struct winograd {
-  const points *f;
   nn_value *x, *y;
   nn_buf *u, *v, *products;
-  nn_buf *patch;             /* input of a line of tiles in one channel */
-  nn_buf *results;           /* results of a line of tiles in one channel */
-  int side, area;
-  int lanes, wide;           /* of the transforms; of the products */
-  int64_t channels, outputs, before[2], in[2], out[2]; /* y, x */
-  int64_t tiles[2];          /* of an image */
-  nn_dim lines;              /* of tiles, of all images */
+  nn_buf *patch, *results;   /* of one tile, a vector of channels */
+  int64_t m, side, area;
+  int64_t channels, outputs, block, blocks, width, out_blocks, npanels;
+  int64_t before[2], in[2], out[2], tiles[2]; /* y, x; tiles of an image */
+  nn_dim total;              /* tiles */
   bool blocks_are_tasks;
-  int64_t block_lines, block_tiles, column_blocks;
-  int64_t span;              /* block_tiles in whole vectors */
-  int64_t pitch;             /* of rows of V and M */
-  nn_x *line0, *line_count;  /* of the present block */
-  nn_x *tile0;               /* its first tile of a line */
-  nn_x *out_x, *out_count;   /* its results in a row of an image */
+  int64_t block_tiles, chunk_tiles;
+  int mr;
+  nn_conv_tile tile;
+  nn_x *tile0, *count;       /* of the present block: its first tile, their number */
+  nn_x *panel, *position, *chunk0, *first;
+  nn_x *tail_block;          /* the incomplete block of x's channels, or NULL */
 } winograd;
 
 static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 static int64_t clamp64(int64_t x, int64_t low, int64_t high) { return x > high ? high : x < low ? low : x; }
 
-/* Columns of a block: the last line ends with a whole vector, and the products take whole vectors of the target. */
-static int64_t columns_of(const winograd *w, int64_t lines, int64_t tiles) {
-  int64_t last = ceil_div(tiles, w->lanes) * w->lanes;
-  return ceil_div((lines - 1) * tiles + last, w->wide) * w->wide;
-}
-
-/* Columns that are computed, a half panel counting as three quarters of a whole one. */
-static int64_t cost_of(const winograd *w, int64_t lines, int64_t tiles, int64_t blocks) {
-  int64_t columns = columns_of(w, lines, tiles);
-  return blocks * (columns + (columns / w->wide % 2 ? w->wide / 2 : 0) + BLOCK_COST);
-}
-
-typedef struct limits {
-  int64_t least, most; /* columns */
-  int64_t blocks;      /* at least */
-} limits;
-
-/* The cheapest blocks within the limits; false if there are none. */
-static bool cut_blocks(winograd *w, limits limit) {
-  int64_t lines = nn_dim_guess(w->lines, w->tiles[0]), best = INT64_MAX;
-  for (int64_t cuts = 1; cuts <= w->tiles[1] && cuts <= LARGE; cuts++) {
-    int64_t tiles = ceil_div(w->tiles[1], cuts), most_lines = clamp64(limit.most / tiles, 0, lines);
-    if (cuts > 1 && (tiles < w->lanes || tiles < limit.least) && best < INT64_MAX) break;
-    for (int64_t n = most_lines; n >= 1 && n * tiles >= limit.least; n--) {
-      int64_t blocks = ceil_div(lines, n) * ceil_div(w->tiles[1], tiles), cost = cost_of(w, n, tiles, blocks);
-      if (blocks < limit.blocks || cost >= best) continue;
-      best = cost;
-      w->block_lines = n;
-      w->block_tiles = tiles;
-    }
-    if (tiles == 1) break;
+static void set_sizes(nn_lower *L, nn_op *op, winograd *w) {
+  const nn_dim *pads = nn_op_attr(op, "pads")->count ? nn_attr_dims(op, "pads", NULL) : NULL;
+  nn_type u = op->in[1]->type;
+  w->x = op->in[0];
+  w->y = op->out[0];
+  w->m = nn_attr_int(op, "tile");
+  w->side = w->m + 2;
+  w->area = w->side * w->side;
+  w->channels = nn_dim_value(u.dims[2]);
+  w->width = nn_dim_value(u.dims[3]);
+  w->npanels = nn_dim_value(u.dims[0]);
+  w->block = nn_dim_value(w->x->type.dims[4]);
+  w->blocks = nn_dim_value(w->x->type.dims[1]);
+  w->out_blocks = nn_dim_value(w->y->type.dims[1]);
+  for (int d = 0; d < 2; d++) {
+    w->before[d] = pads ? nn_dim_value(pads[d]) : 0;
+    w->in[d] = nn_dim_value(w->x->type.dims[2 + d]);
+    w->out[d] = nn_dim_value(w->y->type.dims[2 + d]);
+    w->tiles[d] = ceil_div(w->out[d], w->m);
   }
-  return best < INT64_MAX;
+  w->total = nn_dim_mul(L->module, w->y->type.dims[0], nn_dim_const(L->module, w->tiles[0] * w->tiles[1]));
+  w->tile.lanes = nn_target_lanes(L->target, NN_F32);
+  if (w->tile.lanes > w->block) w->tile.lanes = (int)w->block;
+  w->tile.nv = (int)(w->width / w->tile.lanes);
+  w->mr = nn_conv_tile_rows(L->target, w->tile.nv);
 }
 
-static void choose_blocks(nn_lower *L, winograd *w) {
-  const nn_target *t = L->target;
-  int64_t column = w->area * 4 * (clamp64(w->channels, 1, LARGE) + clamp64(w->outputs, 1, LARGE));
-  int64_t in_task = clamp64(2 * (int64_t)t->l2_bytes / column, TASK_COLUMNS, TASK_COLUMNS_MOST);
-  w->blocks_are_tasks = cut_blocks(w, (limits){TASK_COLUMNS_LEAST, in_task, BLOCKS_ENOUGH});
-  if (!w->blocks_are_tasks) {
-    int64_t all = clamp64((int64_t)t->l3_bytes / 2 / column, BLOCK_COLUMNS, BLOCK_COLUMNS_MOST);
-    cut_blocks(w, (limits){1, all, 1});
+/* Tiles of blocks that are tasks: the least work, counting what U costs; 0: there are too few. */
+static int64_t task_tiles(const nn_lower *L, const winograd *w, int64_t total) {
+  int64_t column = w->area * 4 * clamp64(w->channels, 1, LARGE), best = INT64_MAX, found = 0;
+  int64_t most = clamp64(L->target->l2_bytes / 2 / column, 0, TASK_TILES_MOST);
+  for (int64_t n = TASK_TILES_LEAST; n <= most; n++) {
+    int64_t blocks = ceil_div(total, n), cost = blocks * (n + ceil_div(n, w->mr) + REREAD_COST);
+    if (blocks < TASKS_WANTED) break;
+    if (cost < best) best = cost, found = n;
   }
-  w->column_blocks = ceil_div(w->tiles[1], w->block_tiles);
-  w->span = ceil_div(w->block_tiles, w->lanes) * w->lanes;
-  w->pitch = columns_of(w, w->block_lines, w->block_tiles);
+  return found;
 }
 
-static int64_t slab_of(const winograd *w, int64_t rows) { return rows * w->pitch + SLAB_GAP; }
-
-/* Over rows 0..count: in parallel tasks, or serial within one. */
-static void over_rows(nn_lower *L, winograd *w, int64_t count, nn_body *body) {
-  nn_kernel *k = L->kernel;
-  if (w->blocks_are_tasks) {
-    nn_x *row = nn_loop_range(k, NN_FOR, "row", count);
-    body(L, &row, w);
-    nn_end(k);
-    return;
-  }
-  nn_dim rows = nn_dim_const(L->module, count);
-  nn_parallel_rows(L, &rows, 1, INPUT_COST * w->block_lines * w->block_tiles, body, w);
+static void choose_blocks(const nn_lower *L, winograd *w) {
+  int64_t total = clamp64(nn_dim_guess(w->total, w->tiles[0] * w->tiles[1]), 1, LARGE);
+  w->chunk_tiles = w->block_tiles = task_tiles(L, w, total);
+  w->blocks_are_tasks = w->block_tiles > 0;
+  if (w->blocks_are_tasks) return;
+  int64_t column = w->area * 4 * clamp64(w->channels, 1, LARGE);
+  int64_t most = clamp64((int64_t)L->target->l3_bytes / 4 / column, 16, BLOCK_TILES_MOST);
+  w->block_tiles = ceil_div(total, ceil_div(total, most));
+  int64_t chunks = ceil_div(w->block_tiles, CHUNK_TILES), wanted = ceil_div(CHUNKS_WANTED, w->npanels);
+  chunks = clamp64(wanted, chunks, clamp64(w->block_tiles / w->mr, chunks, LARGE));
+  w->chunk_tiles = ceil_div(w->block_tiles, chunks);
+  w->block_tiles = chunks * w->chunk_tiles;
 }
 
-/* A line of tiles: its image and number in it. */
-static nn_x *begin_line(nn_lower *L, const winograd *w, nn_x **image, nn_x **line) {
-  nn_kernel *k = L->kernel;
-  nn_x *r = nn_loop_begin(k, NN_FOR, "line", nn_x_int(k, 0), w->line_count);
-  nn_x *flat = nn_xi_add(k, w->line0, r), *lines = nn_x_int(k, w->tiles[0]);
-  bool single = nn_dim_is(w->y->type.dims[0], 1);
-  *image = single ? nn_x_int(k, 0) : nn_let(k, nn_xi_floordiv(k, flat, lines));
-  *line = nn_let(k, single ? flat : nn_xi_mod(k, flat, lines));
-  return r;
+static int64_t slab_of(const winograd *w) { return w->blocks * w->block_tiles * w->block + SLAB_GAP; }
+
+static int64_t product_slab_of(const winograd *w) { return w->chunk_tiles * w->width + SLAB_GAP; }
+
+static void make_buffers(nn_lower *L, winograd *w) {
+  nn_module *m = L->module;
+  nn_buf_space space = w->blocks_are_tasks ? NN_BUF_WORKER : NN_BUF_WORKSPACE;
+  w->v = nn_temp(L, space, NN_F32, nn_dim_const(m, w->area * slab_of(w)));
+  w->products = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->area * product_slab_of(w)));
+  w->patch = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->area * w->tile.lanes));
+  w->results = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->m * w->m * w->tile.lanes));
 }
 
 /* ---- V -------------------------------------------------------------------------------------------------------- */
 
-typedef struct patch_row {
+/* Where a tile lies. */
+typedef struct place {
+  nn_x *image, *y, *x; /* y, x: of its first result */
+} place;
+
+static place place_of(nn_lower *L, const winograd *w, nn_x *tile) {
+  nn_kernel *k = L->kernel;
+  nn_x *row = nn_x_int(k, w->tiles[1]), *all = nn_x_int(k, w->tiles[0] * w->tiles[1]);
+  bool single = nn_dim_is(w->y->type.dims[0], 1);
+  place p = {.image = single ? nn_x_int(k, 0) : nn_let(k, nn_xi_floordiv(k, tile, all))};
+  if (!single) tile = nn_let(k, nn_xi_mod(k, tile, all));
+  p.y = nn_let(k, nn_xi_mulc(k, nn_xi_floordiv(k, tile, row), w->m));
+  p.x = nn_let(k, nn_xi_mulc(k, nn_xi_mod(k, tile, row), w->m));
+  return p;
+}
+
+/* first <= 0 and first + count <= limit, as code. */
+static nn_x *lies_in(nn_lower *L, nn_x *first, int64_t count, int64_t limit) {
+  nn_kernel *k = L->kernel;
+  return nn_x_binary(k, NN_X_AND, nn_x_binary(k, NN_X_LE, nn_x_int(k, 0), first),
+                     nn_x_binary(k, NN_X_LE, nn_xi_addc(k, first, count), nn_x_int(k, limit)));
+}
+
+typedef struct source {
   winograd *w;
-  nn_x *image, *channel, *y;
-  nn_x *to;         /* element of the patch where the row begins */
-  nn_x *first, *x0; /* where the input begins in it; column of the image there */
-  nn_x *count;
-} patch_row;
+  place at;              /* of the input: the tile's first result less the padding */
+  nn_x *cb, *vector0;    /* block of channels, first lane in it */
+  nn_x *to;              /* element of V */
+} source;
 
-static nn_x *in_block(nn_lower *L, nn_x *i, nn_x *count, bool is_tail) {
-  if (is_tail) nn_guard_push(L, nn_x_binary(L->kernel, NN_X_LT, i, count));
-  return i;
+static nn_x *input_at(nn_lower *L, const source *s, nn_x *i, nn_x *j, nn_x *l) {
+  nn_kernel *k = L->kernel;
+  nn_x *index[5] = {s->at.image, s->cb, nn_xi_add(k, s->at.y, i), nn_xi_add(k, s->at.x, j), nn_xi_add(k, s->vector0, l)};
+  return nn_read(L, s->w->x, index);
 }
 
-static void copy_block(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
-  const patch_row *row = data;
+/* The input of a tile at the border, with zeros where there is none. */
+static void copy_patch(nn_lower *L, const source *s) {
   nn_kernel *k = L->kernel;
-  nn_x *at = in_block(L, nn_xi_add(k, i, nn_lanes_begin(L, lanes)), row->count, is_tail);
-  nn_x *index[4] = {row->image, row->channel, row->y, nn_xi_add(k, row->x0, at)};
-  nn_x *value = nn_read(L, row->w->x, index);
-  nn_store(k, row->w->patch, nn_xi_add(k, nn_xi_add(k, row->to, row->first), at), value, nn_guard(L));
-  if (is_tail) nn_guard_pop(L);
-  nn_lanes_end(L, lanes);
-}
-
-static void zero_block(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
-  const patch_row *row = data;
-  nn_kernel *k = L->kernel;
-  nn_x *at = in_block(L, nn_xi_add(k, i, nn_lanes_begin(L, lanes)), row->count, is_tail);
-  nn_store(k, row->w->patch, nn_xi_add(k, nn_xi_add(k, row->to, row->first), at), nn_zero(L, NN_F32), nn_guard(L));
-  if (is_tail) nn_guard_pop(L);
-  nn_lanes_end(L, lanes);
-}
-
-static void zero_range(nn_lower *L, patch_row row, nn_x *from, nn_x *to) {
-  nn_kernel *k = L->kernel;
-  row.first = from;
-  row.count = nn_let(k, nn_xi_sub(k, to, from));
-  nn_block_loops(L, row.count, row.w->lanes, zero_block, &row);
-}
-
-static int64_t patch_pitch(const winograd *w) { return w->f->m * w->span + 2; }
-
-/* The rows of input of a line of tiles, with zeros where there is none. */
-static void copy_patch(nn_lower *L, winograd *w, nn_x *image, nn_x *channel, nn_x *line) {
-  nn_kernel *k = L->kernel;
-  patch_row row = {.w = w, .image = image, .channel = channel};
-  nn_x *zero = nn_x_int(k, 0), *width = nn_x_int(k, patch_pitch(w));
-  nn_x *left = nn_let(k, nn_xi_addc(k, nn_xi_mulc(k, w->tile0, w->f->m), -w->before[1]));
-  nn_x *lo = nn_let(k, nn_xi_min(k, nn_xi_max(k, nn_xi_sub(k, zero, left), zero), width));
-  nn_x *hi = nn_let(k, nn_xi_max(k, nn_xi_min(k, nn_xi_sub(k, nn_x_int(k, w->in[1]), left), width), lo));
-  nn_x *i = nn_loop_range(k, NN_FOR, "i", w->side);
-  row.y = nn_let(k, nn_xi_addc(k, nn_xi_add(k, nn_xi_mulc(k, line, w->f->m), i), -w->before[0]));
-  row.to = nn_let(k, nn_xi_mulc(k, i, patch_pitch(w)));
-  nn_x *inside = nn_x_binary(k, NN_X_AND, nn_x_binary(k, NN_X_LE, zero, row.y),
-                             nn_x_binary(k, NN_X_LT, row.y, nn_x_int(k, w->in[0])));
+  const winograd *w = s->w;
+  int lanes = w->tile.lanes;
+  nn_x *i = nn_loop_range(k, NN_FOR, "i", w->side), *j = nn_loop_range(k, NN_FOR, "j", w->side);
+  nn_x *to = nn_let(k, nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, i, w->side), j), lanes));
+  nn_x *inside = nn_x_binary(k, NN_X_AND, lies_in(L, nn_xi_add(k, s->at.y, i), 1, w->in[0]),
+                             lies_in(L, nn_xi_add(k, s->at.x, j), 1, w->in[1]));
   nn_if_begin(k, inside);
-  zero_range(L, row, zero, lo);
-  zero_range(L, row, hi, width);
-  row.first = lo;
-  row.x0 = nn_let(k, nn_xi_add(k, left, lo));
-  row.count = nn_let(k, nn_xi_sub(k, hi, lo));
-  nn_block_loops(L, row.count, w->lanes, copy_block, &row);
+  nn_x *l = nn_lanes_begin(L, lanes);
+  nn_store(k, w->patch, nn_xi_add(k, to, l), input_at(L, s, i, j, l), NULL);
+  nn_lanes_end(L, lanes);
   nn_else(k);
-  zero_range(L, row, zero, width);
+  l = nn_lanes_begin(L, lanes);
+  nn_store(k, w->patch, nn_xi_add(k, to, l), nn_zero(L, NN_F32), NULL);
+  nn_lanes_end(L, lanes);
+  nn_end(k);
   nn_end(k);
   nn_end(k);
 }
 
-static nn_x *begin_vectors(nn_lower *L, const winograd *w) {
+static void transform_vector(nn_lower *L, const source *s, bool is_inside) {
   nn_kernel *k = L->kernel;
-  return nn_let(k, nn_xi_mulc(k, nn_loop_range(k, NN_FOR, "v", w->span / w->lanes), w->lanes));
+  const winograd *w = s->w;
+  nn_x *d[NN_WINOGRAD_AREA], *v[NN_WINOGRAD_AREA];
+  int lanes = w->tile.lanes;
+  if (!is_inside) copy_patch(L, s);
+  nn_x *l = nn_lanes_begin(L, lanes);
+  for (int i = 0; i < w->area; i++)
+    d[i] = is_inside ? input_at(L, s, nn_x_int(k, i / w->side), nn_x_int(k, i % w->side), l)
+                     : nn_let(k, nn_x_load(k, w->patch, nn_xi_addc(k, l, (int64_t)i * lanes), NULL));
+  nn_winograd_input(L, w->m, d, v);
+  for (int i = 0; i < w->area; i++) nn_store(k, w->v, nn_xi_addc(k, nn_xi_add(k, s->to, l), i * slab_of(w)), v[i], NULL);
+  nn_lanes_end(L, lanes);
 }
 
-/* Columns after those of the last line. */
-static void clear_rest(nn_lower *L, const winograd *w, nn_x *channel) {
+/* One tile of the block in one block of channels. */
+static void transform_input(nn_lower *L, winograd *w, nn_x *cb, nn_x *t) {
   nn_kernel *k = L->kernel;
-  nn_x *last = nn_xi_mulc(k, nn_xi_addc(k, w->line_count, -1), w->block_tiles);
-  nn_x *first = nn_xi_floordiv(k, nn_xi_addc(k, last, w->span), nn_x_int(k, w->lanes));
-  nn_x *v = nn_loop_begin(k, NN_FOR, "v", nn_let(k, first), nn_x_int(k, w->pitch / w->lanes));
-  nn_x *i = nn_loop_range(k, NN_FOR, "i", w->area), *l = nn_lanes_begin(L, w->lanes);
-  nn_x *row = nn_xi_add(k, nn_xi_mulc(k, i, slab_of(w, w->channels)), nn_xi_mulc(k, channel, w->pitch));
-  nn_store(k, w->v, nn_xi_add(k, row, nn_xi_add(k, nn_xi_mulc(k, v, w->lanes), l)), nn_zero(L, NN_F32), NULL);
-  nn_lanes_end(L, w->lanes);
+  source s = {.w = w, .cb = cb, .at = place_of(L, w, nn_let(k, nn_xi_add(k, w->tile0, t)))};
+  s.at.y = nn_let(k, nn_xi_addc(k, s.at.y, -w->before[0]));
+  s.at.x = nn_let(k, nn_xi_addc(k, s.at.x, -w->before[1]));
+  nn_x *inside = nn_x_binary(k, NN_X_AND, lies_in(L, s.at.y, w->side, w->in[0]), lies_in(L, s.at.x, w->side, w->in[1]));
+  inside = nn_let(k, inside);
+  nn_x *v = nn_loop_range(k, NN_FOR, "v", w->block / w->tile.lanes);
+  s.vector0 = nn_let(k, nn_xi_mulc(k, v, w->tile.lanes));
+  s.to = nn_xi_add(k, nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, cb, w->block_tiles), t), w->block), s.vector0);
+  s.to = nn_let(k, s.to);
+  nn_if_begin(k, inside);
+  transform_vector(L, &s, true);
+  nn_else(k);
+  transform_vector(L, &s, false);
   nn_end(k);
   nn_end(k);
 }
 
-/* One channel of the block. */
-static void transform_input(nn_lower *L, nn_x *const *channel, void *data) {
+/* Tiles that the last block lacks are computed all the same: memory might hold numbers that are slow. */
+static void clear_input(nn_lower *L, const winograd *w, nn_x *cb, nn_x *t) {
+  nn_kernel *k = L->kernel;
+  nn_x *i = nn_loop_range(k, NN_FOR, "i", w->area), *v = nn_loop_range(k, NN_FOR, "v", w->block / w->tile.lanes);
+  nn_x *at = nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, cb, w->block_tiles), t), w->block);
+  at = nn_xi_add(k, nn_xi_add(k, nn_xi_mulc(k, i, slab_of(w)), at), nn_xi_mulc(k, v, w->tile.lanes));
+  nn_x *l = nn_lanes_begin(L, w->tile.lanes);
+  nn_store(k, w->v, nn_xi_add(k, at, l), nn_zero(L, NN_F32), NULL);
+  nn_lanes_end(L, w->tile.lanes);
+  nn_end(k);
+  nn_end(k);
+}
+
+static void transform_block(nn_lower *L, nn_x *const *cb, void *data) {
   winograd *w = data;
   nn_kernel *k = L->kernel;
-  nn_x *image, *line, *d[MOST_AREA], *v[MOST_AREA];
-  clear_rest(L, w, channel[0]);
-  nn_x *r = begin_line(L, w, &image, &line);
-  copy_patch(L, w, image, channel[0], line);
-  nn_x *row = nn_xi_add(k, nn_xi_mulc(k, channel[0], w->pitch), nn_xi_mulc(k, r, w->block_tiles));
-  nn_x *tile = begin_vectors(L, w), *l = nn_lanes_begin(L, w->lanes), *column = nn_xi_add(k, tile, l);
-  for (int i = 0; i < w->area; i++) {
-    int64_t offset = i / w->side * patch_pitch(w) + i % w->side;
-    nn_x *at = nn_xi_addc(k, nn_xi_mulc(k, column, w->f->m), offset);
-    d[i] = nn_let(k, nn_x_load(k, w->patch, at, NULL));
-  }
-  transform(L, w->f, input_line, w->side, w->side, d, v);
-  for (int i = 0; i < w->area; i++) {
-    nn_x *at = nn_xi_addc(k, nn_xi_add(k, row, column), i * slab_of(w, w->channels));
-    nn_store(k, w->v, at, v[i], NULL);
-  }
-  nn_lanes_end(L, w->lanes);
+  nn_x *t = nn_loop_begin(k, NN_FOR, "t", nn_x_int(k, 0), w->count);
+  transform_input(L, w, cb[0], t);
   nn_end(k);
+  t = nn_loop_begin(k, NN_FOR, "t", w->count, nn_x_int(k, w->block_tiles));
+  clear_input(L, w, cb[0], t);
+  nn_end(k);
+}
+
+static void transform_inputs(nn_lower *L, winograd *w) {
+  nn_kernel *k = L->kernel;
+  if (!w->blocks_are_tasks) {
+    nn_parallel_rows(L, &w->x->type.dims[1], 1, INPUT_COST * w->block_tiles, transform_block, w);
+    return;
+  }
+  nn_x *cb = nn_loop_range(k, NN_FOR, "cb", w->blocks);
+  transform_block(L, &cb, w);
   nn_end(k);
 }
 
 /* ---- M ---------------------------------------------------------------------------------------------------------- */
 
-typedef struct product {
-  const winograd *w;
-  nn_x *position;
-} product;
-
-static nn_x *weight_at(nn_lower *L, void *data, nn_x *m, nn_x *const *ks) {
-  const product *p = data;
+static nn_x *place_at(nn_lower *L, void *data, nn_x *r, nn_x *const *ks) {
+  const winograd *w = data;
   nn_kernel *k = L->kernel;
-  nn_x *row = nn_xi_add(k, nn_xi_mulc(k, p->position, p->w->outputs), m);
-  return nn_x_load(k, p->w->u, nn_xi_add(k, nn_xi_mulc(k, row, p->w->channels), ks[0]), NULL);
+  nn_x *cb = w->tail_block ? w->tail_block : ks[0];
+  nn_x *t = nn_xi_add(k, nn_xi_mulc(k, cb, w->block_tiles), nn_xi_add(k, nn_xi_add(k, w->chunk0, w->first), r));
+  nn_x *at = nn_xi_add(k, nn_xi_mulc(k, w->position, slab_of(w)), nn_xi_mulc(k, t, w->block));
+  return nn_x_load(k, w->v, nn_xi_add(k, at, ks[1]), NULL);
 }
 
-static nn_x *input_at(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j) {
-  const product *p = data;
+static nn_x *weight_at(nn_lower *L, void *data, nn_x *const *ks, nn_x *j) {
+  const winograd *w = data;
   nn_kernel *k = L->kernel;
-  nn_x *slab = nn_xi_mulc(k, p->position, slab_of(p->w, p->w->channels));
-  nn_x *at = nn_xi_add(k, nn_xi_add(k, slab, nn_xi_mulc(k, ks[0], p->w->pitch)), n0);
-  return nn_x_load(k, p->w->v, nn_xi_add(k, at, j), nn_guard(L));
+  nn_x *channel = nn_xi_add(k, nn_xi_mulc(k, w->tail_block ? w->tail_block : ks[0], w->block), ks[1]);
+  nn_x *at = nn_xi_add(k, nn_xi_mulc(k, w->panel, w->area), w->position);
+  at = nn_xi_add(k, nn_xi_mulc(k, at, w->channels), channel);
+  return nn_x_load(k, w->u, nn_xi_add(k, nn_xi_mulc(k, at, w->width), j), NULL);
 }
 
-static void store_product(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, bool is_tail, nn_buf *src, nn_x *at) {
-  const product *p = data;
+static void add_channels(nn_lower *L, winograd *w, int64_t blocks, int64_t channels, int rows, nn_buf *acc) {
   nn_kernel *k = L->kernel;
-  (void)is_tail; /* columns are whole vectors */
-  nn_x *slab = nn_xi_mulc(k, p->position, slab_of(p->w, p->w->outputs));
-  nn_x *to = nn_xi_add(k, nn_xi_add(k, slab, nn_xi_mulc(k, m, p->w->pitch)), n);
-  nn_x *l = nn_lanes_begin(L, lanes);
-  nn_store(k, p->w->products, nn_xi_add(k, to, l), nn_x_load(k, src, nn_xi_add(k, at, l), NULL), NULL);
-  nn_lanes_end(L, lanes);
+  nn_conv_tile *t = &w->tile;
+  t->nk = 2;
+  t->count[0] = nn_x_int(k, blocks);
+  t->count[1] = nn_x_int(k, channels);
+  t->unroll_by[0] = 0;
+  t->unroll_by[1] = UNROLLED_CHANNELS;
+  nn_conv_tile_add(L, t, rows, acc);
 }
 
-static void multiply(nn_lower *L, const winograd *w) {
-  nn_module *m = L->module;
-  product p = {.w = w};
-  nn_tiles t = {.m = nn_dim_const(m, w->outputs),
-                .n = nn_dim_const(m, w->pitch),
-                .acc = NN_F32,
-                .nk = 1,
-                .kcount = {nn_dim_const(m, w->channels)},
-                .a = weight_at,
-                .b = input_at,
-                .store = store_product,
-                .store_direct = true,
-                .outer = nn_dim_const(m, w->area),
-                .outer_index = &p.position,
-                .data = &p,
-                .in_parallel = w->blocks_are_tasks};
-  t.tile = nn_tile_choose(L->target, NN_F32, t.m, t.n);
-  nn_tiles_emit(L, &t);
+static void multiply_tile(nn_lower *L, nn_x *first, int rows, void *data) {
+  winograd *w = data;
+  nn_kernel *k = L->kernel;
+  int64_t whole = w->channels / w->block, rest = w->channels % w->block;
+  w->first = first;
+  nn_buf *acc = nn_conv_tile_clear(L, &w->tile, rows);
+  if (whole) add_channels(L, w, whole, w->block, rows, acc);
+  if (rest) {
+    w->tail_block = nn_x_int(k, whole);
+    add_channels(L, w, 1, rest, rows, acc);
+    w->tail_block = NULL;
+  }
+  nn_x *r = nn_loop_range(k, NN_UNROLL, "r", rows), *c = nn_loop_range(k, NN_UNROLL, "c", w->tile.nv);
+  nn_x *from = nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, r, w->tile.nv), c), w->tile.lanes);
+  nn_x *to = nn_xi_add(k, nn_xi_mulc(k, w->position, product_slab_of(w)), nn_xi_mulc(k, nn_xi_add(k, first, r), w->width));
+  to = nn_xi_add(k, to, nn_xi_mulc(k, c, w->tile.lanes));
+  nn_x *l = nn_lanes_begin(L, w->tile.lanes);
+  nn_store(k, w->products, nn_xi_add(k, to, l), nn_x_load(k, acc, nn_xi_add(k, from, l), NULL), NULL);
+  nn_lanes_end(L, w->tile.lanes);
+  nn_end(k);
+  nn_end(k);
 }
 
 /* ---- Y ---------------------------------------------------------------------------------------------------------- */
 
-typedef struct result_row {
-  const winograd *w;
-  nn_x *image, *channel, *y;
-  nn_x *from; /* element of `results` */
-} result_row;
-
-static void write_block(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
-  const result_row *row = data;
+/* A vector of channels of a tile's results, from `results`. */
+static void write_results(nn_lower *L, const winograd *w, place at, nn_x *vector) {
   nn_kernel *k = L->kernel;
-  nn_x *at = in_block(L, nn_xi_add(k, i, nn_lanes_begin(L, lanes)), row->w->out_count, is_tail);
-  nn_x *index[4] = {row->image, row->channel, row->y, nn_xi_add(k, row->w->out_x, at)};
-  nn_write(L, row->w->y, index, nn_let(k, nn_x_load(k, row->w->results, nn_xi_add(k, row->from, at), nn_guard(L))));
-  if (is_tail) nn_guard_pop(L);
+  int lanes = w->tile.lanes;
+  nn_x *m = nn_x_int(k, w->m), *channel = nn_xi_mulc(k, vector, lanes), *block = nn_x_int(k, w->block);
+  nn_x *rows = nn_let(k, nn_xi_min(k, m, nn_xi_sub(k, nn_x_int(k, w->out[0]), at.y)));
+  nn_x *columns = nn_let(k, nn_xi_min(k, m, nn_xi_sub(k, nn_x_int(k, w->out[1]), at.x)));
+  nn_x *kb = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, w->panel, w->width / w->block), nn_xi_floordiv(k, channel, block)));
+  nn_x *i = nn_loop_begin(k, NN_FOR, "i", nn_x_int(k, 0), rows), *j = nn_loop_begin(k, NN_FOR, "j", nn_x_int(k, 0), columns);
+  nn_x *l = nn_lanes_begin(L, lanes);
+  nn_x *index[5] = {at.image, kb, nn_xi_add(k, at.y, i), nn_xi_add(k, at.x, j), nn_xi_add(k, nn_xi_mod(k, channel, block), l)};
+  nn_x *from = nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, i, w->m), j), lanes);
+  nn_write(L, w->y, index, nn_let(k, nn_x_load(k, w->results, nn_xi_add(k, from, l), NULL)));
   nn_lanes_end(L, lanes);
+  nn_end(k);
+  nn_end(k);
 }
 
-static int64_t results_pitch(const winograd *w) { return w->f->m * w->span; }
-
-static void transform_output(nn_lower *L, nn_x *const *channel, void *data) {
-  winograd *w = data;
+static void transform_output(nn_lower *L, winograd *w, nn_x *t) {
   nn_kernel *k = L->kernel;
-  nn_x *line, *s[MOST_AREA], *y[MOST_AREA];
-  result_row row = {.w = w, .channel = channel[0]};
-  nn_x *r = begin_line(L, w, &row.image, &line);
-  nn_x *from = nn_xi_add(k, nn_xi_mulc(k, channel[0], w->pitch), nn_xi_mulc(k, r, w->block_tiles));
-  nn_x *tile = begin_vectors(L, w), *l = nn_lanes_begin(L, w->lanes), *column = nn_xi_add(k, tile, l);
-  for (int i = 0; i < w->area; i++) {
-    nn_x *at = nn_xi_addc(k, nn_xi_add(k, from, column), i * slab_of(w, w->outputs));
-    s[i] = nn_let(k, nn_x_load(k, w->products, at, NULL));
-  }
-  transform(L, w->f, output_line, w->side, w->f->m, s, y);
-  for (int i = 0; i < w->f->m * w->f->m; i++) {
-    int64_t offset = i / w->f->m * results_pitch(w) + i % w->f->m;
-    nn_store(k, w->results, nn_xi_addc(k, nn_xi_mulc(k, column, w->f->m), offset), y[i], NULL);
-  }
-  nn_lanes_end(L, w->lanes);
-  nn_end(k);
-  nn_x *i = nn_loop_range(k, NN_FOR, "i", w->f->m);
-  row.y = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, line, w->f->m), i));
-  row.from = nn_let(k, nn_xi_mulc(k, i, results_pitch(w)));
-  nn_if_begin(k, nn_x_binary(k, NN_X_LT, row.y, nn_x_int(k, w->out[0])));
-  nn_block_loops(L, w->out_count, w->lanes, write_block, &row);
-  nn_end(k);
-  nn_end(k);
+  int lanes = w->tile.lanes;
+  nn_x *s[NN_WINOGRAD_AREA], *y[NN_WINOGRAD_AREA];
+  place at = place_of(L, w, nn_let(k, nn_xi_add(k, nn_xi_add(k, w->tile0, w->chunk0), t)));
+  nn_x *v = nn_loop_range(k, NN_FOR, "v", w->tile.nv), *l = nn_lanes_begin(L, lanes);
+  nn_x *from = nn_xi_add(k, nn_xi_mulc(k, t, w->width), nn_xi_add(k, nn_xi_mulc(k, v, lanes), l));
+  for (int i = 0; i < w->area; i++)
+    s[i] = nn_let(k, nn_x_load(k, w->products, nn_xi_addc(k, from, i * product_slab_of(w)), NULL));
+  nn_winograd_output(L, w->m, s, y);
+  for (int i = 0; i < w->m * w->m; i++) nn_store(k, w->results, nn_xi_addc(k, l, (int64_t)i * lanes), y[i], NULL);
+  nn_lanes_end(L, lanes);
+  write_results(L, w, at, v);
   nn_end(k);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------------------ */
 
-static void set_sizes(nn_lower *L, nn_op *op, winograd *w) {
-  const nn_dim *pads = nn_op_attr(op, "pads")->count ? nn_attr_dims(op, "pads", NULL) : NULL;
-  w->f = points_of(op);
-  w->x = op->in[0];
-  w->y = op->out[0];
-  w->side = w->f->m + 2;
-  w->area = w->side * w->side;
-  w->lanes = w->wide = nn_target_lanes(L->target, NN_F32);
-  w->channels = nn_dim_value(w->x->type.dims[1]);
-  w->outputs = nn_dim_value(w->y->type.dims[1]);
-  for (int d = 0; d < 2; d++) {
-    w->before[d] = pads ? nn_dim_value(pads[d]) : 0;
-    w->in[d] = nn_dim_value(w->x->type.dims[2 + d]);
-    w->out[d] = nn_dim_value(w->y->type.dims[2 + d]);
-    w->tiles[d] = ceil_div(w->out[d], w->f->m);
-  }
-  w->lines = nn_dim_mul(L->module, w->y->type.dims[0], nn_dim_const(L->module, w->tiles[0]));
-  while (w->lanes > 1 && w->lanes / 2 >= w->tiles[1]) w->lanes /= 2;
-}
-
-static nn_buf *slabs(nn_lower *L, const winograd *w, int64_t rows) {
-  nn_module *m = L->module;
-  nn_dim slab = nn_dim_add(m, nn_dim_mul(m, nn_dim_const(m, rows), nn_dim_const(m, w->pitch)), nn_dim_const(m, SLAB_GAP));
-  nn_buf_space space = w->blocks_are_tasks ? NN_BUF_WORKER : NN_BUF_WORKSPACE;
-  return nn_temp(L, space, NN_F32, nn_dim_mul(m, slab, nn_dim_const(m, w->area)));
-}
-
-static void make_buffers(nn_lower *L, winograd *w) {
-  nn_module *m = L->module;
-  w->v = slabs(L, w, w->channels);
-  w->products = slabs(L, w, w->outputs);
-  w->patch = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->side * patch_pitch(w)));
-  w->results = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->f->m * results_pitch(w)));
-}
-
-static void emit_block(nn_lower *L, winograd *w, nn_x *line_block, nn_x *column_block) {
+/* A chunk of tiles of the block in one panel. */
+static void emit_chunk(nn_lower *L, winograd *w, nn_x *panel, nn_x *chunk, int nv) {
   nn_kernel *k = L->kernel;
-  w->line0 = nn_let(k, nn_xi_mulc(k, line_block, w->block_lines));
-  nn_x *left = nn_xi_sub(k, nn_dim_x(L, w->lines), w->line0);
-  w->line_count = nn_let(k, nn_xi_min(k, left, nn_x_int(k, w->block_lines)));
-  w->tile0 = nn_let(k, nn_xi_mulc(k, column_block, w->block_tiles));
-  w->out_x = nn_let(k, nn_xi_mulc(k, w->tile0, w->f->m));
-  nn_x *rest = nn_xi_sub(k, nn_x_int(k, w->out[1]), w->out_x);
-  w->out_count = nn_let(k, nn_xi_min(k, rest, nn_x_int(k, w->f->m * w->block_tiles)));
-  over_rows(L, w, w->channels, transform_input);
-  multiply(L, w);
-  over_rows(L, w, w->outputs, transform_output);
+  w->tile.nv = nv;
+  w->panel = panel;
+  w->chunk0 = nn_let(k, nn_xi_mulc(k, chunk, w->chunk_tiles));
+  w->position = nn_loop_range(k, NN_FOR, "position", w->area);
+  nn_tile_cut_loops(L, nn_tile_cut_rows(w->chunk_tiles, w->mr), multiply_tile, w);
+  nn_end(k);
+  nn_x *count = nn_xi_min(k, nn_xi_sub(k, w->count, w->chunk0), nn_x_int(k, w->chunk_tiles));
+  nn_x *t = nn_loop_begin(k, NN_FOR, "t", nn_x_int(k, 0), nn_let(k, count));
+  transform_output(L, w, t);
+  nn_end(k);
+}
+
+/* All chunks in all panels; the last panel may be of fewer channels. */
+static void emit_chunks(nn_lower *L, winograd *w) {
+  nn_kernel *k = L->kernel;
+  int64_t chunks = ceil_div(w->block_tiles, w->chunk_tiles), in_panel = w->width / w->block;
+  int64_t whole = w->out_blocks / in_panel, rest = w->out_blocks % in_panel, per_block = w->block / w->tile.lanes;
+  nn_x *task = nn_task_loop(L, w->blocks_are_tasks, "chunk", nn_x_int(k, chunks * w->npanels));
+  nn_x *panel = nn_let(k, nn_xi_floordiv(k, task, nn_x_int(k, chunks))), *chunk = nn_xi_mod(k, task, nn_x_int(k, chunks));
+  if (whole && rest) nn_if_begin(k, nn_x_binary(k, NN_X_LT, panel, nn_x_int(k, whole)));
+  if (whole) emit_chunk(L, w, panel, chunk, (int)(in_panel * per_block));
+  if (whole && rest) nn_else(k);
+  if (rest) emit_chunk(L, w, panel, chunk, (int)(rest * per_block));
+  if (whole && rest) nn_end(k);
+  nn_end(k);
 }
 
 nn_status lower_conv_winograd(nn_lower *L, nn_op *op) {
@@ -546,13 +401,17 @@ nn_status lower_conv_winograd(nn_lower *L, nn_op *op) {
   if (nn_type_static_count(op->out[0]->type, &count) && count == 0) return NN_OK;
   set_sizes(L, op, &w);
   if (!nn_read_is_plain(L, op->in[1], &w.u)) return nn_fail(op, "internal error: weights that are no buffer");
-  if (w.outputs == 0) return NN_OK;
+  w.tile.place = place_at;
+  w.tile.weight = weight_at;
+  w.tile.data = &w;
   choose_blocks(L, &w);
   make_buffers(L, &w);
-  nn_x *columns = nn_x_int(k, w.column_blocks);
-  nn_x *blocks = nn_xi_mul(k, nn_ceildiv_x(L, nn_dim_x(L, w.lines), w.block_lines), columns);
-  nn_x *block = nn_task_loop(L, !w.blocks_are_tasks, "block", nn_let(k, blocks));
-  emit_block(L, &w, nn_let(k, nn_xi_floordiv(k, block, columns)), nn_let(k, nn_xi_mod(k, block, columns)));
+  nn_x *total = nn_let(k, nn_dim_x(L, w.total));
+  nn_x *block = nn_task_loop(L, !w.blocks_are_tasks, "block", nn_let(k, nn_ceildiv_x(L, total, w.block_tiles)));
+  w.tile0 = nn_let(k, nn_xi_mulc(k, block, w.block_tiles));
+  w.count = nn_let(k, nn_xi_min(k, nn_xi_sub(k, total, w.tile0), nn_x_int(k, w.block_tiles)));
+  transform_inputs(L, &w);
+  emit_chunks(L, &w);
   nn_end(k);
   return NN_OK;
 }

@@ -25,8 +25,25 @@ static double count_conv(const nn_op *op, const int64_t *symbols) {
   return 2 * result(op, symbols) * operand(op, 1, symbols) / dim_of(op->in[1]->type, 0, symbols);
 }
 
+/* Channels in blocks: of the convolution that it stands for, without what fills the blocks up. */
+static double count_blocked(const nn_op *op, double outputs, double inputs, double taps, const int64_t *symbols) {
+  nn_type y = op->out[0]->type;
+  return 2 * dim_of(y, 0, symbols) * dim_of(y, 2, symbols) * dim_of(y, 3, symbols) * outputs * inputs * taps;
+}
+
 static double count_winograd(const nn_op *op, const int64_t *symbols) {
-  return 2 * 9 * result(op, symbols) * dim_of(op->in[0]->type, 1, symbols);
+  return count_blocked(op, (double)nn_attr_int(op, "outputs"), dim_of(op->in[1]->type, 2, symbols), 9, symbols);
+}
+
+static double count_conv_blocked(const nn_op *op, const int64_t *symbols) {
+  nn_type w = op->in[1]->type;
+  double inputs = (double)nn_attr_int(op, "channels") / (double)nn_attr_int(op, "groups");
+  return count_blocked(op, (double)nn_attr_int(op, "outputs"), inputs, dim_of(w, 2, symbols) * dim_of(w, 3, symbols), symbols);
+}
+
+static double count_depthwise(const nn_op *op, const int64_t *symbols) {
+  nn_type w = op->in[1]->type;
+  return 2 * result(op, symbols) * dim_of(w, 1, symbols) * dim_of(w, 2, symbols);
 }
 
 /* G g G' for each pair of channels, G of m + 2 by 3. */
@@ -109,6 +126,8 @@ static const struct work_row {
     [NN_OP_MATMUL_PANELS] = {.count = count_matmul},
     [NN_OP_CONV] = {.count = count_conv},
     [NN_OP_CONV_WINOGRAD] = {.count = count_winograd},
+    [NN_OP_CONV_BLOCKED] = {.count = count_conv_blocked},
+    [NN_OP_CONV_DEPTHWISE] = {.count = count_depthwise},
     [NN_OP_WINOGRAD_WEIGHTS] = {.count = count_winograd_weights},
     [NN_OP_MAX_POOL] = {.count = count_pool},
     [NN_OP_AVG_POOL] = {.count = count_pool},

@@ -78,6 +78,96 @@ nn_status shape_conv(nn_op *op) {
   return nn_give(op, 0, dtype, x.rank, dims);
 }
 
+/* ---- channels in blocks ------------------------------------------------------------------------------ */
+
+/* The form and size of the loops depend on all sizes but the number of images. */
+static nn_status need_known(nn_op *op, const nn_dim *dims, int count, const char *what) {
+  for (int i = 0; i < count; i++)
+    if (!nn_dim_is_const(dims[i], &(int64_t){0}))
+      return nn_fail(op, "found %s %s, expected a number", what, nn_dim_text(op->graph->module->arena, dims[i]));
+  return NN_OK;
+}
+
+/* Spatial dims of a window over dims 2 and 3 of x, whatever comes after them. */
+static nn_status blocked_window(nn_op *op, const nn_dim *kernel, bool has_strides, nn_dim *dims) {
+  nn_module *m = op->graph->module;
+  nn_type x = op->in[0]->type;
+  NN_TRY(need_known(op, x.dims + 1, x.rank - 1, "size"));
+  NN_TRY(need_known(op, op->in[1]->type.dims, op->in[1]->type.rank, "size of the weights"));
+  const int64_t *strides = NULL, *dilations = NULL;
+  if (has_strides) {
+    NN_TRY(check_window_attrs(op, 2));
+    if (nn_op_attr(op, "strides")->count) strides = nn_attr_ints(op, "strides", NULL);
+    if (nn_op_attr(op, "dilations")->count) dilations = nn_attr_ints(op, "dilations", NULL);
+  } else if (nn_op_attr(op, "pads")->count) {
+    NN_TRY(nn_need_count(op, "pads", 4));
+  }
+  int npads;
+  const nn_dim *pads = nn_attr_dims(op, "pads", &npads);
+  NN_TRY(need_known(op, pads, npads, "padding"));
+  nn_dim zero = nn_dim_const(m, 0), one = nn_dim_const(m, 1);
+  for (int d = 0; d < 2; d++) {
+    nn_dim padded = npads ? nn_dim_add(m, nn_dim_add(m, x.dims[2 + d], pads[d]), pads[2 + d]) : x.dims[2 + d];
+    nn_dim reach = nn_dim_mul(m, nn_dim_sub(m, kernel[d], one), nn_dim_const(m, dilations ? dilations[d] : 1));
+    nn_dim extent = nn_dim_add(m, reach, one);
+    NN_TRY(nn_need_check(op, "le", extent, padded, "the window along dimension %d of operand 0, padding included,", 2 + d));
+    dims[d] = count_windows(m, padded, zero, zero, extent, nn_dim_const(m, strides ? strides[d] : 1), false);
+  }
+  return NN_OK;
+}
+
+static nn_status need_number(nn_op *op, const char *what, nn_dim found, int64_t expected) {
+  if (nn_dim_is(found, expected)) return NN_OK;
+  return nn_fail(op, "%s is %s, expected %lld", what, nn_dim_text(op->graph->module->arena, found), (long long)expected);
+}
+
+static int64_t blocks_of(int64_t channels, int64_t block) { return channels / block + (channels % block != 0); }
+
+static nn_status check_blocked_weights(nn_op *op, int64_t block) {
+  nn_type x = op->in[0]->type, w = op->in[1]->type;
+  int64_t channels = nn_attr_int(op, "channels"), outputs = nn_attr_int(op, "outputs"), groups = nn_attr_int(op, "groups");
+  int64_t width, panels, inner = x.rank == 4 ? channels : block;
+  if (!nn_dim_is_const(w.dims[5], &width) || width < block || width % block)
+    return nn_fail(op, "panels are of %s channels, expected a multiple of %lld", nn_dim_text(op->graph->module->arena, w.dims[5]), (long long)block);
+  if (!nn_dim_is_const(w.dims[0], &panels) || panels != blocks_of(outputs, width))
+    return nn_fail(op, "found %s panels, expected %lld", nn_dim_text(op->graph->module->arena, w.dims[0]), (long long)blocks_of(outputs, width));
+  if (groups > 1 && (x.rank == 4 || channels % (groups * block) || outputs % (groups * width)))
+    return nn_fail(op, "groups of %lld are no whole blocks and panels", (long long)groups);
+  NN_TRY(need_number(op, "number of input channels in a block of the weights", w.dims[4], inner));
+  return need_number(op, "number of blocks of the weights", w.dims[1], blocks_of(channels / groups, inner));
+}
+
+nn_status shape_conv_blocked(nn_op *op) {
+  nn_module *m = op->graph->module;
+  for (int i = 0; i < 2; i++) NN_TRY(nn_need_dtype(op, i, NN_F32));
+  NN_TRY(nn_need_rank(op, 0, 4, 5));
+  NN_TRY(nn_need_rank(op, 1, 6, 6));
+  static const char *const sizes[] = {"channels", "outputs", "block", "groups"};
+  for (int i = 0; i < 4; i++) NN_TRY(nn_need_range(op, sizes[i], 1, INT32_MAX));
+  nn_type x = op->in[0]->type, w = op->in[1]->type;
+  int64_t block = nn_attr_int(op, "block"), channels = nn_attr_int(op, "channels");
+  nn_dim dims[5] = {x.dims[0]};
+  NN_TRY(blocked_window(op, w.dims + 2, true, dims + 2));
+  if (x.rank == 5) NN_TRY(need_number(op, "size of a block", x.dims[4], block));
+  NN_TRY(need_number(op, x.rank == 5 ? "number of blocks" : "number of channels", x.dims[1], x.rank == 5 ? blocks_of(channels, block) : channels));
+  NN_TRY(check_blocked_weights(op, block));
+  dims[1] = nn_dim_const(m, blocks_of(nn_attr_int(op, "outputs"), block));
+  dims[4] = nn_dim_const(m, block);
+  return nn_give(op, 0, NN_F32, 5, dims);
+}
+
+nn_status shape_conv_depthwise(nn_op *op) {
+  for (int i = 0; i < 2; i++) NN_TRY(nn_need_dtype(op, i, NN_F32));
+  NN_TRY(nn_need_rank(op, 0, 5, 5));
+  NN_TRY(nn_need_rank(op, 1, 4, 4));
+  nn_type x = op->in[0]->type, w = op->in[1]->type;
+  NN_TRY(nn_need_dim(op, 1, 0, x.dims[1]));
+  NN_TRY(nn_need_dim(op, 1, 3, x.dims[4]));
+  nn_dim dims[5] = {x.dims[0], x.dims[1], NULL, NULL, x.dims[4]};
+  NN_TRY(blocked_window(op, w.dims + 1, true, dims + 2));
+  return nn_give(op, 0, NN_F32, 5, dims);
+}
+
 /* ---- Winograd's form -------------------------------------------------------------------------------- */
 
 static nn_status need_tile(nn_op *op, int64_t *area) {
@@ -95,40 +185,30 @@ nn_status shape_winograd_weights(nn_op *op) {
   NN_TRY(nn_need_rank(op, 0, 4, 4));
   NN_TRY(nn_need_dim(op, 0, 2, nn_dim_const(m, 3)));
   NN_TRY(nn_need_dim(op, 0, 3, nn_dim_const(m, 3)));
+  NN_TRY(nn_need_range(op, "width", 1, INT32_MAX));
   nn_type w = op->in[0]->type;
-  const nn_dim dims[] = {nn_dim_const(m, area), w.dims[0], w.dims[1]};
-  return nn_give(op, 0, NN_F32, 3, dims);
-}
-
-/* The form and size of the loops depend on all sizes but the number of images. */
-static nn_status need_known(nn_op *op, const nn_dim *dims, int count, const char *what) {
-  for (int i = 0; i < count; i++)
-    if (!nn_dim_is_const(dims[i], &(int64_t){0}))
-      return nn_fail(op, "found %s %s, expected a number", what, nn_dim_text(op->graph->module->arena, dims[i]));
-  return NN_OK;
+  nn_dim width = nn_dim_const(m, nn_attr_int(op, "width"));
+  const nn_dim dims[] = {nn_dim_ceildiv(m, w.dims[0], width), nn_dim_const(m, area), w.dims[1], width};
+  return nn_give(op, 0, NN_F32, 4, dims);
 }
 
 nn_status shape_conv_winograd(nn_op *op) {
   nn_module *m = op->graph->module;
-  int64_t area = 0;
+  int64_t area = 0, channels, block, width;
   NN_TRY(need_tile(op, &area));
   for (int i = 0; i < 2; i++) NN_TRY(nn_need_dtype(op, i, NN_F32));
-  NN_TRY(nn_need_rank(op, 0, 4, 4));
-  NN_TRY(nn_need_rank(op, 1, 3, 3));
-  NN_TRY(nn_need_dim(op, 1, 0, nn_dim_const(m, area)));
+  NN_TRY(nn_need_rank(op, 0, 5, 5));
+  NN_TRY(nn_need_rank(op, 1, 4, 4));
+  NN_TRY(nn_need_range(op, "outputs", 1, INT32_MAX));
   nn_type x = op->in[0]->type, u = op->in[1]->type;
-  NN_TRY(nn_need_dim(op, 0, 1, u.dims[2]));
-  if (nn_op_attr(op, "pads")->count) NN_TRY(nn_need_count(op, "pads", 4));
-  const nn_dim *pads = nn_attr_dims(op, "pads", NULL);
-  bool has_pads = nn_op_attr(op, "pads")->count;
-  nn_dim dims[4] = {x.dims[0], u.dims[1]}, three = nn_dim_const(m, 3), one = nn_dim_const(m, 1);
-  for (int d = 0; d < 2; d++) {
-    nn_dim padded = has_pads ? nn_dim_add(m, nn_dim_add(m, x.dims[2 + d], pads[d]), pads[2 + d]) : x.dims[2 + d];
-    NN_TRY(nn_need_check(op, "le", three, padded, "the window along dimension %d of operand 0, padding included,", 2 + d));
-    dims[2 + d] = count_windows(m, padded, nn_dim_const(m, 0), nn_dim_const(m, 0), three, one, false);
-  }
-  NN_TRY(need_known(op, x.dims + 1, 3, "size"));
-  NN_TRY(need_known(op, dims + 1, 3, "size of the result"));
-  if (has_pads) NN_TRY(need_known(op, pads, 4, "padding"));
-  return nn_give(op, 0, NN_F32, 4, dims);
+  nn_dim dims[5] = {x.dims[0]}, three = nn_dim_const(m, 3);
+  NN_TRY(blocked_window(op, (const nn_dim[]){three, three}, false, dims + 2));
+  channels = nn_dim_value(u.dims[2]), block = nn_dim_value(x.dims[4]), width = nn_dim_value(u.dims[3]);
+  if (block < 1 || width < block || width % block) return nn_fail(op, "panels are of %lld channels, expected a multiple of %lld", (long long)width, (long long)block);
+  NN_TRY(need_number(op, "number of blocks", x.dims[1], blocks_of(channels, block)));
+  NN_TRY(need_number(op, "number of positions", u.dims[1], area));
+  NN_TRY(need_number(op, "number of panels", u.dims[0], blocks_of(nn_attr_int(op, "outputs"), width)));
+  dims[1] = nn_dim_const(m, blocks_of(nn_attr_int(op, "outputs"), block));
+  dims[4] = x.dims[4];
+  return nn_give(op, 0, NN_F32, 5, dims);
 }

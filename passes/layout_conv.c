@@ -1,0 +1,117 @@
+/* Convolutions on channels in blocks: the ops, and their weights in the order of use. Weights are made by ops on constants,
+   which fold evaluates. */
+#include "passes/passes.h"
+
+#include <string.h>
+
+static int64_t blocks_of(int64_t n, int64_t block) { return n / block + (n % block != 0); }
+
+nn_value *nn_layout_pad(nn_builder *b, nn_value *v, int axis, int64_t size) {
+  nn_module *m = b->graph->module;
+  nn_dim before[NN_MAX_RANK], after[NN_MAX_RANK];
+  if (!v || nn_dim_is(v->type.dims[axis], size)) return v;
+  for (int i = 0; i < v->type.rank; i++) before[i] = after[i] = nn_dim_const(m, 0);
+  after[axis] = nn_dim_sub(m, nn_dim_const(m, size), v->type.dims[axis]);
+  nn_op *pad = nn_b_begin(b, NN_OP_PAD, (nn_value *[]){v, nn_b_scalar(b, v->type.dtype, 0)}, 2, -1);
+  if (pad) {
+    nn_set_dims(pad, "before", before, v->type.rank);
+    nn_set_dims(pad, "after", after, v->type.rank);
+  }
+  return nn_b_end(b, pad);
+}
+
+nn_value *nn_layout_reshape(nn_builder *b, nn_value *v, int rank, const int64_t *sizes) {
+  nn_dim dims[NN_MAX_RANK];
+  if (!v) return NULL;
+  for (int i = 0; i < rank; i++) dims[i] = sizes[i] < 0 ? v->type.dims[0] : nn_dim_const(b->graph->module, sizes[i]);
+  return nn_b_reshape(b, v, rank, dims);
+}
+
+/* w[K,C,kh,kw] -> [P,C/inner,kh,kw,inner,width] */
+static nn_value *panels_of(nn_builder *b, nn_value *w, int64_t inner, int64_t width) {
+  const nn_dim *dims = w->type.dims;
+  int64_t panels = blocks_of(nn_dim_value(dims[0]), width), blocks = blocks_of(nn_dim_value(dims[1]), inner);
+  const int64_t sizes[] = {panels, width, blocks, inner, nn_dim_value(dims[2]), nn_dim_value(dims[3])};
+  w = nn_layout_pad(b, nn_layout_pad(b, w, 0, panels * width), 1, blocks * inner);
+  w = nn_layout_reshape(b, w, 6, sizes);
+  return w ? nn_b_transpose(b, w, (int64_t[]){0, 2, 4, 5, 3, 1}) : NULL;
+}
+
+/* w[C,1,kh,kw] -> [C/block,kh,kw,block] */
+static nn_value *depthwise_weights(nn_builder *b, nn_value *w, int64_t block) {
+  const nn_dim *dims = w->type.dims;
+  int64_t blocks = blocks_of(nn_dim_value(dims[0]), block);
+  const int64_t sizes[] = {blocks, block, nn_dim_value(dims[2]), nn_dim_value(dims[3])};
+  w = nn_layout_reshape(b, nn_layout_pad(b, w, 0, blocks * block), 4, sizes);
+  return w ? nn_b_transpose(b, w, (int64_t[]){0, 2, 3, 1}) : NULL;
+}
+
+static nn_value *winograd_weights(nn_builder *b, nn_value *w, int64_t tile, int64_t width) {
+  nn_op *op = nn_b_begin(b, NN_OP_WINOGRAD_WEIGHTS, &w, 1, -1);
+  if (op) {
+    nn_set_int(op, "tile", tile);
+    nn_set_int(op, "width", width);
+  }
+  return nn_b_end(b, op);
+}
+
+static void copy_window(nn_op *to, nn_op *conv, bool has_strides) {
+  static const char *const names[] = {"strides", "dilations"};
+  int count;
+  const nn_dim *pads = nn_attr_dims(conv, "pads", &count);
+  if (count) nn_set_dims(to, "pads", pads, count);
+  for (int i = 0; i < 2 && has_strides; i++) {
+    const int64_t *values = nn_attr_ints(conv, names[i], &count);
+    if (count) nn_set_ints(to, names[i], values, count);
+  }
+}
+
+static nn_value *blocked_conv(nn_builder *b, nn_op *conv, nn_value *x, int64_t block) {
+  nn_value *w = conv->in[1];
+  int64_t channels = nn_dim_value(conv->in[0]->type.dims[1]);
+  w = panels_of(b, w, x->type.rank == 4 ? channels : block, nn_layout_width(conv, block));
+  nn_op *op = w ? nn_b_begin(b, NN_OP_CONV_BLOCKED, (nn_value *[]){x, w}, 2, -1) : NULL;
+  if (!op) return NULL;
+  nn_set_int(op, "channels", channels);
+  nn_set_int(op, "outputs", nn_dim_value(conv->in[1]->type.dims[0]));
+  nn_set_int(op, "block", block);
+  nn_set_int(op, "groups", nn_attr_int(conv, "groups"));
+  copy_window(op, conv, true);
+  return nn_b_end(b, op);
+}
+
+static nn_value *depthwise_conv(nn_builder *b, nn_op *conv, nn_value *x, int64_t block) {
+  nn_value *w = depthwise_weights(b, conv->in[1], block);
+  nn_op *op = w ? nn_b_begin(b, NN_OP_CONV_DEPTHWISE, (nn_value *[]){x, w}, 2, -1) : NULL;
+  if (op) copy_window(op, conv, true);
+  return op ? nn_b_end(b, op) : NULL;
+}
+
+static nn_value *winograd_conv(nn_builder *b, nn_op *conv, nn_value *x, int64_t block, int64_t tile) {
+  nn_value *u = winograd_weights(b, conv->in[1], tile, nn_layout_width(conv, block));
+  nn_op *op = u ? nn_b_begin(b, NN_OP_CONV_WINOGRAD, (nn_value *[]){x, u}, 2, -1) : NULL;
+  if (!op) return NULL;
+  nn_set_int(op, "tile", tile);
+  nn_set_int(op, "outputs", nn_dim_value(conv->in[1]->type.dims[0]));
+  copy_window(op, conv, false);
+  return nn_b_end(b, op);
+}
+
+nn_value *nn_layout_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_conv_form form, int64_t block) {
+  switch (form.kind) {
+  case NN_FORM_DEPTHWISE: return depthwise_conv(b, conv, x, block);
+  case NN_FORM_WINOGRAD: return winograd_conv(b, conv, x, block, form.tile);
+  default: return blocked_conv(b, conv, x, block);
+  }
+}
+
+/* A convolution of one pixel: x[N,C,1,1] -> [N,K,1,1]. */
+nn_value *nn_layout_matmul(nn_builder *b, nn_op *conv, nn_value *x) {
+  nn_type w = conv->in[1]->type;
+  int64_t channels = nn_dim_value(w.dims[1]), outputs = nn_dim_value(w.dims[0]);
+  x = nn_layout_reshape(b, x, 2, (int64_t[]){-1, channels});
+  nn_value *matrix = nn_layout_reshape(b, conv->in[1], 2, (int64_t[]){outputs, channels});
+  if (matrix) matrix = nn_b_transpose(b, matrix, (int64_t[]){1, 0});
+  nn_value *y = x && matrix ? nn_b_matmul(b, x, matrix) : NULL;
+  return nn_layout_reshape(b, y, 4, (int64_t[]){-1, outputs, 1, 1});
+}

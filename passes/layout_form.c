@@ -1,0 +1,136 @@
+/* Which form a convolution takes: a choice by estimated cost. */
+#include "passes/passes.h"
+
+enum {
+  WINOGRAD_LEVEL = 2,    /* its error is about 5e-6 of the largest result */
+  FEWEST_CHANNELS = 16,
+  FEWEST_RESULTS = 4,    /* along a side of the output */
+  LIKELY_IMAGES = 1,     /* for a symbolic number of them */
+  LARGEST_KERNEL = 64,   /* of a depthwise one: its columns are copied out */
+  CACHED_BYTES = 24 << 20, /* of weights, that stay in the last cache from run to run */
+  CACHED_FLOPS = 5,      /* that could be done while a byte of weights comes from there */
+  MEMORY_FLOPS = 6       /* from memory, with the products going on meanwhile */
+};
+
+/* Costs in floating-point operations at the speed of the products. */
+typedef struct form {
+  int64_t m;             /* tile; 1: direct */
+  double positions;      /* products for each pair of channels and tile */
+  double input, output;  /* transforms of a tile in one channel */
+} form;
+
+static const form forms[] = {{1, 9, 0, 0}, {2, 16, 150, 100}, {4, 36, 400, 300}};
+
+/* Winograd's form must be estimated at less than this part of the direct one. */
+static const double worth = 0.9;
+
+static double ceil_to(double x, double step) {
+  double whole = (double)(int64_t)(x / step);
+  return whole * step < x ? (whole + 1) * step : whole * step;
+}
+
+/* What the choice depends on. */
+typedef struct layer {
+  double channels[2], size[2], images; /* in, out; of the result */
+  double weight_flops;
+} layer;
+
+static double cost_of(const form *f, const layer *c) {
+  double m = (double)f->m, tiles = c->images * ceil_to(c->size[0] / m, 1) * ceil_to(c->size[1] / m, 1);
+  double pairs = c->channels[0] * c->channels[1];
+  double transforms = tiles * (f->input * c->channels[0] + f->output * c->channels[1]);
+  return f->positions * pairs * (2 * tiles + 4 * c->weight_flops) + transforms;
+}
+
+static double number_of(nn_dim d, int64_t fallback) {
+  int64_t n;
+  return (double)(nn_dim_is_const(d, &n) ? n : fallback);
+}
+
+double nn_layout_weight_flops(const nn_module *m) {
+  double sum = 0;
+  for (int i = 0; i < m->nconsts; i++)
+    if (m->consts[i]->tensor) sum += (double)m->consts[i]->tensor->size_bytes;
+  return sum <= CACHED_BYTES ? CACHED_FLOPS : MEMORY_FLOPS;
+}
+
+static bool all_ones(const nn_op *op, const char *attr) {
+  int count;
+  const int64_t *values = nn_attr_ints(op, attr, &count);
+  for (int i = 0; i < count; i++)
+    if (values[i] != 1) return false;
+  return true;
+}
+
+/* The tile of Winograd's form for a convolution of this kind; 1: direct. */
+static int64_t best_tile(const nn_op *conv, double weight_flops) {
+  nn_type x = conv->in[0]->type, w = conv->in[1]->type, y = conv->out[0]->type;
+  layer c = {.channels = {number_of(x.dims[1], 1), number_of(y.dims[1], 1)},
+             .size = {number_of(y.dims[2], 1), number_of(y.dims[3], 1)},
+             .images = number_of(x.dims[0], LIKELY_IMAGES),
+             .weight_flops = weight_flops};
+  if (!nn_dim_is(w.dims[2], 3) || !nn_dim_is(w.dims[3], 3) || !all_ones(conv, "strides") || !all_ones(conv, "dilations")) return 1;
+  for (int i = 0; i < 2; i++)
+    if (c.channels[i] < FEWEST_CHANNELS || c.size[i] < FEWEST_RESULTS) return 1;
+  double best = worth * cost_of(&forms[0], &c);
+  int64_t tile = 1;
+  for (size_t i = 1; i < sizeof forms / sizeof *forms; i++) {
+    double cost = cost_of(&forms[i], &c);
+    if (cost >= best) continue;
+    best = cost;
+    tile = forms[i].m;
+  }
+  return tile;
+}
+
+static bool are_known(const nn_dim *dims, int count) {
+  int64_t value;
+  for (int i = 0; i < count; i++)
+    if (!nn_dim_is_const(dims[i], &value) || value < 1) return false;
+  return true;
+}
+
+static bool pads_are_known(const nn_op *op) {
+  int npads;
+  const nn_dim *pads = nn_attr_dims(op, "pads", &npads);
+  for (int i = 0; i < npads; i++)
+    if (!nn_dim_is_const(pads[i], &(int64_t){0})) return false;
+  return true;
+}
+
+static bool is_point_on_point(const nn_op *op) {
+  for (int d = 2; d < 4; d++)
+    if (!nn_dim_is(op->in[0]->type.dims[d], 1) || !nn_dim_is(op->in[1]->type.dims[d], 1)) return false;
+  int npads;
+  const nn_dim *pads = nn_attr_dims(op, "pads", &npads);
+  for (int i = 0; i < npads; i++)
+    if (!nn_dim_is(pads[i], 0)) return false;
+  return true;
+}
+
+nn_conv_form nn_layout_form(const nn_op *op, int64_t block, bool is_blocked, double weight_flops) {
+  nn_conv_form none = {NN_FORM_PLANAR, 0};
+  if (op->code != NN_OP_CONV || op->in[1]->kind != NN_CONST || op->in[1]->type.rank != 4) return none;
+  nn_type x = op->in[0]->type, w = op->in[1]->type, y = op->out[0]->type;
+  if (x.dtype != NN_F32 || w.dtype != NN_F32 || !pads_are_known(op)) return none;
+  if (!are_known(x.dims + 1, 3) || !are_known(w.dims, 4) || !are_known(y.dims + 1, 3)) return none;
+  int64_t groups = nn_attr_int(op, "groups"), channels = nn_dim_value(x.dims[1]), outputs = nn_dim_value(w.dims[0]);
+  if (groups == 1 && is_point_on_point(op)) return (nn_conv_form){NN_FORM_MATMUL, 0};
+  if (groups > 1 && groups == channels && groups == outputs) {
+    bool fits = is_blocked && nn_dim_value(w.dims[3]) <= LARGEST_KERNEL;
+    return fits ? (nn_conv_form){NN_FORM_DEPTHWISE, 0} : none;
+  }
+  if (outputs < block / 2) return none; /* lanes that compute nothing */
+  int64_t width = nn_layout_width(op, block);
+  if (groups > 1) {
+    bool fits = is_blocked && channels % (groups * block) == 0 && outputs % (groups * width) == 0;
+    return fits ? (nn_conv_form){NN_FORM_BLOCKED, 0} : none;
+  }
+  int64_t tile = is_blocked && op->graph->module->env.level >= WINOGRAD_LEVEL ? best_tile(op, weight_flops) : 1;
+  return tile > 1 ? (nn_conv_form){NN_FORM_WINOGRAD, tile} : (nn_conv_form){NN_FORM_BLOCKED, 0};
+}
+
+int64_t nn_layout_width(const nn_op *op, int64_t block) {
+  enum { PANEL_VECTORS = 2 };
+  return nn_dim_value(op->in[1]->type.dims[0]) <= block ? block : PANEL_VECTORS * block;
+}

@@ -66,10 +66,36 @@ static void copy_window(nn_op *to, nn_op *conv, bool has_strides) {
   }
 }
 
-static nn_value *blocked_conv(nn_builder *b, nn_op *conv, nn_value *x, int64_t block) {
-  nn_value *w = conv->in[1];
+typedef struct made_weights {
+  nn_conv_form form;
+  int64_t inner, width;
+  nn_value *value;
+  struct made_weights *next;
+} made_weights;
+
+static nn_value *make_weights(nn_builder *b, nn_value *w, const made_weights *like) {
+  switch (like->form.kind) {
+  case NN_FORM_DEPTHWISE: return depthwise_weights(b, w, like->inner);
+  case NN_FORM_WINOGRAD: return winograd_weights(b, w, like->form.tile, like->width);
+  default: return panels_of(b, w, like->inner, like->width);
+  }
+}
+
+/* Convolutions that share weights share those that are made of them. known: of this graph, by the weights. */
+static nn_value *weights_for(nn_builder *b, nn_map *known, nn_value *w, made_weights like) {
+  made_weights *first = nn_map_get_ptr(known, w);
+  for (made_weights *m = first; m; m = m->next)
+    if (m->form.kind == like.form.kind && m->form.tile == like.form.tile && m->inner == like.inner && m->width == like.width) return m->value;
+  made_weights *made = NN_NEW(b->graph->module->arena, made_weights);
+  *made = like;
+  made->value = make_weights(b, w, &like);
+  made->next = first;
+  if (made->value) nn_map_put_ptr(known, w, made);
+  return made->value;
+}
+
+static nn_value *blocked_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value *w, int64_t block) {
   int64_t channels = nn_dim_value(conv->in[0]->type.dims[1]);
-  w = panels_of(b, w, x->type.rank == 4 ? channels : block, nn_layout_width(conv, block));
   nn_op *op = w ? nn_b_begin(b, NN_OP_CONV_BLOCKED, (nn_value *[]){x, w}, 2, -1) : NULL;
   if (!op) return NULL;
   nn_set_int(op, "channels", channels);
@@ -80,15 +106,13 @@ static nn_value *blocked_conv(nn_builder *b, nn_op *conv, nn_value *x, int64_t b
   return nn_b_end(b, op);
 }
 
-static nn_value *depthwise_conv(nn_builder *b, nn_op *conv, nn_value *x, int64_t block) {
-  nn_value *w = depthwise_weights(b, conv->in[1], block);
+static nn_value *depthwise_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value *w) {
   nn_op *op = w ? nn_b_begin(b, NN_OP_CONV_DEPTHWISE, (nn_value *[]){x, w}, 2, -1) : NULL;
   if (op) copy_window(op, conv, true);
   return op ? nn_b_end(b, op) : NULL;
 }
 
-static nn_value *winograd_conv(nn_builder *b, nn_op *conv, nn_value *x, int64_t block, int64_t tile) {
-  nn_value *u = winograd_weights(b, conv->in[1], tile, nn_layout_width(conv, block));
+static nn_value *winograd_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value *u, int64_t tile) {
   nn_op *op = u ? nn_b_begin(b, NN_OP_CONV_WINOGRAD, (nn_value *[]){x, u}, 2, -1) : NULL;
   if (!op) return NULL;
   nn_set_int(op, "tile", tile);
@@ -97,11 +121,13 @@ static nn_value *winograd_conv(nn_builder *b, nn_op *conv, nn_value *x, int64_t 
   return nn_b_end(b, op);
 }
 
-nn_value *nn_layout_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_conv_form form, int64_t block) {
+nn_value *nn_layout_conv(nn_builder *b, nn_map *weights, nn_op *conv, nn_value *x, nn_conv_form form, int64_t block) {
+  int64_t inner = x->type.rank == 4 ? nn_dim_value(x->type.dims[1]) : block;
+  nn_value *w = weights_for(b, weights, conv->in[1], (made_weights){form, inner, nn_layout_width(conv, block), NULL, NULL});
   switch (form.kind) {
-  case NN_FORM_DEPTHWISE: return depthwise_conv(b, conv, x, block);
-  case NN_FORM_WINOGRAD: return winograd_conv(b, conv, x, block, form.tile);
-  default: return blocked_conv(b, conv, x, block);
+  case NN_FORM_DEPTHWISE: return depthwise_conv(b, conv, x, w);
+  case NN_FORM_WINOGRAD: return winograd_conv(b, conv, x, w, form.tile);
+  default: return blocked_conv(b, conv, x, w, block);
   }
 }
 

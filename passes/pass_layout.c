@@ -19,6 +19,7 @@ enum { FEWEST_VECTOR_BYTES = 16 };
 typedef struct layout {
   nn_builder b;
   nn_map *blocked, *planar;   /* value of the graph -> the same in blocks; that turned back */
+  nn_map *weights;            /* layout_conv.c */
   int64_t block;
   double weight_flops;
   bool *changed;
@@ -205,7 +206,9 @@ static nn_value *concat_in_blocks(layout *s, nn_op *op) {
 
 static nn_value *conv_in_blocks(layout *s, nn_op *op, nn_conv_form form) {
   nn_value *x = blocked_of(s, op->in[0]);
-  if (form.kind != NN_FORM_MATMUL) return nn_layout_conv(&s->b, op, x ? x : op->in[0], form, s->block);
+  if (!x) x = form.kind == NN_FORM_WINOGRAD ? make_blocked(s, op->in[0]) : op->in[0];
+  if (!x) return NULL;
+  if (form.kind != NN_FORM_MATMUL) return nn_layout_conv(&s->b, s->weights, op, x, form, s->block);
   nn_value *y = nn_layout_matmul(&s->b, op, planar_of(s, op->in[0]));
   if (!y) return NULL;
   if (channels_of(y) % s->block == 0) return make_blocked(s, y);
@@ -247,6 +250,7 @@ static void visit_graph(nn_graph *g, layout s) {
   s.b.graph = g;
   s.blocked = nn_map_new(g->module->arena);
   s.planar = nn_map_new(g->module->arena);
+  s.weights = nn_map_new(g->module->arena);
   for (nn_op *op = g->first; op; op = op->next) visit(&s, op);
   /* broadcasts last: those of images in blocks have no users any more */
   for (nn_op *op = g->last, *prev; op; op = prev) {

@@ -32,7 +32,7 @@ typedef struct nn_conv_form { nn_conv_form_kind kind; int64_t tile; } nn_conv_fo
 nn_conv_form nn_layout_form(const nn_op *op, int64_t block, bool is_blocked, double weight_flops); /* is_blocked: its operand is */
 double nn_layout_weight_flops(const nn_module *m);              /* what a byte of weights costs to read */
 int64_t nn_layout_width(const nn_op *conv, int64_t block);      /* of its panels */
-nn_value *nn_layout_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_conv_form form, int64_t block); /* x: blocked, or planar */
+nn_value *nn_layout_conv(nn_builder *b, nn_map *weights, nn_op *conv, nn_value *x, nn_conv_form form, int64_t block); /* x: blocked, or planar; weights: made so far in this graph */
 nn_value *nn_layout_matmul(nn_builder *b, nn_op *conv, nn_value *x); /* x[N,C,1,1] planar; so is the result */
 nn_value *nn_layout_pad(nn_builder *b, nn_value *v, int axis, int64_t size); /* zeros at the end of axis */
 nn_value *nn_layout_reshape(nn_builder *b, nn_value *v, int rank, const int64_t *sizes); /* -1: v's first dimension */

@@ -7,7 +7,8 @@ shift
 failed=0
 for file in "$@"; do
   passes=$(sed -n 's/^#! passes=//p' "$file")
-  if ! "$nncc" opt "$file" --passes="$passes" --verify-each >golden.$$ 2>golden.err.$$; then
+  cpu=$(sed -n 's/^#! mcpu=//p' "$file")
+  if ! "$nncc" opt "$file" --target=x86_64-pc-linux-gnu --mcpu="${cpu:-x86-64-v3}" --passes="$passes" --verify-each >golden.$$ 2>golden.err.$$; then
     echo "$file:"; cat golden.err.$$; failed=1
   elif [ -n "${UPDATE:-}" ]; then
     { grep -v '^#>' "$file"; sed "s/^/#> /; s/ *$//" golden.$$; } >"$file.new" && mv "$file.new" "$file"

@@ -1,12 +1,14 @@
-/* winograd_weights against its formula, conv_winograd against the definition of convolution. */
+/* winograd_weights against its formula, conv_winograd against the definition of convolution; channels in blocks. */
 #include "tests/ops/op_case.h"
 
 enum { MOST_POINTS = 5 };
 
-/* sizes: images, channels, outputs, rows, columns; tile; pads before and after along y and x */
+/* sizes: images, channels, outputs, rows, columns; tile; pads before and after along y and x; channels of a block, of a panel */
 typedef struct winograd {
-  int64_t images, channels, outputs, in[2], tile, before[2], after[2];
+  int64_t images, channels, outputs, in[2], tile, before[2], after[2], block, width;
 } winograd;
+
+static int64_t blocks_of(int64_t n, int64_t block) { return n / block + (n % block != 0); }
 
 static double *weights; /* of the present case: those whose transform is the operand */
 
@@ -29,57 +31,76 @@ static double transformed(const double *w, int64_t m, int64_t position) {
   return sum;
 }
 
+/* Element i of u[panels][area][channels][width]: the filter's number, -1 beyond the last output. */
+static int64_t filter_of(int64_t i, int64_t area, int64_t channels, int64_t outputs, int64_t width, int64_t *position) {
+  int64_t o = i / width / channels / area * width + i % width;
+  *position = i / width / channels % area;
+  return o < outputs ? o * channels + i / width % channels : -1;
+}
+
 static void expect_weights(const op_case *c, const tensor *in, tensor *out) {
-  int64_t filters = in[0].dims[0] * in[0].dims[1];
-  for (int64_t i = 0; i < out->count; i++) out->v[i] = transformed(in[0].v + i % filters * 9, c->p[0], i / filters);
+  int64_t m = c->p[0], position;
+  for (int64_t i = 0; i < out->count; i++) {
+    int64_t filter = filter_of(i, (m + 2) * (m + 2), in[0].dims[1], in[0].dims[0], c->p[1], &position);
+    out->v[i] = filter < 0 ? 0 : transformed(in[0].v + filter * 9, m, position);
+  }
 }
 
 Test(winograd, weights) {
   static const int64_t sizes[][2] = {{1, 1}, {3, 8}, {5, 17}, {16, 30}};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
     for (int64_t m = 2; m <= 4; m += 2) {
-      long long o = sizes[i][0], ch = sizes[i][1];
+      long long o = sizes[i][0], ch = sizes[i][1], width = i % 2 ? 8 : 4;
       op_case_run(&(op_case){.in = {text("f32[%lld,%lld,3,3]", o, ch)},
-                             .out = {text("f32[%lld,%lld,%lld]", (long long)((m + 2) * (m + 2)), o, ch)},
-                             .line = text("winograd_weights %%0 {tile=%lld}", (long long)m),
-                             .p = {m},
+                             .out = {text("f32[%lld,%lld,%lld,%lld]", (long long)blocks_of(o, width), (long long)((m + 2) * (m + 2)), ch, width)},
+                             .line = text("winograd_weights %%0 {tile=%lld, width=%lld}", (long long)m, width),
+                             .p = {m, width},
                              .expect = expect_weights});
     }
 }
 
 static void fill_operand(const op_case *c, int which, tensor *t) {
   const winograd *w = c->how;
-  int64_t filters = w->channels * w->outputs;
+  int64_t position, m = w->tile;
   if (which != 1) return;
-  for (int64_t i = 0; i < filters * 9; i++) weights[i] = random_number(-1, 1);
-  for (int64_t i = 0; i < t->count; i++)
-    t->v[i] = nn_round_to(NN_F32, transformed(weights + i % filters * 9, w->tile, i / filters));
+  for (int64_t i = 0; i < w->channels * w->outputs * 9; i++) weights[i] = random_number(-1, 1);
+  for (int64_t i = 0; i < t->count; i++) {
+    int64_t filter = filter_of(i, (m + 2) * (m + 2), w->channels, w->outputs, w->width, &position);
+    t->v[i] = filter < 0 ? 0 : nn_round_to(NN_F32, transformed(weights + filter * 9, m, position));
+  }
 }
 
+/* Of x[n, blocks, H, W, block]: channel ch at (y, x), 0 outside. */
+static double input_at(const winograd *w, const tensor *x, int64_t n, int64_t ch, int64_t iy, int64_t ix) {
+  if (iy < 0 || iy >= w->in[0] || ix < 0 || ix >= w->in[1]) return 0;
+  int64_t plane = n * x->dims[1] + ch / w->block;
+  return x->v[((plane * w->in[0] + iy) * w->in[1] + ix) * w->block + ch % w->block];
+}
+
+/* Lanes beyond the last output come of weights that are 0. */
 static void expect_conv(const op_case *c, const tensor *in, tensor *out) {
   const winograd *w = c->how;
   int64_t height = out->dims[2], width = out->dims[3];
   for (int64_t i = 0; i < out->count; i++) {
-    int64_t x = i % width, y = i / width % height, o = i / width / height % w->outputs, n = i / width / height / w->outputs;
-    for (int64_t ch = 0; ch < w->channels; ch++)
-      for (int64_t tap = 0; tap < 9; tap++) {
-        int64_t iy = y + tap / 3 - w->before[0], ix = x + tap % 3 - w->before[1];
-        if (iy < 0 || iy >= w->in[0] || ix < 0 || ix >= w->in[1]) continue;
-        out->v[i] += in[0].v[((n * w->channels + ch) * w->in[0] + iy) * w->in[1] + ix] *
+    int64_t pixel = i / w->block, x = pixel % width, y = pixel / width % height, plane = pixel / width / height;
+    int64_t o = plane % out->dims[1] * w->block + i % w->block, n = plane / out->dims[1];
+    for (int64_t ch = 0; ch < w->channels && o < w->outputs; ch++)
+      for (int64_t tap = 0; tap < 9; tap++)
+        out->v[i] += input_at(w, &in[0], n, ch, y + tap / 3 - w->before[0], x + tap % 3 - w->before[1]) *
                      weights[(o * w->channels + ch) * 9 + tap];
-      }
   }
 }
 
 static void try_winograd(const winograd *w, bool symbolic) {
-  long long n = w->images, ch = w->channels, o = w->outputs, m = w->tile, size[2], out[2];
+  long long n = w->images, ch = w->channels, o = w->outputs, m = w->tile, b = w->block, v = w->width, size[2], out[2];
   for (int d = 0; d < 2; d++) size[d] = w->in[d], out[d] = w->in[d] + w->before[d] + w->after[d] - 2;
   const char *images = symbolic ? "N" : text("%lld", n);
+  long long blocks = blocks_of(ch, b), out_blocks = blocks_of(o, b), panels = blocks_of(o, v);
   weights = calloc((size_t)(ch * o * 9 + 1), sizeof *weights);
-  op_case_run(&(op_case){.in = {text("f32[%s,%lld,%lld,%lld]", images, ch, size[0], size[1]),
-                                text("f32[%lld,%lld,%lld]", (m + 2) * (m + 2), o, ch)},
-                         .out = {text("f32[%s,%lld,%lld,%lld]", images, o, out[0], out[1])},
-                         .line = text("conv_winograd %%0, %%1 {tile=%lld, pads=[%lld,%lld,%lld,%lld]}", m,
+  op_case_run(&(op_case){.in = {text("f32[%s,%lld,%lld,%lld,%lld]", images, blocks, size[0], size[1], b),
+                                text("f32[%lld,%lld,%lld,%lld]", panels, (m + 2) * (m + 2), ch, v)},
+                         .out = {text("f32[%s,%lld,%lld,%lld,%lld]", images, out_blocks, out[0], out[1], b)},
+                         .line = text("conv_winograd %%0, %%1 {tile=%lld, outputs=%lld, pads=[%lld,%lld,%lld,%lld]}", m, o,
                                       (long long)w->before[0], (long long)w->before[1], (long long)w->after[0],
                                       (long long)w->after[1]),
                          .n = n,
@@ -92,29 +113,34 @@ static void try_winograd(const winograd *w, bool symbolic) {
 
 Test(winograd, sizes) {
   static const winograd cases[] = {
-      {1, 1, 1, {3, 3}, 4, {0, 0}, {0, 0}},   {1, 3, 5, {14, 14}, 4, {1, 1}, {1, 1}}, {2, 3, 7, {7, 7}, 2, {1, 1}, {1, 1}},
-      {1, 4, 6, {9, 61}, 4, {1, 1}, {1, 1}},  {3, 2, 13, {13, 6}, 4, {1, 0}, {0, 2}}, {1, 9, 3, {5, 33}, 2, {0, 1}, {0, 1}},
-      {2, 5, 12, {8, 8}, 4, {3, 2}, {4, 1}},  {1, 2, 3, {70, 10}, 4, {1, 1}, {1, 1}}, {1, 2, 2, {4, 300}, 4, {1, 1}, {1, 1}},
-      {1, 2, 4, {12, 9}, 4, {-1, -2}, {1, 1}}};
+      {1, 1, 1, {3, 3}, 4, {0, 0}, {0, 0}, 4, 4},     {1, 3, 5, {14, 14}, 4, {1, 1}, {1, 1}, 4, 8},
+      {2, 3, 7, {7, 7}, 2, {1, 1}, {1, 1}, 8, 16},    {1, 4, 6, {9, 61}, 4, {1, 1}, {1, 1}, 4, 4},
+      {3, 2, 13, {13, 6}, 4, {1, 0}, {0, 2}, 4, 8},   {1, 9, 3, {5, 33}, 2, {0, 1}, {0, 1}, 8, 8},
+      {2, 5, 12, {8, 8}, 4, {3, 2}, {4, 1}, 16, 32},  {1, 2, 3, {70, 10}, 4, {1, 1}, {1, 1}, 1, 2},
+      {1, 2, 2, {4, 300}, 4, {1, 1}, {1, 1}, 4, 8},   {1, 2, 4, {12, 9}, 4, {-1, -2}, {1, 1}, 4, 4},
+      {1, 17, 33, {8, 8}, 4, {1, 1}, {1, 1}, 16, 32}, {1, 16, 48, {6, 20}, 4, {1, 1}, {1, 1}, 16, 32}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_winograd(&cases[i], false);
 }
 
 Test(winograd, random) {
   for (int i = 0; i < 12; i++) {
+    int64_t block = 4 << random_int(0, 1);
     winograd w = {random_int(1, 3), random_int(1, 9), random_int(1, 14), {random_int(1, 22), random_int(1, 40)},
-                  random_int(1, 2) * 2, {random_int(1, 2), random_int(1, 2)}, {random_int(1, 2), random_int(1, 2)}};
+                  random_int(1, 2) * 2, {random_int(1, 2), random_int(1, 2)}, {random_int(1, 2), random_int(1, 2)},
+                  block, block * random_int(1, 2)};
     try_winograd(&w, false);
   }
 }
 
+/* V does not fit a task: all of it at once. */
 Test(winograd, many_channels) {
-  winograd w = {1, 70, 20, {14, 14}, 4, {1, 1}, {1, 1}};
+  winograd w = {1, 70, 20, {14, 14}, 4, {1, 1}, {1, 1}, 8, 16};
   try_winograd(&w, false);
 }
 
 Test(winograd, symbolic_batch) {
   for (int64_t n = 0; n < 6; n += 1 + n) {
-    winograd w = {n, 3, 5, {9, 12}, 4, {1, 1}, {1, 1}};
+    winograd w = {n, 3, 5, {9, 12}, 4, {1, 1}, {1, 1}, 4, 8};
     try_winograd(&w, true);
   }
 }

@@ -1,0 +1,158 @@
+/* conv_blocked and conv_depthwise against the definition of convolution; channels in blocks. */
+#include "tests/ops/op_case.h"
+
+typedef struct blocked {
+  int64_t images, channels, outputs, groups, in[2], kernel[2], stride[2], dilation[2], before[2], after[2], block, width;
+  bool is_planar, is_depthwise;
+} blocked;
+
+static int64_t blocks_of(int64_t n, int64_t block) { return n / block + (n % block != 0); }
+
+/* Channel ch of image n, 0 outside. */
+static double input_at(const blocked *c, const tensor *x, int64_t n, int64_t ch, const int64_t *at) {
+  for (int d = 0; d < 2; d++)
+    if (at[d] < 0 || at[d] >= c->in[d]) return 0;
+  if (c->is_planar) return x->v[((n * x->dims[1] + ch) * c->in[0] + at[0]) * c->in[1] + at[1]];
+  int64_t plane = n * x->dims[1] + ch / c->block;
+  return x->v[((plane * c->in[0] + at[0]) * c->in[1] + at[1]) * c->block + ch % c->block];
+}
+
+/* Channel ch of the group. */
+static double weight_at(const blocked *c, const tensor *w, int64_t o, int64_t ch, int64_t ky, int64_t kx) {
+  if (c->is_depthwise) return w->v[((o / c->block * c->kernel[0] + ky) * c->kernel[1] + kx) * c->block + o % c->block];
+  int64_t inner = w->dims[4], at = o / c->width * w->dims[1] + ch / inner;
+  at = ((at * c->kernel[0] + ky) * c->kernel[1] + kx) * inner + ch % inner;
+  return w->v[at * c->width + o % c->width];
+}
+
+static double sum_at(const blocked *c, const tensor *in, int64_t n, int64_t o, int64_t y, int64_t x) {
+  int64_t group_in = c->is_depthwise ? 1 : c->channels / c->groups;
+  int64_t first = c->is_depthwise ? o : o / (c->outputs / c->groups) * group_in;
+  double sum = 0;
+  for (int64_t ch = 0; ch < group_in; ch++)
+    for (int64_t ky = 0; ky < c->kernel[0]; ky++)
+      for (int64_t kx = 0; kx < c->kernel[1]; kx++) {
+        int64_t at[2] = {y * c->stride[0] + ky * c->dilation[0] - c->before[0],
+                         x * c->stride[1] + kx * c->dilation[1] - c->before[1]};
+        sum += input_at(c, &in[0], n, first + ch, at) * weight_at(c, &in[1], o, ch, ky, kx);
+      }
+  return sum;
+}
+
+static void expect_conv(const op_case *oc, const tensor *in, tensor *out) {
+  const blocked *c = oc->how;
+  int64_t height = out->dims[2], width = out->dims[3];
+  for (int64_t i = 0; i < out->count; i++) {
+    int64_t pixel = i / c->block, x = pixel % width, y = pixel / width % height, plane = pixel / width / height;
+    int64_t o = plane % out->dims[1] * c->block + i % c->block;
+    if (o < c->outputs || c->is_depthwise) out->v[i] = sum_at(c, in, plane / out->dims[1], o, y, x);
+  }
+}
+
+/* Weights of outputs beyond the last are zeros. */
+static void fill_operand(const op_case *oc, int which, tensor *t) {
+  const blocked *c = oc->how;
+  if (which != 1 || c->is_depthwise) return;
+  int64_t panel = t->count / t->dims[0];
+  for (int64_t i = 0; i < t->count; i++)
+    if (i / panel * c->width + i % c->width >= c->outputs) t->v[i] = 0;
+}
+
+static void try_blocked(const blocked *c, bool symbolic) {
+  long long b = c->block, v = c->width, ch = c->channels, o = c->outputs, k[2] = {c->kernel[0], c->kernel[1]}, size[2], out[2];
+  long long blocks = blocks_of(ch, b), out_blocks = c->is_depthwise ? blocks : blocks_of(o, b);
+  for (int d = 0; d < 2; d++) {
+    int64_t extent = (c->kernel[d] - 1) * c->dilation[d] + 1, room = c->in[d] + c->before[d] + c->after[d] - extent;
+    if (room < 0) return;
+    size[d] = c->in[d];
+    out[d] = room / c->stride[d] + 1;
+  }
+  const char *images = symbolic ? "N" : text("%lld", (long long)c->images);
+  const char *window = text("strides=[%lld,%lld], dilations=[%lld,%lld], pads=[%lld,%lld,%lld,%lld]", (long long)c->stride[0],
+                            (long long)c->stride[1], (long long)c->dilation[0], (long long)c->dilation[1],
+                            (long long)c->before[0], (long long)c->before[1], (long long)c->after[0], (long long)c->after[1]);
+  op_case oc = {.n = c->images, .how = c, .fill = fill_operand, .expect = expect_conv};
+  oc.in[0] = c->is_planar ? text("f32[%s,%lld,%lld,%lld]", images, ch, size[0], size[1])
+                          : text("f32[%s,%lld,%lld,%lld,%lld]", images, blocks, size[0], size[1], b);
+  oc.out[0] = text("f32[%s,%lld,%lld,%lld,%lld]", images, out_blocks, out[0], out[1], b);
+  if (c->is_depthwise) {
+    oc.in[1] = text("f32[%lld,%lld,%lld,%lld]", blocks, k[0], k[1], b);
+    oc.line = text("conv_depthwise %%0, %%1 {%s}", window);
+  } else {
+    long long inner = c->is_planar ? ch : b, group_blocks = blocks_of(ch / c->groups, inner);
+    oc.in[1] = text("f32[%lld,%lld,%lld,%lld,%lld,%lld]", (long long)blocks_of(o, v), group_blocks, k[0], k[1], inner, v);
+    oc.line = text("conv_blocked %%0, %%1 {channels=%lld, outputs=%lld, block=%lld, groups=%lld, %s}", ch, o, b,
+                   (long long)c->groups, window);
+  }
+  op_case_run(&oc);
+}
+
+Test(blocked, sizes) {
+  static const blocked cases[] = {
+      {1, 1, 1, 1, {1, 1}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, 4, 4, false, false},
+      {1, 8, 16, 1, {7, 7}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, 4, 8, false, false},
+      {2, 6, 13, 1, {5, 17}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 4, 8, false, false},
+      {1, 16, 24, 1, {9, 9}, {3, 3}, {2, 2}, {1, 1}, {1, 1}, {1, 1}, 16, 32, false, false},
+      {1, 17, 33, 1, {8, 8}, {1, 1}, {2, 2}, {1, 1}, {0, 0}, {0, 0}, 16, 32, false, false},
+      {1, 12, 20, 1, {13, 30}, {1, 1}, {3, 1}, {1, 1}, {1, 2}, {0, 1}, 8, 16, false, false},
+      {1, 3, 16, 1, {19, 23}, {7, 7}, {2, 2}, {1, 1}, {3, 3}, {3, 3}, 8, 16, true, false},
+      {2, 5, 9, 1, {11, 12}, {3, 3}, {2, 2}, {1, 1}, {0, 0}, {0, 0}, 4, 8, true, false},
+      {1, 4, 8, 1, {16, 16}, {3, 5}, {1, 1}, {2, 3}, {2, 6}, {2, 6}, 4, 8, false, false},
+      {1, 4, 8, 1, {9, 9}, {2, 2}, {1, 1}, {1, 1}, {-1, -2}, {1, 0}, 4, 8, false, false},
+      {1, 32, 64, 2, {6, 6}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 8, 16, false, false},
+      {1, 8, 8, 1, {40, 61}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, 8, 8, false, false},
+      {1, 64, 40, 1, {3, 3}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 16, 32, false, false}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_blocked(&cases[i], false);
+}
+
+static blocked random_window(void) {
+  blocked c = {.images = random_int(1, 3), .channels = random_int(1, 19), .outputs = random_int(1, 21), .groups = 1};
+  c.block = 4 << random_int(0, 1);
+  c.width = c.block * random_int(1, 2);
+  for (int d = 0; d < 2; d++) {
+    c.in[d] = random_int(1, 33);
+    c.kernel[d] = random_int(1, 5);
+    c.stride[d] = random_int(1, 3);
+    c.dilation[d] = random_int(1, 2);
+    c.before[d] = random_int(0, 3);
+    c.after[d] = random_int(0, 3);
+  }
+  return c;
+}
+
+Test(blocked, random) {
+  for (int i = 0; i < 14; i++) {
+    blocked c = random_window();
+    c.is_planar = random_int(0, 3) == 0;
+    try_blocked(&c, false);
+  }
+}
+
+Test(blocked, symbolic_batch) {
+  for (int64_t n = 0; n < 6; n += 1 + n) {
+    blocked c = {n, 6, 9, 1, {7, 9}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 4, 8, false, false};
+    try_blocked(&c, true);
+    c.is_depthwise = true;
+    try_blocked(&c, true);
+  }
+}
+
+Test(depthwise, sizes) {
+  static const blocked cases[] = {
+      {1, 1, 1, 1, {1, 1}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, 4, 4, false, true},
+      {1, 16, 16, 1, {7, 7}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 16, 16, false, true},
+      {2, 19, 19, 1, {14, 29}, {3, 3}, {2, 2}, {1, 1}, {1, 1}, {1, 1}, 8, 8, false, true},
+      {1, 8, 8, 1, {5, 112}, {5, 5}, {1, 1}, {1, 1}, {2, 2}, {2, 2}, 4, 4, false, true},
+      {1, 4, 4, 1, {9, 50}, {3, 9}, {1, 1}, {2, 7}, {2, 28}, {2, 28}, 4, 4, false, true},
+      {1, 4, 4, 1, {6, 20}, {1, 19}, {1, 1}, {1, 1}, {0, 3}, {0, 2}, 4, 4, false, true},
+      {1, 4, 4, 1, {10, 10}, {3, 3}, {1, 1}, {1, 1}, {-1, -2}, {0, 0}, 4, 4, false, true}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_blocked(&cases[i], false);
+}
+
+Test(depthwise, random) {
+  for (int i = 0; i < 14; i++) {
+    blocked c = random_window();
+    c.is_depthwise = true;
+    try_blocked(&c, false);
+  }
+}

@@ -196,7 +196,7 @@ static void multiply_rows(nn_lower *L, strassen *s, int64_t first_row, int64_t c
                 .b = first_row ? tile_b : first_tile_b,
                 .store = tile_store,
                 .store_direct = true,
-                .ahead = tile_ahead,
+                .ahead = first_row || count == s->rows ? tile_ahead : NULL, /* spread over most of the time */
                 .data = s,
                 .in_parallel = true};
   s->first_row = first_row;

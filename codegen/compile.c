@@ -20,6 +20,7 @@ enum {
 
 typedef struct evaluator {
   nn_arena *arena;
+  const nn_target *target; /* of the compilation */
   nn_target host;
   bool has_host;
   nn_jit *jit; /* made when first needed; NULL with tried_jit: there is none */
@@ -263,6 +264,11 @@ static nn_status evaluate(void *self, nn_op *op, nn_tensor **results) {
   return status;
 }
 
+static int64_t panel_width(void *self, nn_dim rows, nn_dim columns) {
+  nn_tile tile = nn_tile_choose(((const evaluator *)self)->target, NN_F32, rows, columns);
+  return (int64_t)tile.nv * tile.lanes;
+}
+
 void nn_env_init(nn_pass_env *env, const nn_target *t, nn_diags *diags) {
   memset(env, 0, sizeof *env);
   env->vector_bytes = t->vector_bytes;
@@ -271,10 +277,12 @@ void nn_env_init(nn_pass_env *env, const nn_target *t, nn_diags *diags) {
   if (!arena) return;
   evaluator *ev = NN_NEW(arena, evaluator);
   ev->arena = arena;
+  ev->target = t;
   ev->silent.arena = arena;
   ev->has_host = nn_target_init(&ev->host, NULL, NULL, diags) == NN_OK;
   env->self = ev;
   env->evaluate = evaluate;
+  env->panel_width = panel_width;
 }
 
 void nn_env_free(nn_pass_env *env) {

@@ -22,6 +22,7 @@ enum {
   REUSING_PANELS = 16,
   PACKED_ROWS = 96,
   K_UNROLL = 4,
+  SPARE_REGISTERS = 3,
   LINE_BYTES = 64
 };
 
@@ -38,6 +39,13 @@ static const tile_row tile_rows[] = {
 
 static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
+/* At most nv, but more than half of it: the most vectors that cut the width evenly, if any do. */
+static int without_rest(int nv, int64_t width, int lanes) {
+  for (int n = nv; 2 * n > nv; n--)
+    if (width % ((int64_t)n * lanes) == 0) return n;
+  return nv;
+}
+
 nn_tile nn_tile_choose(const nn_target *t, nn_dtype acc, nn_dim m, nn_dim n) {
   const tile_row *row = tile_rows;
   while (t->vector_registers < row->registers || (row->fma && !t->has_fma)) row++;
@@ -46,8 +54,9 @@ nn_tile nn_tile_choose(const nn_target *t, nn_dtype acc, nn_dim m, nn_dim n) {
   bool known_n = nn_dim_is_const(n, &width);
   int64_t rows;
   if (nn_dim_is_const(m, &rows) && rows > 0 && rows < tile.mr) {
-    int wide = tile.nv * tile.mr / (int)rows;
-    tile.nv = wide > 8 ? 8 : wide;
+    int wide = (t->vector_registers - SPARE_REGISTERS) / ((int)rows + 1); /* sums, and as many of B */
+    tile.nv = wide > 8 ? 8 : wide > tile.nv ? wide : tile.nv;
+    if (known_n) tile.nv = without_rest(tile.nv, width, tile.lanes);
     tile.mr = (int)rows;
   }
   if (!known_n || width <= 0) return tile;
@@ -127,13 +136,13 @@ static void accumulate(const run *r, const variant *v, nn_x *const *ks, nn_buf *
   nn_end(k);
 }
 
-/* The row tiles of a panel together ask for the next panel: each for its part, a few lines at a time. */
-static void look_ahead(const run *r, const variant *v, nn_x *depth, nn_x *round) {
+/* The row tiles of a panel together ask for the next panel: each for its part, some lines in each round of `step` k. */
+static void look_ahead(const run *r, const variant *v, nn_x *depth, nn_x *round, int step) {
   nn_kernel *k = r->L->kernel;
   const nn_tiles *t = r->t;
   int64_t width = (int64_t)t->tile.nv * t->tile.lanes, line = LINE_BYTES * 8 / nn_dtype_bits(t->acc);
   int64_t ntiles = ceil_div(nn_dim_guess(t->m, 128), t->tile.mr),
-          lines = ceil_div(ceil_div(K_UNROLL * width, line), ntiles);
+          lines = ceil_div(ceil_div(step * width, line), ntiles);
   nn_x *all = nn_ceildiv_x(r->L, nn_xi_mulc(k, depth, width), line);
   nn_x *part = nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, all, r->ntiles_x), -1), r->ntiles_x);
   nn_x *first = nn_xi_add(k, nn_xi_mul(k, v->tile, part), nn_xi_mulc(k, round, lines));
@@ -143,9 +152,17 @@ static void look_ahead(const run *r, const variant *v, nn_x *depth, nn_x *round)
 static void k_loop_ahead(const run *r, const variant *v, nn_buf *acc, nn_buf *b) {
   nn_kernel *k = r->L->kernel;
   nn_x *depth = nn_let(k, nn_dim_x(r->L, r->t->kcount[0])), *rounds = nn_xi_floordiv(k, depth, nn_x_int(k, K_UNROLL));
+  if (r->static_m >= 0 && r->ntiles == 1) { /* many lines: one k's at a time */
+    nn_x *each = nn_loop_begin(k, NN_FOR, "k", nn_x_int(k, 0), depth);
+    nn_loop_unroll_by(k, K_UNROLL);
+    look_ahead(r, v, depth, each, 1);
+    accumulate(r, v, &each, acc, b);
+    nn_end(k);
+    return;
+  }
   rounds = nn_let(k, rounds);
   nn_x *round = nn_loop_begin(k, NN_FOR, "round", nn_x_int(k, 0), rounds);
-  look_ahead(r, v, depth, round);
+  look_ahead(r, v, depth, round, K_UNROLL);
   nn_x *ki = nn_xi_add(k, nn_xi_mulc(k, round, K_UNROLL), nn_loop_range(k, NN_UNROLL, "k", K_UNROLL));
   accumulate(r, v, &ki, acc, b);
   nn_end(k);

@@ -14,7 +14,8 @@ enum {
   IN_PLACE_TILES = 3,
   LINE_BYTES = 64,
   L1_WAYS = 8,
-  COPY_PANELS = 8
+  COPY_PANELS = 8,
+  STREAM_AHEAD = 2080
 };
 
 typedef struct product {
@@ -153,6 +154,13 @@ static void next_panel(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
   nn_prefetch(k, p->b, nn_xi_add(k, next, at));
 }
 
+/* The only row tile of its panel reads each element once: some lines ahead of it, into the next panel at the end. */
+static void same_panel(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
+  const product *p = data;
+  nn_kernel *k = L->kernel;
+  nn_prefetch(k, p->b, nn_xi_addc(k, nn_xi_add(k, nn_xi_mul(k, n0, p->k), at), STREAM_AHEAD));
+}
+
 static bool is_one(const nn_x *x) {
   int64_t value;
   return nn_x_is_const(x, &value) && value == 1;
@@ -175,7 +183,7 @@ static bool rows_collide(const nn_lower *L, const product *p) {
   pitch = pitch * nn_dtype_bits(g->a_plain->dtype) / 8;
   if (pitch < sets * LINE_BYTES / L1_WAYS) return false;
   for (int r = 1; r < p->tile.mr; r++) count += r * pitch / LINE_BYTES % sets == 0;
-  return count > L1_WAYS / 2;
+  return count >= L1_WAYS / 2;
 }
 
 static void emit_tiled(nn_lower *L, const nn_gemm *g) {
@@ -193,10 +201,11 @@ static void emit_tiled(nn_lower *L, const nn_gemm *g) {
                 .store_direct = g->store_direct,
                 .data = &p,
                 .in_parallel = g->in_parallel};
+  int64_t rows;
   if (!g->a_plain || rows_collide(L, &p)) pack_a(L, &p);
   if (g->b_panels && g->panel_width == (int64_t)p.tile.nv * p.tile.lanes) {
     p.b = g->b_panels;
-    t.ahead = next_panel;
+    t.ahead = nn_dim_is_const(g->m, &rows) && rows <= p.tile.mr ? same_panel : next_panel;
   } else if (!b_in_place(&p)) {
     p.own_panel = g->in_parallel || nn_tiles_pack_pays(L, &t);
     if (p.own_panel) t.pack = pack_any_panel;

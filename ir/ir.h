@@ -343,6 +343,8 @@ typedef struct nn_pass_env {
   /* Evaluates an op whose inputs are all constants; writes the results' contents to new tensors. */
   nn_status (*evaluate)(void *self, nn_op *op, nn_tensor **results);
   int vector_bytes;       /* of the target */
+  /* Columns of a panel of weights, for the target's register tiles of f32 (codegen/gemm.c). */
+  int64_t (*panel_width)(void *self, nn_dim rows, nn_dim columns);
   int level;              /* optimisation level */
   int threads;            /* that evaluate; 0: one for each processor */
 } nn_pass_env;

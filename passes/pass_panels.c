@@ -1,16 +1,15 @@
-/* needs: env.evaluate, weights folded to constants. gives: products of many rows with constant weights read them in
+/* needs: env.evaluate, weights folded to constants. gives: products with constant weights read them in
    panels as wide as the register tiles of codegen/gemm.c, in the order of use: nothing is packed at run time, and the
-   weights stream from memory. breaks: nothing; run fold after it, which makes the panels.
+   weights stream from memory. Large ones may take Strassen's algorithm. breaks: nothing; run fold after it, which makes the panels.
 
-     %0 = matmul %x, $w      ->   %0 = reshape $w {dims=[K, N/W, W]}       W: two vectors; $w is padded to whole panels
+     %0 = matmul %x, $w      ->   %0 = reshape $w {dims=[K, N/W, W]}       W columns; $w is padded to whole panels
                                   %1 = transpose %0 {perm=[1, 0, 2]}
                                   %2 = matmul_panels %x, %1 {columns=N}
 */
 #include "passes/passes.h"
 
 enum {
-  TILE_VECTORS = 2,
-  FEWEST_ROWS = 12, /* fewer have other tiles, and may read B once in its own order */
+  FEWEST_TRANSPOSED_ROWS = 3, /* fewer read transposed weights once in their own order */
   FEWEST_VECTOR_BYTES = 16,
   MOST_PADDING = 8, /* at most an eighth of the columns: fold evaluates that */
   STRASSEN_LEVEL = 2,
@@ -19,12 +18,11 @@ enum {
   STRASSEN_DEPTH = 256
 };
 
-/* Rows of the product; a symbolic number may be large. */
-static bool has_many_rows(nn_module *m, const nn_op *op) {
+/* Of the product. */
+static nn_dim rows_of(const nn_op *op) {
+  nn_module *m = op->graph->module;
   nn_type x = op->in[0]->type;
-  int64_t rows;
-  nn_dim count = nn_type_count(m, nn_type_make(m, NN_I64, x.rank - 1, x.dims));
-  return !nn_dim_is_const(count, &rows) || rows >= FEWEST_ROWS;
+  return nn_type_count(m, nn_type_make(m, NN_I64, x.rank - 1, x.dims));
 }
 
 static bool is_matrix(nn_type y) {
@@ -34,14 +32,24 @@ static bool is_matrix(nn_type y) {
 }
 
 /* Weights that others read as they are would be there twice. */
-static bool is_candidate(nn_module *m, const nn_op *op, int64_t width) {
+static bool is_candidate(const nn_op *op) {
   if (op->code != NN_OP_MATMUL || nn_attr_int(op, "trans_a") || op->out[0]->type.dtype != NN_F32) return false;
   const nn_value *y = op->in[1];
-  if (y->kind != NN_CONST || y->uses->next || !is_matrix(y->type) || !has_many_rows(m, op)) return false;
-  int64_t columns, depth;
-  if (!nn_dim_is_const(op->out[0]->type.dims[op->out[0]->type.rank - 1], &columns)) return false;
+  int64_t depth, rows;
+  if (y->kind != NN_CONST || y->uses->next || !is_matrix(y->type)) return false;
   if (!nn_dim_is_const(op->in[0]->type.dims[op->in[0]->type.rank - 1], &depth) || depth < 1) return false;
-  return columns >= width && (width - columns % width) % width <= columns / MOST_PADDING;
+  if (!nn_dim_is_const(rows_of(op), &rows)) return true; /* many, perhaps */
+  return rows > 0 && (rows >= FEWEST_TRANSPOSED_ROWS || !nn_attr_int(op, "trans_b"));
+}
+
+/* The panels' width; 0: they do not suit the number of columns. */
+static int64_t width_for(const nn_op *op) {
+  nn_pass_env *env = &op->graph->module->env;
+  nn_dim last = op->out[0]->type.dims[op->out[0]->type.rank - 1];
+  int64_t columns;
+  if (!nn_dim_is_const(last, &columns) || columns < 1) return 0;
+  int64_t width = env->panel_width(env->self, rows_of(op), last);
+  return columns >= width && (width - columns % width) % width <= columns / MOST_PADDING ? width : 0;
 }
 
 static nn_value *pad_columns(nn_builder *b, nn_value *y, int64_t count) {
@@ -73,11 +81,9 @@ static nn_value *panels_of(nn_builder *b, const nn_op *op, int64_t columns, int6
 
 /* Of the multiply-adds an eighth is saved; sums of A, B and C cost time, B's most if there are few rows. */
 static bool pays_strassen(const nn_op *op, int64_t columns, int64_t width) {
-  nn_module *m = op->graph->module;
   nn_type x = op->in[0]->type;
   int64_t rows, depth = nn_dim_value(x.dims[x.rank - 1]);
-  if (m->env.level < STRASSEN_LEVEL) return false;
-  if (!nn_dim_is_const(nn_type_count(m, nn_type_make(m, NN_I64, x.rank - 1, x.dims)), &rows)) return false;
+  if (op->graph->module->env.level < STRASSEN_LEVEL || !nn_dim_is_const(rows_of(op), &rows)) return false;
   return rows >= STRASSEN_ROWS && columns >= STRASSEN_PANELS * width && depth >= STRASSEN_DEPTH;
 }
 
@@ -93,12 +99,12 @@ static nn_value *in_panels(nn_op *op, int64_t width) {
 }
 
 nn_status pass_panels(nn_module *m, bool *changed) {
-  int64_t width = TILE_VECTORS * (m->env.vector_bytes / 4);
-  if (!m->env.evaluate || m->env.vector_bytes < FEWEST_VECTOR_BYTES) return NN_OK;
+  if (!m->env.evaluate || !m->env.panel_width || m->env.vector_bytes < FEWEST_VECTOR_BYTES) return NN_OK;
   for (nn_graph *g = m->graphs; g; g = g->next)
     for (nn_op *op = g->first, *next; op; op = next) {
       next = op->next;
-      nn_value *v = is_candidate(m, op, width) ? in_panels(op, width) : NULL;
+      int64_t width = is_candidate(op) ? width_for(op) : 0;
+      nn_value *v = width ? in_panels(op, width) : NULL;
       if (!v) continue;
       nn_value_replace(op->out[0], v);
       nn_op_remove(op);

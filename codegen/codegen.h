@@ -297,6 +297,9 @@ void nn_block_loops(nn_lower *L, nn_x *count, int lanes, nn_block_body *body, vo
    (an unrolled variable), then the rest in slot 0. */
 typedef void nn_row_body(nn_lower *L, nn_x *i, nn_x *slot, int lanes, bool is_tail, void *data);
 void nn_row_loops(nn_lower *L, nn_x *first, nn_x *end, int lanes, int vectors, nn_row_body *body, void *data);
+int nn_row_lanes(nn_lower *L, nn_dtype t, nn_dim extent);                              /* the target's, fewer for a short extent */
+int nn_row_vectors(int most, int lanes, nn_dim extent);                                /* side by side */
+void nn_row_take(nn_lower *L, nn_xop op, nn_buf *acc, nn_x *slot, nn_x *l, int lanes, nn_x *value); /* the slot's lane l becomes op(itself, value) */
 nn_buf *nn_row_regs(nn_lower *L, nn_x *start, int vectors, int lanes);                 /* slots, all `start` */
 nn_x *nn_row_fold(nn_lower *L, nn_xop op, nn_buf *acc, int vectors, int lanes);         /* ADD MUL MAX MIN: to one number, in a tree */
 nn_x *nn_lowest(nn_lower *L, nn_dtype t);                                               /* -inf, or the least integer */
@@ -356,6 +359,12 @@ typedef struct nn_object {
   nn_frames frames;
 } nn_object;
 void nn_object_free(nn_object *object);
+
+/* A file that is being written. Until all is done its bytes are in a temporary one. */
+typedef struct nn_out_file {
+  const char *path; /* as messages say it */
+  const char *temporary;
+} nn_out_file;
 
 typedef enum nn_output_kind { NN_OUT_OBJECT, NN_OUT_ASM, NN_OUT_LLVM, NN_OUT_ARCHIVE, NN_OUT_SHARED } nn_output_kind;
 /* Writes path (through a temporary file and rename). weights_path: NULL embeds them, else the side file. Sets p->stack_bytes. */

@@ -126,10 +126,7 @@ static int axpy_width(const thin *t) {
 void nn_gemm_axpy(nn_lower *L, const nn_gemm *g) {
   nn_kernel *k = L->kernel;
   int rows = (int)nn_dim_value(g->m);
-  thin t = {.g = g, .rows = rows, .lanes = nn_target_lanes(L->target, g->acc), .depth = rows <= 2 ? 8 : 4};
-  int64_t n;
-  if (nn_dim_is_const(g->n, &n))
-    while (t.lanes > 1 && t.lanes / 2 >= n) t.lanes /= 2;
+  thin t = {.g = g, .rows = rows, .lanes = nn_row_lanes(L, g->acc, g->n), .depth = rows <= 2 ? 8 : 4};
   t.k = nn_let(k, nn_dim_x(L, g->k));
   t.n = nn_let(k, nn_dim_x(L, g->n));
   t.width = axpy_width(&t);

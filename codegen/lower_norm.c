@@ -53,8 +53,7 @@ static void largest_block(nn_lower *L, nn_x *i, nn_x *slot, int lanes, bool is_t
   nn_x *value = read_at(L, s, s->index, mask);
   if (s->values) nn_store(k, s->values, at, value, mask);
   if (mask) value = nn_x_select(k, mask, value, nn_lowest(L, s->acc));
-  nn_x *reg = nn_xi_add(k, nn_xi_mulc(k, slot, s->lanes), l);
-  nn_store(k, s->largest, reg, nn_x_binary(k, NN_X_MAX, nn_x_load(k, s->largest, reg, NULL), value), NULL);
+  nn_row_take(L, NN_X_MAX, s->largest, slot, l, s->lanes, value);
   nn_lanes_end(L, lanes);
 }
 
@@ -65,8 +64,7 @@ static void exp_block(nn_lower *L, nn_x *i, nn_x *slot, int lanes, bool is_tail,
   nn_x *e = nn_let(k, exp_of(L, nn_x_binary(k, NN_X_SUB, row_value(L, s, at, mask), s->largest_x)));
   if (s->exps) nn_store(k, s->exps, at, e, mask);
   if (mask) e = nn_x_select(k, mask, e, nn_zero(L, s->acc));
-  nn_x *reg = nn_xi_add(k, nn_xi_mulc(k, slot, s->lanes), l);
-  nn_store(k, s->sum, reg, nn_x_binary(k, NN_X_ADD, nn_x_load(k, s->sum, reg, NULL), e), NULL);
+  nn_row_take(L, NN_X_ADD, s->sum, slot, l, s->lanes, e);
   nn_lanes_end(L, lanes);
 }
 
@@ -201,12 +199,8 @@ static void set_dims(nn_lower *L, softmax *s) {
     if (!nn_dim_is(x.dims[d], 1)) s->inner = d;
   for (int d = 0; d < x.rank; d++)
     if (d != s->axis && d != s->inner) s->outer[s->nouter++] = d;
-  int64_t n;
-  s->lanes = nn_target_lanes(L->target, s->acc);
-  s->vectors = s->inner == s->axis ? ROW_VECTORS : 1;
-  if (!nn_dim_is_const(x.dims[s->inner], &n)) return;
-  while (s->lanes > 1 && s->lanes / 2 >= n) s->lanes /= 2;
-  while (s->vectors > 1 && (int64_t)s->lanes * s->vectors > n) s->vectors /= 2;
+  s->lanes = nn_row_lanes(L, s->acc, x.dims[s->inner]);
+  s->vectors = nn_row_vectors(s->inner == s->axis ? ROW_VECTORS : 1, s->lanes, x.dims[s->inner]);
 }
 
 /* A buffer for what the passes share, if it fits. */

@@ -44,8 +44,7 @@ static void sum_block(nn_lower *L, nn_x *i, nn_x *slot, int lanes, bool is_tail,
     value = nn_x_binary(k, NN_X_MUL, value, value);
   }
   if (mask) value = nn_x_select(k, mask, value, nn_zero(L, z->acc));
-  nn_x *reg = nn_xi_add(k, nn_xi_mulc(k, slot, z->lanes), l);
-  nn_store(k, z->sum, reg, nn_x_binary(k, NN_X_ADD, nn_x_load(k, z->sum, reg, NULL), value), NULL);
+  nn_row_take(L, NN_X_ADD, z->sum, slot, l, z->lanes, value);
   nn_lanes_end(L, lanes);
 }
 
@@ -116,15 +115,6 @@ static void normalize_row(nn_lower *L, nn_x *const *outer, void *data) {
   one_pass(L, z, write_block);
 }
 
-static void set_lanes(nn_lower *L, normalize *z) {
-  int64_t n;
-  z->lanes = nn_target_lanes(L->target, z->acc);
-  z->vectors = ROW_VECTORS;
-  if (!nn_dim_is_const(z->x->type.dims[z->rank - 1], &n)) return;
-  while (z->lanes > 1 && z->lanes / 2 >= n) z->lanes /= 2;
-  while (z->vectors > 1 && (int64_t)z->lanes * z->vectors > n) z->vectors /= 2;
-}
-
 static nn_value *used(nn_op *op, int i) { return nn_value_nuses(op->out[i]) ? op->out[i] : NULL; }
 
 nn_status lower_normalize(nn_lower *L, nn_op *op) {
@@ -135,7 +125,9 @@ nn_status lower_normalize(nn_lower *L, nn_op *op) {
   z.axis = (int)nn_attr_int(op, "axis");
   if (z.axis < 0) z.axis += z.rank;
   z.acc = nn_acc_dtype(z.x->type.dtype);
-  set_lanes(L, &z);
+  nn_dim line = z.x->type.dims[z.rank - 1];
+  z.lanes = nn_row_lanes(L, z.acc, line);
+  z.vectors = nn_row_vectors(ROW_VECTORS, z.lanes, line);
   nn_dim count = nn_dim_product(m, z.x->type.dims + z.axis, z.rank - z.axis);
   bool fits = nn_dim_guess(count, 1) <= KEPT_BYTES * 8 / nn_dtype_bits(z.acc);
   if (fits && (!nn_read_is_plain(L, z.x, NULL) || z.acc != z.x->type.dtype))

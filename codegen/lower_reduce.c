@@ -267,12 +267,8 @@ static void set_axes(nn_lower *L, nn_op *op, reduction *r) {
 
 static void set_lanes(nn_lower *L, reduction *r) {
   nn_dim extent = r->view.dims[r->inner];
-  int64_t n;
-  r->lanes = nn_target_lanes(L->target, r->acc);
-  r->vectors = r->along_rows ? ROW_VECTORS : COLUMN_VECTORS;
-  if (!nn_dim_is_const(extent, &n)) return;
-  while (r->lanes > 1 && r->lanes / 2 >= n) r->lanes /= 2;
-  while (r->vectors > 1 && (int64_t)r->lanes * r->vectors > n) r->vectors /= 2;
+  r->lanes = nn_row_lanes(L, r->acc, extent);
+  r->vectors = nn_row_vectors(r->along_rows ? ROW_VECTORS : COLUMN_VECTORS, r->lanes, extent);
 }
 
 static int64_t guess_product(const reduction *r, bool reduced, int skip) {

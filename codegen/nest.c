@@ -111,6 +111,27 @@ void nn_row_loops(nn_lower *L, nn_x *first, nn_x *end, int lanes, int vectors, n
   nn_block_loops(L, nn_let(k, count), lanes, emit_row_rest, &rest);
 }
 
+int nn_row_lanes(nn_lower *L, nn_dtype t, nn_dim extent) {
+  int64_t n;
+  int lanes = nn_target_lanes(L->target, t);
+  if (!nn_dim_is_const(extent, &n)) return lanes;
+  while (lanes > 1 && lanes / 2 >= n) lanes /= 2;
+  return lanes;
+}
+
+int nn_row_vectors(int most, int lanes, nn_dim extent) {
+  int64_t n;
+  if (!nn_dim_is_const(extent, &n)) return most;
+  while (most > 1 && (int64_t)lanes * most > n) most /= 2;
+  return most;
+}
+
+void nn_row_take(nn_lower *L, nn_xop op, nn_buf *acc, nn_x *slot, nn_x *l, int lanes, nn_x *value) {
+  nn_kernel *k = L->kernel;
+  nn_x *reg = nn_xi_add(k, nn_xi_mulc(k, slot, lanes), l);
+  nn_store(k, acc, reg, nn_x_binary(k, op, nn_x_load(k, acc, reg, NULL), value), NULL);
+}
+
 nn_buf *nn_row_regs(nn_lower *L, nn_x *start, int vectors, int lanes) {
   nn_kernel *k = L->kernel;
   nn_buf *acc = nn_regs(L, start->dtype, (int64_t)vectors * lanes);

@@ -86,45 +86,31 @@ static int64_t int_op(nn_xop op, nn_dtype t, int64_t a, int64_t b) {
 
 /* ---- floats ---------------------------------------------------------------------------------------- */
 
-static float f32_op(nn_xop op, float a, float b, float c) {
-  switch (op) {
-    case NN_X_ADD: return a + b;
-    case NN_X_SUB: return a - b;
-    case NN_X_MUL: return a * b;
-    case NN_X_DIV: return a / b;
-    case NN_X_MIN: return isnan(a) ? a : isnan(b) ? b : a < b ? a : b;
-    case NN_X_MAX: return isnan(a) ? a : isnan(b) ? b : a > b ? a : b;
-    case NN_X_FMA: return fmaf(a, b, c);
-    case NN_X_NEG: return -a;
-    case NN_X_ABS: return fabsf(a);
-    case NN_X_SQRT: return sqrtf(a);
-    case NN_X_FLOOR: return floorf(a);
-    case NN_X_CEIL: return ceilf(a);
-    case NN_X_TRUNC: return truncf(a);
-    case NN_X_ROUND: return rintf(a);
-    default: return a;
+/* name(op, a, b, c) in TYPE; F gives the type's functions of math.h. */
+#define FLOAT_OP(name, TYPE, F)                                                \
+  static TYPE name(nn_xop op, TYPE a, TYPE b, TYPE c) {                        \
+    switch (op) {                                                              \
+    case NN_X_ADD: return a + b;                                               \
+    case NN_X_SUB: return a - b;                                               \
+    case NN_X_MUL: return a * b;                                               \
+    case NN_X_DIV: return a / b;                                               \
+    case NN_X_MIN: return isnan(a) ? a : isnan(b) ? b : a < b ? a : b;         \
+    case NN_X_MAX: return isnan(a) ? a : isnan(b) ? b : a > b ? a : b;         \
+    case NN_X_FMA: return F(fma)(a, b, c);                                     \
+    case NN_X_NEG: return -a;                                                  \
+    case NN_X_ABS: return F(fabs)(a);                                          \
+    case NN_X_SQRT: return F(sqrt)(a);                                         \
+    case NN_X_FLOOR: return F(floor)(a);                                       \
+    case NN_X_CEIL: return F(ceil)(a);                                         \
+    case NN_X_TRUNC: return F(trunc)(a);                                       \
+    case NN_X_ROUND: return F(rint)(a);                                        \
+    default: return a;                                                         \
+    }                                                                          \
   }
-}
-
-static double f64_op(nn_xop op, double a, double b, double c) {
-  switch (op) {
-    case NN_X_ADD: return a + b;
-    case NN_X_SUB: return a - b;
-    case NN_X_MUL: return a * b;
-    case NN_X_DIV: return a / b;
-    case NN_X_MIN: return isnan(a) ? a : isnan(b) ? b : a < b ? a : b;
-    case NN_X_MAX: return isnan(a) ? a : isnan(b) ? b : a > b ? a : b;
-    case NN_X_FMA: return fma(a, b, c);
-    case NN_X_NEG: return -a;
-    case NN_X_ABS: return fabs(a);
-    case NN_X_SQRT: return sqrt(a);
-    case NN_X_FLOOR: return floor(a);
-    case NN_X_CEIL: return ceil(a);
-    case NN_X_TRUNC: return trunc(a);
-    case NN_X_ROUND: return rint(a);
-    default: return a;
-  }
-}
+#define F32(function) function##f
+#define F64(function) function
+FLOAT_OP(f32_op, float, F32)
+FLOAT_OP(f64_op, double, F64)
 
 static double float_of(nn_dtype t, nn_scalar v) { return t == NN_F64 ? v.f : (double)v.s; }
 

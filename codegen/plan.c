@@ -380,8 +380,16 @@ static void tell_places(plan *pl, bool all_static) {
     }
 }
 
+/* A static plan that the target's pointers cannot reach. */
+static nn_status check_reach(const nn_program *p, const nn_target *t) {
+  int64_t bytes = nn_dim_value(p->workspace_bytes);
+  if (t->pointer_bits > 32 || bytes <= INT32_MAX) return NN_OK;
+  return nn_report(&p->module->diags, NN_ERROR, NULL, NULL, NULL,
+                   "the temporaries of the model need %lld bytes, a 32-bit target has at most %lld", (long long)bytes,
+                   (long long)INT32_MAX);
+}
+
 nn_status nn_plan_memory(nn_program *p, const nn_target *t) {
-  (void)t; /* every target's cache lines divide ALIGN */
   plan pl = {.p = p, .m = p->module, .scratch = nn_arena_new()};
   if (!pl.scratch) return too_large(&pl);
   pl.block_of = nn_map_new(pl.scratch);
@@ -389,6 +397,7 @@ nn_status nn_plan_memory(nn_program *p, const nn_target *t) {
   make_blocks(&pl);
   bool all_static = is_static(&pl);
   nn_status status = all_static ? place_blocks(&pl) : place_slots(&pl);
+  if (status == NN_OK && all_static) status = check_reach(p, t);
   if (status == NN_OK) {
     tell_places(&pl, all_static);
     if (all_static) measure(&pl);

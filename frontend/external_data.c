@@ -66,13 +66,16 @@ static int open_below(nn_arena *arena, const char *folder, const char *location,
     int flags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | (is_last ? 0 : O_DIRECTORY);
     int next = openat(dir, part, flags);
     int error = errno;
+    struct stat st;
+    bool is_link = next < 0 && fstatat(dir, part, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode);
     close(dir);
-    errno = error;
+    errno = is_link ? ELOOP : error; /* a link to a folder gives another error */
     if (is_last && next >= 0) return next;
     dir = next;
     at += length + 1;
   }
-  *reason = errno == ELOOP ? "is a symbolic link" : nn_strdup(arena, strerror(errno));
+  *reason =
+      errno == ELOOP ? "is a symbolic link, or behind one" : nn_sprintf(arena, "cannot be opened: %s", strerror(errno));
   return -1;
 }
 

@@ -250,7 +250,12 @@ nn_value *onnx_import_input(onnx_import *I, const Onnx__ValueInfoProto *info) {
   if (import_dtype(I, info->name, info->type, &dtype) != NN_OK ||
       import_shape(I, info->name, info->type->tensor_type->shape, dims, &rank) != NN_OK)
     return NULL;
-  return nn_graph_param(I->m->main, onnx_unique_name(I, "", info->name), nn_type_make(I->m, dtype, rank, dims));
+  nn_type type = nn_type_make(I->m, dtype, rank, dims);
+  if (!nn_type_fits(type)) {
+    fail(I, NULL, "input '%s' is %s: its size in bytes overflows 64 bits", info->name, nn_type_text(I->scratch, type));
+    return NULL;
+  }
+  return nn_graph_param(I->m->main, onnx_unique_name(I, "", info->name), type);
 }
 
 void onnx_pin_value(onnx_import *I, nn_value *input) {
@@ -300,6 +305,14 @@ static bool contradict(nn_dim a, nn_dim b) {
   return a && b && nn_dim_is_const(a, &x) && nn_dim_is_const(b, &y) && x != y;
 }
 
+/* "[N,?,4]", as a file declares it. */
+static const char *declared_text(onnx_import *I, int rank, const nn_dim *dims) {
+  const char *text = "[";
+  for (int i = 0; i < rank; i++)
+    text = nn_sprintf(I->scratch, "%s%s%s", text, i ? "," : "", dims[i] ? nn_dim_text(I->scratch, dims[i]) : "?");
+  return nn_sprintf(I->scratch, "%s]", text);
+}
+
 nn_status onnx_check_declared(onnx_import *I, const Onnx__ValueInfoProto *info, const nn_value *v, const char *node,
                               const char *op) {
   const Onnx__TypeProto__Tensor *t = tensor_type(info);
@@ -315,7 +328,7 @@ nn_status onnx_check_declared(onnx_import *I, const Onnx__ValueInfoProto *info, 
   bool differs = rank != v->type.rank;
   for (int i = 0; i < rank && !differs; i++) differs = contradict(dims[i], v->type.dims[i]);
   if (differs)
-    nn_report(d, NN_WARNING, node, op, "the declaration is ignored", "output '%s' is declared as %s, but is %s",
-              info->name, rank == v->type.rank ? "another shape" : "another rank", nn_type_text(I->m->arena, v->type));
+    nn_report(d, NN_WARNING, node, op, "the declaration is ignored", "output '%s' is declared with shape %s, but is %s",
+              info->name, declared_text(I, rank, dims), nn_type_text(I->scratch, v->type));
   return NN_OK;
 }

@@ -43,8 +43,6 @@ nn_status nn_report(nn_diags *diags, nn_severity severity, const char *node, con
 
 void nn_diag_print(FILE *out, const nn_diag *item) {
   if (item->file) fprintf(out, "%s: ", item->file);
-  if (item->severity == NN_WARNING) fputs("warning: ", out);
-  if (item->severity == NN_NOTE) fputs("note: ", out);
   if (item->node) fprintf(out, "node '%s'", item->node);
   if (item->op) fprintf(out, item->node ? " (%s)" : "%s", item->op);
   if (item->node || item->op) fputs(": ", out);

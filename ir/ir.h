@@ -198,6 +198,7 @@ bool nn_type_same_shape(nn_type a, nn_type b);
 bool nn_type_is_static(nn_type t);
 nn_dim nn_type_count(nn_module *m, nn_type t);                 /* number of elements */
 bool nn_type_static_count(nn_type t, int64_t *count);          /* false if symbolic or overflowing */
+bool nn_type_fits(nn_type t);                                  /* symbolic, or its bytes are an int64_t */
 char *nn_type_text(nn_arena *arena, nn_type t);                /* "f32[N,3,224,224]" */
 
 /* Static tensor contents. data is borrowed from the mapped model file, or lives in the arena, or was

@@ -107,6 +107,12 @@ bool nn_type_static_count(nn_type t, int64_t *count) {
   return true;
 }
 
+bool nn_type_fits(nn_type t) {
+  int64_t count;
+  if (!nn_type_is_static(t)) return true;
+  return nn_type_static_count(t, &count) && nn_dtype_bytes(t.dtype, (uint64_t)count) <= INT64_MAX;
+}
+
 char *nn_type_text(nn_arena *arena, nn_type t) {
   const char *parts[NN_MAX_RANK + 1];
   size_t length = strlen(nn_dtype_name(t.dtype)) + 3 + (t.layout ? strlen(t.layout) + 1 : 0);

@@ -56,7 +56,7 @@ static const char *find_type_problem(nn_type t) {
     if (nn_dim_is_overflow(t.dims[i])) return "has a dimension that overflows 64 bits";
     if (nn_dim_is_const(t.dims[i], &value) && value < 0) return "has a negative dimension";
   }
-  return NULL;
+  return nn_type_fits(t) ? NULL : "has a size in bytes that overflows 64 bits";
 }
 
 /* Every use on the list must point back at it, and its slot must read the value. Links that agree in both

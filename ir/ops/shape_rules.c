@@ -210,6 +210,9 @@ static nn_status check_result_dim(nn_op *op, int result, int axis, nn_dim dim) {
 nn_status nn_give(nn_op *op, int result, nn_dtype dtype, int rank, const nn_dim *dims) {
   if (rank > NN_MAX_RANK) return nn_fail(op, "result %d has rank %d, expected at most %d", result, rank, NN_MAX_RANK);
   for (int d = 0; d < rank; d++) NN_TRY(check_result_dim(op, result, d, dims[d]));
-  op->out[result]->type = nn_type_make(op->graph->module, dtype, rank, dims);
-  return NN_OK;
+  nn_module *m = op->graph->module;
+  op->out[result]->type = nn_type_make(m, dtype, rank, dims);
+  if (nn_type_fits(op->out[result]->type)) return NN_OK;
+  return nn_fail(op, "result %d is %s: its size in bytes overflows 64 bits", result,
+                 nn_type_text(m->arena, op->out[result]->type));
 }

@@ -101,6 +101,23 @@ pb write_tensor(const char *name, int type, const char *dims, const char *values
   return t;
 }
 
+static void write_entry(pb *tensor, const char *key, const char *value) {
+  pb e = {0};
+  pb_str(&e, 1, key);
+  pb_str(&e, 2, value);
+  pb_message(tensor, 13, e);
+}
+
+pb write_external(const char *name, int type, const char *dims, const char *location, const char *offset,
+                  const char *length) {
+  pb t = write_tensor(name, type, dims, NULL);
+  write_entry(&t, "location", location);
+  if (offset) write_entry(&t, "offset", offset);
+  if (length) write_entry(&t, "length", length);
+  pb_int(&t, 14, 1);
+  return t;
+}
+
 pb write_attr(const char *text) {
   pb a = {0};
   char name[100], kind[10], part[100];
@@ -150,6 +167,7 @@ static void write_line(pb *graph, const char *line) {
   if (strcmp(what, "out") == 0) pb_message(graph, 12, write_info(word[0], type, word[2]));
   if (strcmp(what, "info") == 0) pb_message(graph, 13, write_info(word[0], type, word[2]));
   if (strcmp(what, "init") == 0) pb_message(graph, 5, write_tensor(word[0], type, word[2], rest));
+  if (strcmp(what, "external") == 0) pb_message(graph, 5, write_external(word[0], type, word[2], rest, NULL, NULL));
   if (strcmp(what, "node") == 0) {
     if (!next_part(&rest, ' ', word[3], sizeof word[3])) strcpy(word[3], "-");
     pb_message(graph, 1, write_node(word[0], word[1], word[2], word[3], rest));

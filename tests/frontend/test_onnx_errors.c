@@ -119,7 +119,7 @@ Test(onnx_errors, a_declared_type_that_is_another) {
 Test(onnx_errors, a_declared_shape_that_is_another_is_a_warning) {
   nn_module *m = load_text("in x 1 2\nnode Relu a x y\nout y 1 3");
   EXPECT_OK(m);
-  EXPECT_DIAG(m, "output 'y' is declared as another shape, but is f32[2]");
+  EXPECT_DIAG(m, "output 'y' is declared with shape [3], but is f32[2]");
   cr_expect_str_eq(result_type(m, 0), "f32[2]");
   free_module(m);
 }

@@ -179,7 +179,7 @@ Test(onnx_graph, a_function_that_calls_itself) {
 Test(onnx_graph, functions_that_explode, .timeout = 120) {
   pb model = write_model("in x 1 2\nnode my/F0 call x y\nout y 1 2");
   for (int i = 0; i < 40; i++) {
-    char name[10], next[20];
+    char name[16], next[20];
     snprintf(name, sizeof name, "F%d", i);
     snprintf(next, sizeof next, i == 39 ? "Nothing" : "my/F%d", i + 1);
     pb f = write_function(name, "a", "b", NULL, write_node(next, "s", "a", "c", ""));

@@ -160,13 +160,6 @@ Test(onnx_tensor, sparse_index_outside) {
 
 /* ---- external data ------------------------------------------------------------------------------- */
 
-static void entry(pb *t, const char *key, const char *value) {
-  pb e = {0};
-  pb_str(&e, 1, key);
-  pb_str(&e, 2, value);
-  pb_message(t, 13, e);
-}
-
 static void write_file(const char *path, const void *bytes, size_t size) {
   FILE *f = fopen(path, "wb");
   cr_assert(f != NULL);
@@ -176,13 +169,9 @@ static void write_file(const char *path, const void *bytes, size_t size) {
 
 /* A model file in a folder of its own, with w = f32[3] in this location. */
 static nn_module *load_external(const char *folder, const char *location, const char *offset, const char *length) {
-  pb t = begin_tensor(1, 3), graph = write_graph("node Relu r w y\nout y 1 3");
+  pb graph = write_graph("node Relu r w y\nout y 1 3");
   char path[300];
-  entry(&t, "location", location);
-  if (offset) entry(&t, "offset", offset);
-  if (length) entry(&t, "length", length);
-  pb_int(&t, 14, 1);
-  pb_message(&graph, 5, t);
+  pb_message(&graph, 5, write_external("w", 1, "3", location, offset, length));
   pb model = write_model_of(graph, 13);
   snprintf(path, sizeof path, "%s/model.onnx", folder);
   write_file(path, model.data, model.size);
@@ -210,7 +199,7 @@ Test(onnx_tensor, external_data) {
   cr_expect(memcmp(contents(m)->data, values + 1, 12) == 0);
   cr_expect(contents(m)->offset == 4 && strcmp(contents(m)->file, path) == 0);
   nn_module_free(m);
-  expect_external_fault(folder, "none.bin", NULL, NULL, "external data 'none.bin' No such file");
+  expect_external_fault(folder, "none.bin", NULL, NULL, "external data 'none.bin' cannot be opened: No such file");
   expect_external_fault(folder, "link.bin", NULL, NULL, "is a symbolic link");
   expect_external_fault(folder, "/etc/passwd", NULL, NULL, "is an absolute path");
   expect_external_fault(folder, "../w.bin", NULL, NULL, "leaves the model's folder");
@@ -229,10 +218,7 @@ Test(onnx_tensor, external_data) {
 }
 
 Test(onnx_tensor, external_data_of_a_model_from_memory) {
-  pb t = begin_tensor(1, 3);
-  entry(&t, "location", "w.bin");
-  pb_int(&t, 14, 1);
-  expect_fault(t, "the model came from memory");
+  expect_fault(write_external("w", 1, "3", "w.bin", NULL, NULL), "the model came from memory");
 }
 
 Test(onnx_tensor, tensor_files) {

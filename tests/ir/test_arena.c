@@ -70,7 +70,7 @@ Test(diag, text_names_file_node_and_op) {
   cr_assert_eq(m->diags.nerrors, 1);
   char *first = printed(&m->diags.items[0]), *second = printed(&m->diags.items[1]);
   cr_assert_str_eq(first, "net.onnx: node 'Conv_0' (Conv): found 3, expected 4\n  hint: fix it\n");
-  cr_assert_str_eq(second, "net.onnx: warning: Conv: odd\n");
+  cr_assert_str_eq(second, "net.onnx: Conv: odd\n");
   free(first);
   free(second);
   nn_module_free(m);

@@ -89,7 +89,7 @@ nn_status nn_objects_merge(const nn_object *objects, int count, nn_object *resul
 bool nn_object_needs(const nn_object *object, nn_arena *arena, nn_map *names);
 
 /* object_shared.c: the object as a shared object; false if this is not for such objects: it takes a linker. */
-bool nn_shared_write(const nn_program *p, const nn_object *object, bool has_weights, const char *path, nn_diags *diags,
+bool nn_shared_write(const nn_program *p, const nn_object *object, bool has_weights, nn_out_file to, nn_diags *diags,
                      nn_status *status);
 
 #endif

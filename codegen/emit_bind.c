@@ -90,6 +90,17 @@ static nn_v dims_of(nn_pemit *s, nn_v tensor) {
   return nn_emit_field(s->e, s->e->tensor_type, tensor, NN_TENSOR_DIMS, s->e->ptr);
 }
 
+/* Arrays of dims are the caller's, at any address: on machines that must align their loads these are bytes. */
+static nn_v load_dim(nn_pemit *s, nn_v dims, int d) {
+  nn_v value = LLVMBuildLoad2(s->e->b, s->e->i64, element(s, s->e->i64, dims, d), "");
+  LLVMSetAlignment(value, 1);
+  return value;
+}
+
+static void store_dim(nn_pemit *s, nn_v dims, int d, nn_v value) {
+  LLVMSetAlignment(LLVMBuildStore(s->e->b, value, element(s, s->e->i64, dims, d)), 1);
+}
+
 void nn_emit_output_dims_now(nn_pemit *s, bool *done, bool all) {
   nn_emod *e = s->e;
   for (int i = 0, n = 0; i < s->p->noutputs; i++) {
@@ -100,7 +111,7 @@ void nn_emit_output_dims_now(nn_pemit *s, bool *done, bool all) {
       if (done[n] || (!is_known && !all)) continue;
       if (!dims) dims = dims_of(s, nn_emit_tensor(s, s->out, i));
       nn_v value = is_known ? nn_emit_dim(&s->dims, v->type.dims[d]) : nn_const_i64(e, -1);
-      LLVMBuildStore(e->b, value, element(s, e->i64, dims, d));
+      store_dim(s, dims, d, value);
       done[n] = is_known;
     }
   }
@@ -146,7 +157,7 @@ static void bind_dims(nn_pemit *s, bool lone) {
     for (int d = 0; d < v->type.rank; d++) {
       if (nn_dim_is_const(v->type.dims[d], NULL) || (nn_dim_lone_symbol(v->type.dims[d]) >= 0) != lone) continue;
       if (!dims) dims = dims_of(s, nn_emit_tensor(s, s->in, i));
-      nn_v value = LLVMBuildLoad2(s->e->b, s->e->i64, element(s, s->e->i64, dims, d), "");
+      nn_v value = load_dim(s, dims, d);
       bind_dim(s, v->type.dims[d], value, nn_emit_io_name(s, false, i), dim_text(s, d));
     }
   }

@@ -117,7 +117,7 @@ static const char check_text[] =
     "loop:\n"
     "  %i = phi i32 [ 0, %have_dims ], [ %next, %more ]\n"
     "  %pd = getelementptr i64, ptr %dims, i32 %i\n"
-    "  %d = load i64, ptr %pd\n"
+    "  %d = load i64, ptr %pd, align 1\n"
     "  %pd2 = getelementptr i64, ptr %dims2, i32 %i\n"
     "  %d2 = load i64, ptr %pd2\n"
     "  %fixed = icmp sge i64 %d2, 0\n"

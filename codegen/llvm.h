@@ -297,13 +297,15 @@ int64_t nn_frames_stack(const nn_frames *frames); /* the largest stack of an ent
 
 /* ---- object_weights.c: weights in objects and beside them ------------------------------------------------------ */
 
+nn_status nn_out_failed(nn_diags *diags, nn_out_file to); /* reports errno */
+
 enum { NN_WEIGHTS_HEADER = 64, NN_WEIGHTS_BASE = 4096 }; /* where they begin in a side file, and in an object */
 uint64_t nn_weights_hash(const nn_program *p);
 /* Assembly that reserves SYMBOL_weights in an ELF object, or, with_bytes, holds them as numbers. */
 nn_status nn_weights_assembly(nn_emod *e, const nn_program *p, const char *symbol, bool with_bytes);
 bool nn_weights_fit_object(const nn_target *t); /* ELF: the bytes are written beside the generated object */
 /* Writes the generated object, its section for the weights filled in; changes object. */
-nn_status nn_weights_append(const nn_program *p, unsigned char *object, size_t size, const char *path, nn_diags *diags);
+nn_status nn_weights_append(const nn_program *p, unsigned char *object, size_t size, nn_out_file to, nn_diags *diags);
 /* A file with something before and something behind the program's weights at NN_WEIGHTS_BASE. */
 typedef struct nn_image {
   bool has_weights;
@@ -313,14 +315,14 @@ typedef struct nn_image {
   size_t body_bytes;
   int64_t body_at;
 } nn_image;
-nn_status nn_weights_write_image(const nn_program *p, const nn_image *image, const char *path, nn_diags *diags);
-nn_status nn_file_write(const char *path, const void *bytes, size_t size, nn_diags *diags);
-nn_status nn_weights_write_file(const nn_program *p, uint64_t hash, const char *path, nn_diags *diags);
+nn_status nn_weights_write_image(const nn_program *p, const nn_image *image, nn_out_file to, nn_diags *diags);
+nn_status nn_file_write(nn_out_file to, const void *bytes, size_t size, nn_diags *diags);
+nn_status nn_weights_write_file(const nn_program *p, uint64_t hash, nn_out_file to, nn_diags *diags);
 
 /* ---- object_link.c ---------------------------------------------------------------------------------------------- */
 
-nn_status nn_archive_write(const char *object, const char *path, const char *const *symbols, int nsymbols,
+nn_status nn_archive_write(const char *object, nn_out_file to, const char *const *symbols, int nsymbols,
                            nn_diags *diags);
-nn_status nn_shared_link(const char *object, const char *path, const nn_target *t, nn_diags *diags);
+nn_status nn_shared_link(const char *object, nn_out_file to, const nn_target *t, nn_diags *diags);
 
 #endif

@@ -12,11 +12,11 @@ typedef struct writing {
   const nn_target *target;
   const nn_emit_options *options;
   nn_output_kind kind;
-  const char *path, *weights_path;
+  nn_out_file out, weights; /* weights.path NULL: embedded */
   nn_diags *diags;
   nn_arena *arena;
-  bool is_linked;                                     /* the output is there without a linker */
-  const char *object, *temporary, *weights_temporary; /* object: what the code generator writes */
+  bool is_linked;     /* the output is there without a linker */
+  nn_out_file object; /* what the code generator writes: out, or what out is made from */
 } writing;
 
 static bool is_identifier(const char *name) {
@@ -32,7 +32,7 @@ static bool holds_numbers(const writing *w) {
 static nn_status write_code(writing *w, nn_object *object, bool has_weights) {
   nn_status status = NN_OK;
   w->is_linked = w->kind == NN_OUT_SHARED && nn_weights_fit_object(w->target) &&
-                 nn_shared_write(w->p, object, has_weights, w->temporary, w->diags, &status);
+                 nn_shared_write(w->p, object, has_weights, w->out, w->diags, &status);
   if (w->is_linked) return status;
   return has_weights ? nn_weights_append(w->p, object->bytes, object->size, w->object, w->diags)
                      : nn_file_write(w->object, object->bytes, object->size, w->diags);
@@ -41,7 +41,7 @@ static nn_status write_code(writing *w, nn_object *object, bool has_weights) {
 /* LLVM writes to memory only: on a full disk it would end the process. */
 static nn_status emit(writing *w, uint64_t hash) {
   nn_linkage linkage = {
-      .symbol = w->options->name, .embedded = !w->weights_path, .is_reserved = !holds_numbers(w), .hash = hash};
+      .symbol = w->options->name, .embedded = !w->weights.path, .is_reserved = !holds_numbers(w), .hash = hash};
   bool is_text = w->kind == NN_OUT_ASM || w->kind == NN_OUT_LLVM,
        has_weights = linkage.embedded && w->p->weights_bytes > 0;
   nn_object object = {0};
@@ -58,24 +58,24 @@ static nn_status wrap(writing *w) {
   const char *symbols[] = {name, nn_sprintf(w->arena, "%s_run", name), nn_sprintf(w->arena, "%s_workspace_size", name),
                            nn_sprintf(w->arena, "%s_output_dims", name), nn_sprintf(w->arena, "%s_infer", name)};
   if (w->kind == NN_OUT_ARCHIVE)
-    return nn_archive_write(w->object, w->temporary, symbols, nn_program_is_plain(w->p) ? 5 : 4, w->diags);
-  return nn_shared_link(w->object, w->temporary, w->target, w->diags);
+    return nn_archive_write(w->object.temporary, w->out, symbols, nn_program_is_plain(w->p) ? 5 : 4, w->diags);
+  return nn_shared_link(w->object.temporary, w->out, w->target, w->diags);
 }
 
-static nn_status finish_file(writing *w, const char *from, const char *to) {
-  if (rename(from, to) == 0) return NN_OK;
-  return nn_report(w->diags, NN_ERROR, NULL, NULL, NULL, "cannot write '%s': %s", to, strerror(errno));
+static nn_status finish_file(writing *w, nn_out_file file) {
+  return rename(file.temporary, file.path) == 0 ? NN_OK : nn_out_failed(w->diags, file);
 }
 
 static nn_status write_all(writing *w) {
-  uint64_t hash = w->weights_path ? nn_weights_hash(w->p) : 0;
+  uint64_t hash = w->weights.path ? nn_weights_hash(w->p) : 0;
   NN_TRY(emit(w, hash));
-  if (w->object != w->temporary && !w->is_linked) NN_TRY(wrap(w));
-  if (w->weights_path) {
-    NN_TRY(nn_weights_write_file(w->p, hash, w->weights_temporary, w->diags));
-    NN_TRY(finish_file(w, w->weights_temporary, w->weights_path));
-  }
-  return finish_file(w, w->temporary, w->path);
+  if (w->object.temporary != w->out.temporary && !w->is_linked) NN_TRY(wrap(w));
+  if (!w->weights.path) return finish_file(w, w->out);
+  NN_TRY(nn_weights_write_file(w->p, hash, w->weights, w->diags));
+  NN_TRY(finish_file(w, w->weights));
+  if (finish_file(w, w->out) == NN_OK) return NN_OK;
+  remove(w->weights.path); /* all or nothing */
+  return NN_FAIL;
 }
 
 /* In the same folder, so that it can be renamed; the process number keeps two compilers apart. */
@@ -95,25 +95,18 @@ nn_status nn_object_write(nn_program *p, const nn_target *t, const nn_emit_optio
                      "model name '%s': expected letters, digits and _, no digit first",
                      options->name ? options->name : "");
   if (p->weights_bytes == 0) weights_path = NULL;
-  writing w = {.p = p,
-               .target = t,
-               .options = options,
-               .kind = kind,
-               .path = path,
-               .weights_path = weights_path,
-               .diags = diags,
-               .arena = nn_arena_new()};
+  writing w = {.p = p, .target = t, .options = options, .kind = kind, .diags = diags, .arena = nn_arena_new()};
   if (!w.arena) return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "out of memory");
   bool is_wrapped = kind == NN_OUT_ARCHIVE || kind == NN_OUT_SHARED;
-  w.temporary = temporary_name(&w, path, "tmp");
-  w.object = is_wrapped ? temporary_name(&w, path, "o") : w.temporary;
-  w.weights_temporary = temporary_name(&w, weights_path, "tmp");
+  w.out = (nn_out_file){path, temporary_name(&w, path, "tmp")};
+  w.object = is_wrapped ? (nn_out_file){path, temporary_name(&w, path, "o")} : w.out;
+  w.weights = (nn_out_file){weights_path, temporary_name(&w, weights_path, "tmp")};
   nn_status status = write_all(&w);
   if (status != NN_OK) {
-    remove_file(w.temporary);
-    remove_file(w.weights_temporary);
+    remove_file(w.out.temporary);
+    remove_file(w.weights.temporary);
   }
-  if (is_wrapped) remove_file(w.object);
+  if (is_wrapped) remove_file(w.object.temporary);
   nn_arena_free(w.arena);
   return status;
 }

@@ -15,10 +15,6 @@ extern char **environ;
 /* ---- archives ------------------------------------------------------------------------------------------------------
  */
 
-static nn_status io_error(nn_diags *diags, const char *path) {
-  return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "cannot write '%s': %s", path, strerror(errno));
-}
-
 /* name, date 0, owner 0, mode 644, size: 60 characters. */
 static bool write_member_header(FILE *out, const char *name, uint64_t size) {
   return fprintf(out, "%-16s%-12d%-6d%-6d%-8s%-10llu`\n", name, 0, 0, 0, "100644", (unsigned long long)size) == 60;
@@ -60,19 +56,19 @@ static bool write_archive(FILE *object, uint64_t size, FILE *out, const char *co
   return fflush(out) == 0 && !ferror(out);
 }
 
-nn_status nn_archive_write(const char *object, const char *path, const char *const *symbols, int nsymbols,
+nn_status nn_archive_write(const char *object, nn_out_file to, const char *const *symbols, int nsymbols,
                            nn_diags *diags) {
   struct stat st;
-  FILE *in = fopen(object, "rb"), *out = in ? fopen(path, "wb") : NULL;
+  FILE *in = fopen(object, "rb"), *out = in ? fopen(to.temporary, "wb") : NULL;
   bool ok = in && out && fstat(fileno(in), &st) == 0;
   bool is_large = ok && (uint64_t)st.st_size > UINT64_C(9999999999); /* ten digits */
   if (ok && !is_large) ok = write_archive(in, (uint64_t)st.st_size, out, symbols, nsymbols);
   nn_status status = is_large ? nn_report(diags, NN_ERROR, NULL, NULL, "put the weights into a file of their own",
-                                          "'%s': an archive member has less than 10^10 bytes", path)
+                                          "'%s': an archive member has less than 10^10 bytes", to.path)
                      : ok     ? NN_OK
-                              : io_error(diags, path);
+                              : nn_out_failed(diags, to);
   if (in) fclose(in);
-  if (out && fclose(out) != 0 && status == NN_OK) status = io_error(diags, path);
+  if (out && fclose(out) != 0 && status == NN_OK) status = nn_out_failed(diags, to);
   return status;
 }
 
@@ -98,17 +94,17 @@ static bool is_host(const nn_target *t) {
   return same;
 }
 
-nn_status nn_shared_link(const char *object, const char *path, const nn_target *t, nn_diags *diags) {
-  const char *const native[] = {"cc", "-shared", "-o", path, object, NULL};
-  const char *const cross[] = {"ld.lld", "-shared", "-o", path, object, NULL};
-  const char *const cross19[] = {"ld.lld-19", "-shared", "-o", path, object, NULL};
+nn_status nn_shared_link(const char *object, nn_out_file to, const nn_target *t, nn_diags *diags) {
+  const char *const native[] = {"cc", "-shared", "-o", to.temporary, object, NULL};
+  const char *const cross[] = {"ld.lld", "-shared", "-o", to.temporary, object, NULL};
+  const char *const cross19[] = {"ld.lld-19", "-shared", "-o", to.temporary, object, NULL};
   const char *const *const all[] = {is_host(t) ? native : cross, cross19};
   for (size_t i = 0; i < 2; i++) {
     int result = run_program(all[i]);
     if (result == 0) return NN_OK;
-    if (result > 0) return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "'%s' failed to link '%s'", all[i][0], path);
+    if (result > 0) return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "'%s' failed to link '%s'", all[i][0], to.path);
   }
   return nn_report(diags, NN_ERROR, NULL, NULL,
                    "install a C compiler, or write an object file (.o) and link it yourself",
-                   "'%s': no program to link it with: %s", path, all[0][0]);
+                   "'%s': no program to link it with: %s", to.path, all[0][0]);
 }

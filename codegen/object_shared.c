@@ -454,7 +454,7 @@ static bool build(shared *s, const nn_object *object) {
   return lay_out(s) && make_image(s);
 }
 
-static nn_status write_shared(shared *s, const char *path, nn_diags *diags) {
+static nn_status write_shared(shared *s, nn_out_file to, nn_diags *diags) {
   unsigned char head[sizeof(elf_header) + NSEGMENTS * sizeof(elf_segment)];
   elf_header header = s->file.header;
   elf_segment segments[NSEGMENTS];
@@ -467,14 +467,14 @@ static nn_status write_shared(shared *s, const char *path, nn_diags *diags) {
   memcpy(head, &header, sizeof header);
   memcpy(head + sizeof header, segments, sizeof segments);
   nn_image image = {s->has_weights, head, sizeof head, s->image, (size_t)(s->end - s->origin), (int64_t)s->origin};
-  return nn_weights_write_image(s->p, &image, path, diags);
+  return nn_weights_write_image(s->p, &image, to, diags);
 }
 
-bool nn_shared_write(const nn_program *p, const nn_object *object, bool has_weights, const char *path, nn_diags *diags,
+bool nn_shared_write(const nn_program *p, const nn_object *object, bool has_weights, nn_out_file to, nn_diags *diags,
                      nn_status *status) {
   shared s = {.arena = nn_arena_new(), .p = p, .has_weights = has_weights};
   bool can = s.arena && build(&s, object);
-  if (can) *status = write_shared(&s, path, diags);
+  if (can) *status = write_shared(&s, to, diags);
   free(s.image);
   nn_arena_free(s.arena);
   return can;

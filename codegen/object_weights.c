@@ -112,16 +112,18 @@ nn_status nn_weights_assembly(nn_emod *e, const nn_program *p, const char *symbo
 /* ---- writing ------------------------------------------------------------------------------------------------------
  */
 
-static nn_status io_error(nn_diags *diags, const char *path) {
-  return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "cannot write '%s': %s", path, strerror(errno));
+nn_status nn_out_failed(nn_diags *diags, nn_out_file to) {
+  return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "cannot write '%s': %s", to.path, strerror(errno));
 }
 
+static int open_empty(nn_out_file to) { return open(to.temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666); }
+
 /* A full disk may show at the close only. */
-static nn_status close_file(int fd, bool ok, const char *path, nn_diags *diags) {
+static nn_status close_file(int fd, bool ok, nn_out_file to, nn_diags *diags) {
   int error = errno;
-  if (close(fd) != 0 && ok) return io_error(diags, path);
+  if (close(fd) != 0 && ok) return nn_out_failed(diags, to);
   errno = error;
-  return ok ? NN_OK : io_error(diags, path);
+  return ok ? NN_OK : nn_out_failed(diags, to);
 }
 
 static bool write_at(int fd, const void *bytes, size_t count, int64_t offset) {
@@ -236,12 +238,12 @@ static bool write_image(const nn_program *p, const nn_image *image, int fd, bool
          ftruncate(fd, (off_t)(image->body_at + (int64_t)image->body_bytes)) == 0;
 }
 
-nn_status nn_weights_write_image(const nn_program *p, const nn_image *image, const char *path, nn_diags *diags) {
+nn_status nn_weights_write_image(const nn_program *p, const nn_image *image, nn_out_file to, nn_diags *diags) {
   bool in_place = false;
-  int fd = image->has_weights ? open_output(p, path, NN_WEIGHTS_BASE, &in_place)
-                              : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) return io_error(diags, path);
-  return close_file(fd, write_image(p, image, fd, in_place), path, diags);
+  int fd = image->has_weights ? open_output(p, to.temporary, NN_WEIGHTS_BASE, &in_place)
+                              : open_empty(to);
+  if (fd < 0) return nn_out_failed(diags, to);
+  return close_file(fd, write_image(p, image, fd, in_place), to, diags);
 }
 
 /* Moves all sections by `at`, and says where the weights are. */
@@ -258,7 +260,7 @@ static void move_sections(elf *f, unsigned char *object, size_t weights, int64_t
 
 /* Weights come first in the file, where a spill has them, so that they never move; the object behind them, with a copy
    of its header at the beginning. */
-nn_status nn_weights_append(const nn_program *p, unsigned char *object, size_t size, const char *path,
+nn_status nn_weights_append(const nn_program *p, unsigned char *object, size_t size, nn_out_file to,
                             nn_diags *diags) {
   enum { ALIGN = 64 };
   elf f = {is_little_elf(object, size) && object[4] == 1 ? &elf32 : &elf64, object, size};
@@ -270,13 +272,13 @@ nn_status nn_weights_append(const nn_program *p, unsigned char *object, size_t s
   move_sections(&f, object, header, at, NN_WEIGHTS_BASE);
   put(object + l->shoff, l->word, get(object + l->shoff, l->word) + (uint64_t)at);
   nn_image image = {true, object, l->header, object, size, at};
-  return nn_weights_write_image(p, &image, path, diags);
+  return nn_weights_write_image(p, &image, to, diags);
 }
 
-nn_status nn_file_write(const char *path, const void *bytes, size_t size, nn_diags *diags) {
-  int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) return io_error(diags, path);
-  return close_file(fd, write_at(fd, bytes, size, 0), path, diags);
+nn_status nn_file_write(nn_out_file to, const void *bytes, size_t size, nn_diags *diags) {
+  int fd = open_empty(to);
+  if (fd < 0) return nn_out_failed(diags, to);
+  return close_file(fd, write_at(fd, bytes, size, 0), to, diags);
 }
 
 /* ---- the side file
@@ -293,13 +295,13 @@ static void make_header(unsigned char *header, const nn_program *p, uint64_t has
   memcpy(header + 24, &hash, 8);
 }
 
-nn_status nn_weights_write_file(const nn_program *p, uint64_t hash, const char *path, nn_diags *diags) {
+nn_status nn_weights_write_file(const nn_program *p, uint64_t hash, nn_out_file to, nn_diags *diags) {
   unsigned char header[NN_WEIGHTS_HEADER];
   bool in_place = false;
   make_header(header, p, hash);
-  int fd = open_output(p, path, NN_WEIGHTS_HEADER, &in_place);
-  if (fd < 0) return io_error(diags, path);
+  int fd = open_output(p, to.temporary, NN_WEIGHTS_HEADER, &in_place);
+  if (fd < 0) return nn_out_failed(diags, to);
   bool ok = write_at(fd, header, sizeof header, 0) && write_tensors(p, fd, NN_WEIGHTS_HEADER, in_place) &&
             ftruncate(fd, (off_t)(NN_WEIGHTS_HEADER + p->weights_bytes)) == 0;
-  return close_file(fd, ok, path, diags);
+  return close_file(fd, ok, to, diags);
 }

@@ -45,9 +45,11 @@ enum {
   NNCC_RT_EINTERNAL = 10
 };
 
-/* A dense row-major tensor; any alignment. dims has rank entries; for outputs the caller provides the
-   array and run writes it. An output whose size depends on data may have data = NULL: run then takes the
-   memory from the context's allocator and the caller releases it, after an error too. */
+/* A dense row-major tensor. data and dims may lie at any address where the machine takes misaligned loads (x86-64,
+   AArch64, WebAssembly); elsewhere (Cortex-M, RISC-V) dims may still, data must be aligned to its elements or run gives
+   NNCC_RT_EINVAL. dims has rank entries; for outputs the caller provides the array and run writes it. An output whose
+   size depends on data may have data = NULL: run then takes the memory from the context's allocator and the caller
+   releases it, after an error too. */
 typedef struct nncc_rt_tensor {
   void *data;
   int64_t *dims;

@@ -55,7 +55,7 @@ Test(merge, damaged_objects_do_no_harm) {
     if (i % 5 == 0) damaged.size = (size_t)(state >> 33) % object.size;
     nn_status status = NN_OK;
     if (nn_objects_merge(&damaged, 1, &result, &c.m->diags) == NN_OK)
-      nn_shared_write(c.p, &result, false, "/dev/null", &c.m->diags, &status);
+      nn_shared_write(c.p, &result, false, (nn_out_file){"/dev/null", "/dev/null"}, &c.m->diags, &status);
     nn_object_free(&result);
     nn_object_free(&damaged);
   }

@@ -185,6 +185,28 @@ Test(object, every_target_has_objects) {
   }
 }
 
+/* RISC-V traps or emulates misaligned loads: the sizes of a caller's tensors were read as if aligned. */
+Test(object, sizes_need_no_alignment) {
+  folder f = open_folder("nncc 1\ngraph @main(%x: f32[N,2], %y: f32[2*N]) -> (f32[N,2]) {\n"
+                         "  %0 = neg %x : f32[N,2]\n  return %0\n}\n");
+  nn_target_free(&f.target);
+  cr_assert_eq(nn_target_init(&f.target, "riscv64", NULL, &f.c.m->diags), NN_OK);
+  cr_assert_eq(write_model(&f, NN_OUT_LLVM, "model.ll", NULL), NN_OK);
+  static char text_of[1 << 20];
+  FILE *file = fopen(in_folder(&f, "model.ll"), "r");
+  text_of[fread(text_of, 1, sizeof text_of - 1, file)] = 0;
+  fclose(file);
+  const char *bind = strstr(text_of, "@model_bind("), *end = bind ? strstr(bind, "\n}") : NULL;
+  cr_assert(end);
+  int nloads = 0;
+  for (const char *at = bind; (at = strstr(at, "load i64, ")) && at < end; at++, nloads++) {
+    const char *rest = at + strcspn(at, "\n");
+    cr_expect(strncmp(rest - strlen(", align 1"), ", align 1", strlen(", align 1")) == 0, "%.*s", (int)(rest - at), at);
+  }
+  cr_expect(nloads >= 2, "%d", nloads);
+  close_folder(&f);
+}
+
 /* ---- failures ------------------------------------------------------------------------------------------------ */
 
 Test(object, nothing_is_left_behind) {

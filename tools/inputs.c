@@ -24,50 +24,64 @@ static int find_input(const engine *e, const char *name) {
   return -1;
 }
 
-static bool place(const engine *e, host_tensor *in, const char *file, const char *name, host_tensor *t, int *next) {
+/* The input that a file's tensor is for; -1 after printing why there is none. */
+static int choose_input(const engine *e, const host_tensor *in, const char *file, const char *name, int *next) {
   int i = name ? find_input(e, name) : -1;
-  if (name && i < 0 && !strchr(file, '=')) i = -1; /* a tensor's own name that is no input's: by position */
-  else if (name && i < 0) {
+  if (name && i < 0 && strchr(file, '=')) {
     fprintf(stderr, "nncc: %s: the model has no input '%s'\n", file, name);
-    return false;
+    return -1;
   }
-  if (i < 0) {
+  if (i < 0) { /* a tensor's own name that is no input's: by position */
     while (*next < engine_ninputs(e) && in[*next].t.data) (*next)++;
     i = *next;
   }
-  if (i >= engine_ninputs(e) || in[i].t.data) {
-    fprintf(stderr, "nncc: %s: %s\n", file, i >= engine_ninputs(e) ? "more files than inputs" : "this input is given twice");
-    return false;
+  if (i < engine_ninputs(e) && !in[i].t.data) return i;
+  fprintf(stderr, "nncc: %s: %s\n", file,
+          i >= engine_ninputs(e) ? "more files than inputs" : "this input is given twice");
+  return -1;
+}
+
+/* Takes t. */
+static bool place(const engine *e, host_tensor *in, const char *file, const char *name, host_tensor *t, int *next) {
+  int i = choose_input(e, in, file, name, next);
+  if (i < 0)
+    host_tensor_free(t);
+  else
+    in[i] = *t;
+  return i >= 0;
+}
+
+static bool read_archive(const engine *e, host_tensor *in, const char *file, const char *path, int *next) {
+  host_tensor *tensors;
+  int count = host_tensors_read_npz(path, &tensors);
+  bool ok = count >= 0;
+  for (int i = 0; i < count; i++) {
+    if (ok)
+      ok = place(e, in, file, tensors[i].name, &tensors[i], next);
+    else
+      host_tensor_free(&tensors[i]);
   }
-  in[i] = *t;
-  return true;
+  if (count >= 0) free(tensors);
+  return ok;
 }
 
 /* file: PATH or NAME=PATH; an archive gives all its tensors by name. */
 static bool read_file(const engine *e, host_tensor *in, const char *file, int *next) {
   const char *equals = strchr(file, '='), *path = equals ? equals + 1 : file;
-  char *name = equals ? strndup(file, (size_t)(equals - file)) : NULL;
   size_t n = strlen(path);
-  bool ok = true;
-  if (n > 4 && strcmp(path + n - 4, ".npz") == 0) {
-    host_tensor *tensors;
-    int count = host_tensors_read_npz(path, &tensors);
-    ok = count >= 0;
-    for (int i = 0; ok && i < count; i++) ok = place(e, in, file, tensors[i].name, &tensors[i], next);
-    if (count >= 0) free(tensors);
-  } else {
-    host_tensor t;
-    ok = host_tensor_read(path, &t) && place(e, in, file, name ? name : t.name, &t, next);
-  }
+  if (n > 4 && strcmp(path + n - 4, ".npz") == 0) return read_archive(e, in, file, path, next);
+  char *name = equals ? strndup(file, (size_t)(equals - file)) : NULL;
+  host_tensor t;
+  bool ok = host_tensor_read(path, &t) && place(e, in, file, name ? name : t.name, &t, next);
   free(name);
   return ok;
 }
 
-host_tensor *read_inputs(const engine *e, const strings *files, bool random, uint64_t seed) {
+host_tensor *read_inputs(const engine *e, const char *const *files, bool random, uint64_t seed) {
   int n = engine_ninputs(e), next = 0;
   host_tensor *in = calloc((size_t)n + 1, sizeof *in);
   bool ok = in != NULL;
-  for (int i = 0; ok && i < files->count; i++) ok = read_file(e, in, files->items[i], &next);
+  for (; ok && *files; files++) ok = read_file(e, in, *files, &next);
   for (int i = 0; ok && i < n; i++) {
     if (in[i].t.data) continue;
     if (!random) {

@@ -23,10 +23,12 @@ enum { NVERBS = sizeof verbs / sizeof *verbs };
 
 static void print_help(FILE *out) {
   fprintf(out, "nncc %s: compiles neural networks (ONNX) to machine code\n\n", NNCC_VERSION);
-  fprintf(out, "usage: nncc MODEL -o OUT [options]     compile\n       nncc VERB [options] ...         (nncc VERB --help tells more)\n\nverbs:\n");
+  fprintf(out, "usage: nncc MODEL -o OUT [options]     compile\n       nncc VERB [options] ...         (nncc VERB "
+               "--help tells more)\n\nverbs:\n");
   for (int i = 0; i < NVERBS; i++) fprintf(out, "  %-8s %s\n", verbs[i].name, verbs[i].summary);
-  fprintf(out, "\nexit codes: 0 success, 1 test cases failed, 2 wrong usage, 3 the model cannot be loaded or compiled,\n"
-               "            4 a run failed, 5 results differ\n");
+  fprintf(out,
+          "\nexit codes: 0 success, 1 test cases failed, 2 wrong usage, 3 the model cannot be loaded or compiled,\n"
+          "            4 a run failed or its output cannot be written, 5 results differ, 70 out of memory\n");
 }
 
 int main(int argc, char **argv) {
@@ -35,12 +37,15 @@ int main(int argc, char **argv) {
     print_help(stderr);
     return EXIT_USAGE;
   }
-  if (strcmp(argv[1], "--version") == 0) return printf("nncc %s\n", NNCC_VERSION) < 0;
+  if (strcmp(argv[1], "--version") == 0) {
+    printf("nncc %s\n", NNCC_VERSION);
+    return finish_output(EXIT_OK);
+  }
   if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0 || strcmp(argv[1], "-?") == 0) {
     print_help(stdout);
-    return EXIT_OK;
+    return finish_output(EXIT_OK);
   }
   for (int i = 0; i < NVERBS; i++)
-    if (strcmp(argv[1], verbs[i].name) == 0) return verbs[i].run(argc - 1, args + 1);
-  return verb_compile(argc, args);
+    if (strcmp(argv[1], verbs[i].name) == 0) return finish_output(verbs[i].run(argc - 1, args + 1));
+  return finish_output(verb_compile(argc, args));
 }

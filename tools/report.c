@@ -1,9 +1,11 @@
 /* Diagnostics, progress and time, as a person at a terminal wants them. */
 #include "tools/tools.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,30 +23,50 @@ int print_diagnostics(FILE *out, const nncc_model *model) {
   return errors;
 }
 
-/* The line is written from a signal handler, so its text is prepared beforehand. */
-static char progress_text[160];
-static volatile sig_atomic_t progress_shown;
+/* The line is written from a signal handler, once a second after the first two: with write() alone. */
+enum { PATIENCE_S = 2 };
+static char progress_what[64];
+static volatile sig_atomic_t progress_seconds;
+
+static void write_text(const char *text) {
+  ssize_t ignored = write(STDERR_FILENO, text, strlen(text));
+  (void)ignored;
+}
 
 static void show_progress(int signal_number) {
   (void)signal_number;
-  progress_shown = 1;
-  ssize_t ignored = write(STDERR_FILENO, progress_text, strlen(progress_text));
-  (void)ignored;
+  char digits[16], *at = digits + sizeof digits - 1;
+  int error = errno;
+  if (++progress_seconds < PATIENCE_S) return;
+  *at = 0;
+  for (unsigned n = (unsigned)progress_seconds; n > 0; n /= 10) *--at = (char)('0' + n % 10);
+  write_text("\r");
+  write_text(progress_what);
+  write_text(" ... ");
+  write_text(at);
+  write_text(" s");
+  errno = error;
+}
+
+static void tick(long seconds) {
+  const struct itimerval every = {{seconds, 0}, {seconds, 0}};
+  setitimer(ITIMER_REAL, &every, NULL);
 }
 
 void progress_start(const char *what) {
   if (!isatty(STDERR_FILENO)) return;
-  snprintf(progress_text, sizeof progress_text, "\r%s ...", what);
-  progress_shown = 0;
+  snprintf(progress_what, sizeof progress_what, "%s", what);
+  progress_seconds = 0;
   struct sigaction action = {.sa_handler = show_progress, .sa_flags = SA_RESTART};
   sigaction(SIGALRM, &action, NULL);
-  alarm(2);
+  tick(1);
 }
 
 void progress_end(void) {
-  alarm(0);
-  if (progress_shown) fprintf(stderr, "\r%*s\r", (int)strlen(progress_text), "");
-  progress_shown = 0;
+  if (progress_what[0]) tick(0);
+  if (progress_seconds >= PATIENCE_S) write_text("\r\033[K");
+  progress_what[0] = 0;
+  progress_seconds = 0;
 }
 
 double now_ms(void) {

@@ -199,14 +199,16 @@ static void write_npy_header(FILE *f, const char *descr, const nncc_rt_tensor *t
   fwrite(text, 1, (size_t)n, f);
 }
 
+static const char *npy_descr(nn_dtype dtype) {
+  for (int i = 0; i < NPY_TYPES; i++)
+    if (npy_types[i].dtype == dtype) return npy_types[i].descr;
+  return NULL;
+}
+
 static bool write_npy(FILE *f, const nncc_rt_tensor *t, nn_dtype dtype) {
-  for (int i = 0; i < NPY_TYPES; i++) {
-    if (npy_types[i].dtype != dtype) continue;
-    write_npy_header(f, npy_types[i].descr, t);
-    size_t bytes = nn_dtype_bytes(dtype, host_tensor_count(t));
-    return fwrite(t->data, 1, bytes, f) == bytes;
-  }
-  return false;
+  write_npy_header(f, npy_descr(dtype), t);
+  size_t bytes = nn_dtype_bytes(dtype, host_tensor_count(t));
+  return fwrite(t->data, 1, bytes, f) == bytes;
 }
 
 static void put_varint(FILE *f, uint64_t v) {
@@ -233,19 +235,27 @@ static bool write_pb(FILE *f, const char *name, const nncc_rt_tensor *t, nn_dtyp
   return fwrite(t->data, 1, bytes, f) == bytes;
 }
 
+static bool write_file(FILE *f, bool is_pb, const char *name, const nncc_rt_tensor *t, nn_dtype dtype) {
+  bool ok = is_pb ? write_pb(f, name, t, dtype) : write_npy(f, t, dtype);
+  return ok && fflush(f) == 0 && !ferror(f);
+}
+
 bool host_tensor_write(const char *path, const char *name, const nncc_rt_tensor *t) {
   nn_dtype dtype;
+  bool is_pb = has_suffix(path, ".pb");
   if (!host_tensor_dtype(t, &dtype) || dtype == NN_STRING) return complain(path, "this element type cannot be written");
+  if (!is_pb && !npy_descr(dtype)) return complain(path, "a .npy file cannot hold this element type (--format pb can)");
   size_t n = strlen(path);
   char *temporary = malloc(n + 8);
   if (!temporary) return complain(path, "out of memory");
   snprintf(temporary, n + 8, "%s.part", path);
   FILE *f = fopen(temporary, "wb");
-  bool ok = f && (has_suffix(path, ".pb") ? write_pb(f, name, t, dtype) : write_npy(f, t, dtype));
-  if (f && fclose(f) != 0) ok = false;
-  ok = ok && rename(temporary, path) == 0;
+  bool ok = f && write_file(f, is_pb, name, t, dtype);
+  int error = errno;
+  if (f && fclose(f) != 0 && ok) ok = false, error = errno;
+  if (ok && rename(temporary, path) != 0) ok = false, error = errno;
   if (!ok) {
-    complain(path, f ? "cannot be written" : strerror(errno));
+    complain(path, strerror(error));
     remove(temporary);
   }
   free(temporary);

@@ -14,26 +14,38 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_MODEL = 3, EXIT_RUN = 
 
 /* ---- args.c ------------------------------------------------------------------------------------------ */
 
-typedef struct strings { const char **items; int count, cap; } strings; /* NULL-terminated */
-void strings_add(strings *s, const char *item);
-void strings_free(strings *s); /* the items too: malloced */
+typedef struct strings { char **items; int count, cap; } strings; /* NULL-terminated; owned */
+void strings_add(strings *s, const char *item); /* copies */
+const char *const *strings_list(const strings *s); /* NULL if there is none */
+void strings_free(strings *s);
 /* Parses argv with popt; adds --help. Positional arguments go to rest. Calls on_option for options with a
-   val (may be NULL). Returns false after printing what is wrong. */
+   val (may be NULL); the value lives for the call only. Returns false after printing what is wrong. */
 typedef void option_fn(void *data, int option, const char *value);
 bool parse_args(int argc, const char **argv, const struct poptOption *options, const char *usage, strings *rest, option_fn *on_option, void *data);
+void free_option_texts(const struct poptOption *options); /* what rows of POPT_ARG_STRING hold: no defaults there */
+
+/* What fixes sizes of a model while it is loaded: the options that all verbs have which load one. */
+typedef struct pins { strings dims, shapes; } pins;
+enum { OPT_DIM = 1, OPT_SHAPE, OPT_OF_VERB }; /* a verb's own numbers begin at the last */
+#define PIN_OPTIONS                                                                   \
+  {"dim", 0, POPT_ARG_STRING, NULL, OPT_DIM, "fix a symbolic dimension", "N=4"},      \
+  {"shape", 0, POPT_ARG_STRING, NULL, OPT_SHAPE, "fix an input's shape", "x=1,3,224,224"}
+bool pins_take(pins *p, int option, const char *value); /* whether the option is one of them */
+void pins_free(pins *p);
 int parse_int(const char *text, long min, long max, long *value); /* 0 if good */
 bool is_terminal(FILE *f);
+int finish_output(int code); /* code, but EXIT_RUN if stdout could not be written (a full disk): says so */
 
 /* ---- models.c ------------------------------------------------------------------------------------------ */
 
 /* An ONNX model, or IR text if the path ends in .nn. */
-nncc_status load_model(const char *path, const strings *dims, const strings *shapes, nncc_model **model);
+nncc_status load_model(const char *path, const pins *p, nncc_model **model);
 
 /* ---- report.c ---------------------------------------------------------------------------------------- */
 
 /* All diagnostics of a model, errors in red on a terminal; returns the number of errors. */
 int print_diagnostics(FILE *out, const nncc_model *model);
-void progress_start(const char *what); /* one line on a terminal once two seconds have passed */
+void progress_start(const char *what); /* on a terminal, once two seconds have passed: what, and the seconds so far */
 void progress_end(void);
 double now_ms(void);
 double peak_memory_mb(void);
@@ -93,9 +105,9 @@ const char *engine_message(engine *e, char *buffer, size_t size_bytes);
 
 /* ---- inputs.c ------------------------------------------------------------------------------------------ */
 
-/* One tensor for each input: from files (PATH or NAME=PATH; .npy .pb .npz), else random if asked. NULL after
-   printing what is wrong. */
-host_tensor *read_inputs(const engine *e, const strings *files, bool random, uint64_t seed);
+/* One tensor for each input: from files (PATH or NAME=PATH; .npy .pb .npz; NULL-terminated), else random if
+   asked. NULL after printing what is wrong. */
+host_tensor *read_inputs(const engine *e, const char *const *files, bool random, uint64_t seed);
 void free_inputs(const engine *e, host_tensor *in);
 
 /* ---- machine.c: what this machine can do at most --------------------------------------------------------- */

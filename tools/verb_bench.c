@@ -7,20 +7,20 @@
 #include <string.h>
 
 typedef struct bench_args {
-  strings dims, shapes, files;
+  pins pins;
   const char *model;
+  const char *const *files;
   long threads, runs, level;
   int json, aot, profile;
   const char *profile_file;
   bool bad;
 } bench_args;
 
-enum { OPT_DIM = 1, OPT_SHAPE, OPT_THREADS, OPT_RUNS, OPT_LEVEL };
+enum { OPT_THREADS = OPT_OF_VERB, OPT_RUNS, OPT_LEVEL };
 
 static void on_option(void *data, int option, const char *value) {
   bench_args *a = data;
-  if (option == OPT_DIM) strings_add(&a->dims, value);
-  if (option == OPT_SHAPE) strings_add(&a->shapes, value);
+  pins_take(&a->pins, option, value);
   if (option == OPT_THREADS) a->bad |= parse_int(value, 1, 256, &a->threads) != 0;
   if (option == OPT_RUNS) a->bad |= parse_int(value, 1, 1000000, &a->runs) != 0;
   if (option == OPT_LEVEL) a->bad |= parse_int(value, 0, 3, &a->level) != 0;
@@ -129,7 +129,7 @@ static double count_gflop(const bench_args *a, const engine *e, const nncc_rt_te
   for (int i = 0; i < compiled->nsymbols; i++)
     if (!bound[i]) symbols[i] = 1;
   nncc_model *model = NULL;
-  nncc_status status = load_model(a->model, &a->dims, &a->shapes, &model);
+  nncc_status status = load_model(a->model, &a->pins, &model);
   double flops = status == NNCC_OK ? nn_graph_flops(model->module->main, symbols) : 0;
   nncc_model_free(model);
   return flops * 1e-9;
@@ -152,7 +152,7 @@ static int measure(const bench_args *a, engine *e, const nncc_rt_tensor *in, ben
 }
 
 static int bench_engine(const bench_args *a, engine *e, bench_result *r, profile *p) {
-  host_tensor *in = read_inputs(e, &a->files, true, 1);
+  host_tensor *in = read_inputs(e, a->files, true, 1);
   if (!in) return EXIT_USAGE;
   int n = engine_ninputs(e);
   nncc_rt_tensor *views = calloc((size_t)n + 1, sizeof *views);
@@ -165,14 +165,16 @@ static int bench_engine(const bench_args *a, engine *e, bench_result *r, profile
   return code;
 }
 
-static int bench_model(const bench_args *a) {
+static int bench_model(bench_args *a, const strings *rest) {
+  a->model = rest->items[0];
+  a->files = strings_list(rest) + 1;
   bench_result r = {.model = a->model, .threads = (int)a->threads};
   nncc_model *model = NULL;
   engine *e = NULL;
   profile p;
   profile_init(&p, r.threads);
   double start = now_ms();
-  if (load_model(a->model, &a->dims, &a->shapes, &model) == NNCC_OK) {
+  if (load_model(a->model, &a->pins, &model) == NNCC_OK) {
     progress_start("compiling");
     e = engine_open_hooked(model, a->aot ? ENGINE_AOT : ENGINE_JIT, r.threads, (int)a->level,
                            a->profile ? &p.hook : NULL);
@@ -202,8 +204,7 @@ int verb_bench(int argc, const char **argv) {
   const struct poptOption table[] = {
       {"threads", 0, POPT_ARG_STRING, NULL, OPT_THREADS, "threads (default 1)", "N"},
       {"runs", 0, POPT_ARG_STRING, NULL, OPT_RUNS, "number of runs (default: about two seconds' worth)", "N"},
-      {"dim", 0, POPT_ARG_STRING, NULL, OPT_DIM, "fix a symbolic dimension (else inputs take 1)", "N=4"},
-      {"shape", 0, POPT_ARG_STRING, NULL, OPT_SHAPE, "fix an input's shape", "x=1,3,224,224"},
+      PIN_OPTIONS,
       {"level", 'O', POPT_ARG_STRING, NULL, OPT_LEVEL, "0 to 3 (default 2)", "LEVEL"},
       {"aot", 0, POPT_ARG_NONE, &a.aot, 0, "through object, linker and dlopen", NULL},
       {"profile", 0, POPT_ARG_NONE, &a.profile, 0,
@@ -212,14 +213,17 @@ int verb_bench(int argc, const char **argv) {
        "the same as .json, as .trace (chrome://tracing, Perfetto) or as a page, .html", "FILE"},
       {"json", 0, POPT_ARG_NONE, &a.json, 0, "print JSON", NULL},
       POPT_TABLEEND};
-  if (!parse_args(argc, argv, table, "MODEL [FILE|NAME=FILE]... [options]", &rest, on_option, &a)) return EXIT_USAGE;
-  a.profile |= a.profile_file != NULL;
-  const char *wrong = complaint(&a, &rest);
-  if (wrong) {
-    fprintf(stderr, "nncc bench: %s\n", wrong);
-    return EXIT_USAGE;
+  int code = EXIT_USAGE;
+  if (parse_args(argc, argv, table, "MODEL [FILE|NAME=FILE]... [options]", &rest, on_option, &a)) {
+    a.profile |= a.profile_file != NULL;
+    const char *wrong = complaint(&a, &rest);
+    if (wrong)
+      fprintf(stderr, "nncc bench: %s\n", wrong);
+    else
+      code = bench_model(&a, &rest);
   }
-  a.model = rest.items[0];
-  for (int i = 1; i < rest.count; i++) strings_add(&a.files, rest.items[i]);
-  return bench_model(&a);
+  free_option_texts(table);
+  pins_free(&a.pins);
+  strings_free(&rest);
+  return code;
 }

@@ -4,6 +4,12 @@
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 
+typedef struct check_args {
+  int json;
+  const char *target, *cpu;
+  pins pins;
+} check_args;
+
 static void add_diagnostic(cJSON *list, const nn_diag *d) {
   static const char *const names[] = {"error", "warning", "note"};
   cJSON *item = cJSON_CreateObject();
@@ -29,34 +35,54 @@ static void print_json(const char *path, const nncc_model *model, bool ok) {
 }
 
 /* Lowers without emitting code: the stage at which the last problems show. */
-static bool check_lowering(nncc_model *model) {
+static bool check_lowering(nncc_model *model, const check_args *a) {
   nn_module *m = model->module;
   nn_target target;
-  if (nn_target_init(&target, NULL, NULL, &m->diags) != NN_OK) return false;
+  if (nn_target_init(&target, a->target, a->cpu, &m->diags) != NN_OK) return false;
   nn_pass_options options = {.print_to = stderr};
   bool ok = nn_compile(m, &target, 2, NULL, &options) != NULL;
   nn_target_free(&target);
   return ok;
 }
 
-int verb_check(int argc, const char **argv) {
-  int json = 0;
-  strings rest = {0};
-  const struct poptOption table[] = {{"json", 0, POPT_ARG_NONE, &json, 0, "print the diagnostics as JSON", NULL}, POPT_TABLEEND};
-  if (!parse_args(argc, argv, table, "MODEL [options]", &rest, NULL, NULL)) return EXIT_USAGE;
-  if (rest.count != 1) {
-    fprintf(stderr, "nncc check: expected one model; usage: nncc check MODEL\n");
-    return EXIT_USAGE;
-  }
+static int check(const char *path, const check_args *a) {
   nncc_model *model = NULL;
-  bool ok = load_model(rest.items[0], NULL, NULL, &model) == NNCC_OK && check_lowering(model);
-  if (json) {
-    print_json(rest.items[0], model, ok);
+  bool ok = load_model(path, &a->pins, &model) == NNCC_OK && check_lowering(model, a);
+  if (a->json) {
+    print_json(path, model, ok);
   } else {
     int errors = print_diagnostics(stdout, model);
-    if (ok) printf("%s: nothing stops a compile\n", rest.items[0]);
-    else printf("%s: %d problem%s\n", rest.items[0], errors, errors == 1 ? "" : "s");
+    if (ok)
+      printf("%s: nothing stops a compile\n", path);
+    else
+      printf("%s: %d problem%s\n", path, errors, errors == 1 ? "" : "s");
   }
   nncc_model_free(model);
   return ok ? EXIT_OK : EXIT_MODEL;
+}
+
+static void on_option(void *data, int option, const char *value) {
+  check_args *a = data;
+  pins_take(&a->pins, option, value);
+}
+
+int verb_check(int argc, const char **argv) {
+  check_args a = {0};
+  strings rest = {0};
+  const struct poptOption table[] = {
+      {"json", 0, POPT_ARG_NONE, &a.json, 0, "print the diagnostics as JSON", NULL},
+      {"target", 0, POPT_ARG_STRING, &a.target, 0, "LLVM triple (default: this machine's)", "TRIPLE"},
+      {"mcpu", 0, POPT_ARG_STRING, &a.cpu, 0, "native, x86-64-v3, cortex-m4, ...", "CPU"},
+      PIN_OPTIONS,
+      POPT_TABLEEND};
+  int code = EXIT_USAGE;
+  bool ok = parse_args(argc, argv, table, "MODEL [options]", &rest, on_option, &a);
+  if (ok && rest.count != 1)
+    fprintf(stderr, "nncc check: expected one model; usage: nncc check MODEL\n");
+  else if (ok)
+    code = check(rest.items[0], &a);
+  free_option_texts(table);
+  pins_free(&a.pins);
+  strings_free(&rest);
+  return code;
 }

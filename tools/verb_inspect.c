@@ -5,11 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+typedef struct inspect_args {
+  int dot, memory;
+  const char *target, *cpu;
+  pins pins;
+} inspect_args;
+
 static double parameters_of(const nn_op *op) {
   double sum = 0;
   for (int i = 0; i < op->nin; i++) {
     int64_t n;
-    if (op->in[i] && (op->in[i]->kind == NN_CONST || op->in[i]->kind == NN_STATE) && nn_type_static_count(op->in[i]->type, &n)) sum += (double)n;
+    if (op->in[i] && (op->in[i]->kind == NN_CONST || op->in[i]->kind == NN_STATE) &&
+        nn_type_static_count(op->in[i]->type, &n))
+      sum += (double)n;
   }
   return sum;
 }
@@ -28,7 +36,8 @@ static void print_table(nn_module *m) {
   for (const nn_op *op = m->main->first; op; op = op->next) {
     if (op->code == NN_OP_RETURN) continue;
     double p = parameters_of(op), f = nn_op_flops(op, symbols);
-    printf("%-32.32s %-18s %-28s %12.0f %12.3f\n", op->loc, nn_op_infos[op->code].text, op->nout ? nn_type_text(m->arena, op->out[0]->type) : "", p, f * 1e-6);
+    printf("%-32.32s %-18s %-28s %12.0f %12.3f\n", op->loc, nn_op_infos[op->code].text,
+           op->nout ? nn_type_text(m->arena, op->out[0]->type) : "", p, f * 1e-6);
     flops += f;
   }
   for (int i = 0; i < m->nconsts; i++) {
@@ -38,24 +47,45 @@ static void print_table(nn_module *m) {
   for (int i = 0; i < m->main->nparams; i++)
     printf("input  %s : %s\n", m->main->params[i]->name, nn_type_text(m->arena, m->main->params[i]->type));
   nn_op *ret = nn_graph_return(m->main);
-  for (int i = 0; i < ret->nin; i++) printf("output %s : %s\n", nn_graph_output_name(m->main, i), nn_type_text(m->arena, ret->in[i]->type));
-  printf("total: %.0f parameters, %.3f GFLOP%s\n", parameters, flops * 1e-9, m->nsymbols ? " (symbolic sizes counted as 1)" : "");
+  for (int i = 0; i < ret->nin; i++)
+    printf("output %s : %s\n", nn_graph_output_name(m->main, i), nn_type_text(m->arena, ret->in[i]->type));
+  printf("total: %.0f parameters, %.3f GFLOP%s\n", parameters, flops * 1e-9,
+         m->nsymbols ? " (symbolic sizes counted as 1)" : "");
 }
 
-static int print_plan(nncc_model *model) {
+/* A row for each temporary: what makes it, where it lies, from which step to which it is in use. */
+static void print_places(const nn_program *p, nn_arena *arena) {
+  printf("%-40s %14s %14s %12s\n", "temporary of node", "bytes", "offset", "steps");
+  for (int i = 0; i < p->nplaces; i++) {
+    const nn_place *place = p->places[i];
+    if (place->kind != NN_PLACE_WORKSPACE) continue;
+    printf("%-40.40s %14s %14s %5d..%d%s\n", p->steps[place->first].op->loc, nn_dim_text(arena, place->bytes),
+           place->offset_dim ? nn_dim_text(arena, place->offset_dim) : "allocated", place->first, place->last,
+           place->within  ? " (part of another)"
+           : place->value ? ""
+                          : " (scratch)");
+  }
+}
+
+static void print_plan(const nn_program *p, nn_arena *arena, bool all) {
+  printf("compiled: %d kernels in %d steps, weights %.2f MB, workspace %s bytes + %s per worker\n", p->nkernels,
+         p->nsteps, (double)p->weights_bytes * 1e-6, nn_dim_text(arena, p->workspace_bytes),
+         nn_dim_text(arena, p->worker_bytes));
+  if (p->planned_sum)
+    printf("memory plan: %" PRId64 " bytes of temporaries, at most %" PRId64 " at once\n", p->planned_sum,
+           p->planned_peak);
+  if (all) print_places(p, arena);
+}
+
+static int plan(nncc_model *model, const inspect_args *a) {
   nn_module *m = model->module;
   nn_target target;
   nn_pass_options options = {.print_to = stderr};
-  if (nn_target_init(&target, NULL, NULL, &m->diags) != NN_OK) return EXIT_MODEL;
+  if (nn_target_init(&target, a->target, a->cpu, &m->diags) != NN_OK) return EXIT_MODEL;
   nn_program *p = nn_compile(m, &target, 2, NULL, &options);
-  bool ok = p != NULL;
-  if (ok) {
-    printf("compiled: %d kernels in %d steps, weights %.2f MB, workspace %s bytes + %s per worker\n", p->nkernels, p->nsteps,
-           (double)p->weights_bytes * 1e-6, nn_dim_text(m->arena, p->workspace_bytes), nn_dim_text(m->arena, p->worker_bytes));
-    if (p->planned_sum) printf("memory plan: peak %" PRId64 " bytes of %" PRId64 " in all\n", p->planned_peak, p->planned_sum);
-  }
+  if (p) print_plan(p, m->arena, a->memory);
   nn_target_free(&target);
-  return ok ? EXIT_OK : EXIT_MODEL;
+  return p ? EXIT_OK : EXIT_MODEL;
 }
 
 static void print_quoted(const char *text) {
@@ -84,7 +114,8 @@ static void print_dot(nn_module *m) {
     for (int i = 0; i < op->nin; i++) {
       const nn_value *v = op->in[i];
       if (!v || (v->kind != NN_RESULT && v->kind != NN_PARAM)) continue;
-      printf("  %c%d -> n%d [label=", v->kind == NN_PARAM ? 'p' : 'n', v->kind == NN_PARAM ? v->index : v->def->id, op->id);
+      printf("  %c%d -> n%d [label=", v->kind == NN_PARAM ? 'p' : 'n', v->kind == NN_PARAM ? v->index : v->def->id,
+             op->id);
       print_quoted(nn_type_text(m->arena, v->type));
       printf("];\n");
     }
@@ -92,26 +123,47 @@ static void print_dot(nn_module *m) {
   printf("}\n");
 }
 
-int verb_inspect(int argc, const char **argv) {
-  int dot = 0;
-  strings rest = {0};
-  const struct poptOption table[] = {{"dot", 0, POPT_ARG_NONE, &dot, 0, "print the graph for Graphviz", NULL}, POPT_TABLEEND};
-  if (!parse_args(argc, argv, table, "MODEL [options]", &rest, NULL, NULL)) return EXIT_USAGE;
-  if (rest.count != 1) {
-    fprintf(stderr, "nncc inspect: expected one model; usage: nncc inspect MODEL\n");
-    return EXIT_USAGE;
-  }
+static int inspect(const char *path, const inspect_args *a) {
   nncc_model *model = NULL;
   int code = EXIT_MODEL;
-  if (load_model(rest.items[0], NULL, NULL, &model) == NNCC_OK) {
+  if (load_model(path, &a->pins, &model) == NNCC_OK) {
     code = EXIT_OK;
-    if (dot) print_dot(model->module);
+    if (a->dot)
+      print_dot(model->module);
     else {
       print_table(model->module);
-      code = print_plan(model);
+      code = plan(model, a);
     }
   }
   print_diagnostics(stderr, model);
   nncc_model_free(model);
+  return code;
+}
+
+static void on_option(void *data, int option, const char *value) {
+  inspect_args *a = data;
+  pins_take(&a->pins, option, value);
+}
+
+int verb_inspect(int argc, const char **argv) {
+  inspect_args a = {0};
+  strings rest = {0};
+  const struct poptOption table[] = {
+      {"dot", 0, POPT_ARG_NONE, &a.dot, 0, "print the graph for Graphviz", NULL},
+      {"memory", 0, POPT_ARG_NONE, &a.memory, 0, "print the memory plan: each temporary's size, offset and steps",
+       NULL},
+      {"target", 0, POPT_ARG_STRING, &a.target, 0, "LLVM triple of the plan (default: this machine's)", "TRIPLE"},
+      {"mcpu", 0, POPT_ARG_STRING, &a.cpu, 0, "native, x86-64-v3, cortex-m4, ...", "CPU"},
+      PIN_OPTIONS,
+      POPT_TABLEEND};
+  int code = EXIT_USAGE;
+  bool ok = parse_args(argc, argv, table, "MODEL [options]", &rest, on_option, &a);
+  if (ok && rest.count != 1)
+    fprintf(stderr, "nncc inspect: expected one model; usage: nncc inspect MODEL\n");
+  else if (ok)
+    code = inspect(rest.items[0], &a);
+  free_option_texts(table);
+  pins_free(&a.pins);
+  strings_free(&rest);
   return code;
 }

@@ -17,13 +17,16 @@ typedef struct test_args {
   int aot, interp, verbose;
   long threads, jobs, timeout_s, level;
   const char *filter;
+  bool bad;
 } test_args;
+
+enum { OPT_THREADS = OPT_OF_VERB, OPT_JOBS, OPT_TIMEOUT };
 
 typedef enum verdict { PASSED, FAILED, SKIPPED } verdict;
 
 typedef struct result {
   verdict verdict;
-  double worst;    /* error in units of the tolerance */
+  double worst; /* error in units of the tolerance */
   double max_abs;
   char text[400];
 } result;
@@ -43,20 +46,22 @@ static char *join(const char *a, const char *b) {
   return path;
 }
 
-static int compare_names(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int compare_names(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 static void find_cases(const char *dir, int depth, strings *cases) {
   char *model = join(dir, "model.onnx");
   bool is_case = exists(model);
   free(model);
   if (is_case) {
-    strings_add(cases, strdup(dir));
+    strings_add(cases, dir);
     return;
   }
   DIR *d = depth > 0 ? opendir(dir) : NULL;
   strings names = {0};
   for (struct dirent *entry; d && (entry = readdir(d));)
-    if (entry->d_name[0] != '.') strings_add(&names, strdup(entry->d_name));
+    if (entry->d_name[0] != '.') strings_add(&names, entry->d_name);
   if (d) closedir(d);
   if (names.count) qsort(names.items, (size_t)names.count, sizeof *names.items, compare_names);
   for (int i = 0; i < names.count; i++) {
@@ -106,7 +111,8 @@ static void judge_diagnostics(result *r, const nncc_model *model) {
     if (d->severity != NN_ERROR) continue;
     if (unsupported++ == 0) {
       char line[400];
-      snprintf(line, sizeof line, "%s%s%s: %s", d->op ? d->op : "", d->node ? " " : "", d->node ? d->node : "", d->message);
+      snprintf(line, sizeof line, "%s%s%s: %s", d->op ? d->op : "", d->node ? " " : "", d->node ? d->node : "",
+               d->message);
       copy_text(r, line);
     }
     if (strstr(d->message, "unsupported")) r->verdict = SKIPPED;
@@ -148,7 +154,8 @@ static host_tensor *read_set(const char *dir, const char *kind, int count, resul
   return tensors;
 }
 
-static void compare_outputs(engine *e, const nncc_rt_tensor *out, host_tensor *expected, double rtol, double atol, result *r) {
+static void compare_outputs(engine *e, const nncc_rt_tensor *out, host_tensor *expected, double rtol, double atol,
+                            result *r) {
   for (int i = 0; i < engine_noutputs(e); i++) {
     retag_bits(&expected[i].t, out[i].dtype);
     difference d = host_tensor_compare(&out[i], &expected[i].t, rtol, atol);
@@ -215,10 +222,16 @@ static void run_case(const char *dir, const test_args *a, result *r) {
   nncc_model *model = NULL;
   engine *e = NULL;
   if (nncc_model_load(path, NULL, &model) == NNCC_OK)
-    e = engine_open(model, a->interp ? ENGINE_INTERP : a->aot ? ENGINE_AOT : ENGINE_JIT, (int)a->threads, (int)a->level);
+    e = engine_open(model,
+                    a->interp ? ENGINE_INTERP
+                    : a->aot  ? ENGINE_AOT
+                              : ENGINE_JIT,
+                    (int)a->threads, (int)a->level);
   free(path);
-  if (e) run_sets(e, dir, r);
-  else judge_diagnostics(r, model);
+  if (e)
+    run_sets(e, dir, r);
+  else
+    judge_diagnostics(r, model);
   engine_close(e);
   nncc_model_free(model);
 }
@@ -228,13 +241,13 @@ static void run_case(const char *dir, const test_args *a, result *r) {
 typedef struct child {
   pid_t pid;
   int fd;
-  int index;      /* of the case */
+  int index; /* of the case */
   double start_ms;
 } child;
 
 typedef struct suite {
-  strings cases;    /* folders */
-  result *results;  /* per case */
+  strings cases;   /* folders */
+  result *results; /* per case */
   bool *done;
 } suite;
 
@@ -270,20 +283,26 @@ static void finish_case(const child *c, result *r) {
   int status = 0;
   ssize_t n = read(c->fd, r, sizeof *r);
   close(c->fd);
-  while (waitpid(c->pid, &status, 0) < 0 && errno == EINTR) {}
+  while (waitpid(c->pid, &status, 0) < 0 && errno == EINTR) {
+  }
   if (n == (ssize_t)sizeof *r && WIFEXITED(status) && WEXITSTATUS(status) == 0) return;
   memset(r, 0, sizeof *r);
   r->verdict = FAILED;
-  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) snprintf(r->text, sizeof r->text, "TIMEOUT");
-  else if (WIFSIGNALED(status)) snprintf(r->text, sizeof r->text, "CRASH: %s", strsignal(WTERMSIG(status)));
-  else snprintf(r->text, sizeof r->text, "CRASH: exit status %d", WEXITSTATUS(status));
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+    snprintf(r->text, sizeof r->text, "TIMEOUT");
+  else if (WIFSIGNALED(status))
+    snprintf(r->text, sizeof r->text, "CRASH: %s", strsignal(WTERMSIG(status)));
+  else
+    snprintf(r->text, sizeof r->text, "CRASH: exit status %d", WEXITSTATUS(status));
 }
 
 static void print_result(const char *dir, const result *r) {
   static const char *const names[] = {"passed ", "FAILED ", "skipped"};
   const char *name = strrchr(dir, '/') ? strrchr(dir, '/') + 1 : dir;
-  if (r->verdict == PASSED) printf("%s %-60s error %.2g (%.2g of tolerance)\n", names[r->verdict], name, r->max_abs, r->worst);
-  else printf("%s %-60s %s\n", names[r->verdict], name, r->text);
+  if (r->verdict == PASSED)
+    printf("%s %-60s error %.2g (%.2g of tolerance)\n", names[r->verdict], name, r->max_abs, r->worst);
+  else
+    printf("%s %-60s %s\n", names[r->verdict], name, r->text);
   fflush(stdout);
 }
 
@@ -291,7 +310,8 @@ static void print_result(const char *dir, const result *r) {
 static int wait_any(const child *running, int n) {
   struct pollfd fds[64];
   for (int i = 0; i < n; i++) fds[i] = (struct pollfd){running[i].fd, POLLIN, 0};
-  while (poll(fds, (nfds_t)n, -1) < 0 && errno == EINTR) {}
+  while (poll(fds, (nfds_t)n, -1) < 0 && errno == EINTR) {
+  }
   for (int i = 0; i < n; i++)
     if (fds[i].revents) return i;
   return 0;
@@ -326,41 +346,52 @@ static void run_cases(suite *s, const test_args *a, int counts[3]) {
 static void filter_cases(strings *cases, const char *filter) {
   int kept = 0;
   for (int i = 0; i < cases->count; i++)
-    if (!filter || strstr(cases->items[i], filter)) cases->items[kept++] = cases->items[i];
-    else free((void *)(uintptr_t)cases->items[i]);
+    if (!filter || strstr(cases->items[i], filter))
+      cases->items[kept++] = cases->items[i];
+    else
+      free(cases->items[i]);
   cases->count = kept;
 }
 
-static bool read_numbers(const char *threads, const char *jobs, const char *timeout, test_args *a) {
-  if (parse_int(threads, 1, 256, &a->threads) == 0 && parse_int(jobs, 1, 64, &a->jobs) == 0 && parse_int(timeout, 1, 100000, &a->timeout_s) == 0)
-    return true;
-  fprintf(stderr, "nncc test: --threads, --jobs and --timeout take positive numbers\n");
-  return false;
+static void on_option(void *data, int option, const char *value) {
+  test_args *a = data;
+  if (option == OPT_THREADS) a->bad |= parse_int(value, 1, 256, &a->threads) != 0;
+  if (option == OPT_JOBS) a->bad |= parse_int(value, 1, 64, &a->jobs) != 0;
+  if (option == OPT_TIMEOUT) a->bad |= parse_int(value, 1, 100000, &a->timeout_s) != 0;
 }
 
-int verb_test(int argc, const char **argv) {
-  test_args a = {.level = -1};
-  const char *threads = "1", *jobs = "2", *timeout = "600";
-  strings rest = {0};
+static int test(const strings *dirs, const test_args *a) {
   suite s = {0};
-  const struct poptOption table[] = {
-      {"aot", 0, POPT_ARG_NONE, &a.aot, 0, "through object, linker and dlopen instead of the JIT", NULL},
-      {"interp", 0, POPT_ARG_NONE, &a.interp, 0, "by the loop interpreter", NULL},
-      {"filter", 0, POPT_ARG_STRING, &a.filter, 0, "only cases whose path contains this", "TEXT"},
-      {"threads", 0, POPT_ARG_STRING, &threads, 0, "threads of a run (default 1)", "N"},
-      {"jobs", 'j', POPT_ARG_STRING, &jobs, 0, "cases at once (default 2)", "N"},
-      {"timeout", 0, POPT_ARG_STRING, &timeout, 0, "seconds for one case (default 600)", "S"},
-      {"verbose", 'v', POPT_ARG_NONE, &a.verbose, 0, "show what the cases write to stderr", NULL},
-      POPT_TABLEEND};
-  if (!parse_args(argc, argv, table, "DIR... [options]", &rest, NULL, NULL) || !read_numbers(threads, jobs, timeout, &a)) return EXIT_USAGE;
-  for (int i = 0; i < rest.count; i++) find_cases(rest.items[i], 3, &s.cases);
-  strings_free(&rest);
-  filter_cases(&s.cases, a.filter);
+  for (int i = 0; i < dirs->count; i++) find_cases(dirs->items[i], 3, &s.cases);
+  filter_cases(&s.cases, a->filter);
   int counts[3] = {0}, ncases = s.cases.count;
   if (ncases == 0) fprintf(stderr, "nncc test: no case (a folder with model.onnx) found\n");
-  run_cases(&s, &a, counts);
+  run_cases(&s, a, counts);
   free_suite(&s);
   if (ncases == 0) return EXIT_USAGE;
   printf("%d passed, %d failed, %d skipped\n", counts[PASSED], counts[FAILED], counts[SKIPPED]);
   return counts[FAILED] ? EXIT_FAILED : EXIT_OK;
+}
+
+int verb_test(int argc, const char **argv) {
+  test_args a = {.level = -1, .threads = 1, .jobs = 2, .timeout_s = 600};
+  strings rest = {0};
+  const struct poptOption table[] = {
+      {"aot", 0, POPT_ARG_NONE, &a.aot, 0, "through object, linker and dlopen instead of the JIT", NULL},
+      {"interp", 0, POPT_ARG_NONE, &a.interp, 0, "by the loop interpreter", NULL},
+      {"filter", 0, POPT_ARG_STRING, &a.filter, 0, "only cases whose path contains this", "TEXT"},
+      {"threads", 0, POPT_ARG_STRING, NULL, OPT_THREADS, "threads of a run (default 1)", "N"},
+      {"jobs", 'j', POPT_ARG_STRING, NULL, OPT_JOBS, "cases at once (default 2)", "N"},
+      {"timeout", 0, POPT_ARG_STRING, NULL, OPT_TIMEOUT, "seconds for one case (default 600)", "S"},
+      {"verbose", 'v', POPT_ARG_NONE, &a.verbose, 0, "show what the cases write to stderr", NULL},
+      POPT_TABLEEND};
+  int code = EXIT_USAGE;
+  bool ok = parse_args(argc, argv, table, "DIR... [options]", &rest, on_option, &a);
+  if (ok && a.bad)
+    fprintf(stderr, "nncc test: --threads, --jobs and --timeout take positive numbers\n");
+  else if (ok)
+    code = test(&rest, &a);
+  free_option_texts(table);
+  strings_free(&rest);
+  return code;
 }

@@ -1,10 +1,10 @@
 # Command lines as a user types them, on a build installed into an empty prefix.
-#   sh cli.sh BUILD_DIR SOURCE_DIR
+#   sh cli.sh BUILD_DIR SOURCE_DIR CC     CC: compiles what links libnncc
 set -u
-build=$1 source=$2
+build=$1 source=$2 cc=$3
+. "$(dirname "$0")/expect.sh"
 dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failures=0
+trap 'cd /; rm -rf "$dir"' EXIT
 
 DESTDIR='' cmake --install "$build" --prefix "$dir/prefix" >/dev/null || { echo "install failed"; exit 1; }
 nncc=$dir/prefix/bin/nncc
@@ -13,28 +13,14 @@ lib=$(dirname "$(find "$dir/prefix" -name libnncc_rt.a)")
 cc -O1 -o "$dir/make_model" "$source/tools/demo/make_model.c" -lm && "$dir/make_model" "$dir/squeezenet.onnx" "$dir/image.ppm" || exit 1
 cd "$dir" || exit 1
 
-# expect CODE PATTERN COMMAND...: the exit code, and a line of the output (both streams)
-expect() {
-  code=$1 pattern=$2
-  shift 2
-  "$@" >out.txt 2>&1
-  found=$?
-  if [ "$found" != "$code" ] || { [ -n "$pattern" ] && ! grep -qE -e "$pattern" out.txt; }; then
-    echo "FAILED: $*"
-    echo "  exit code $found, expected $code; expected a line with: $pattern"
-    sed 's/^/  | /' out.txt | head -n 12
-    failures=$((failures + 1))
-  fi
-}
-absent() { # FILE...: must not exist
-  for file in "$@"; do
-    [ -e "$file" ] && { echo "FAILED: $file was left behind"; failures=$((failures + 1)); }
-  done
-}
-
 expect 0 '^nncc [0-9]' "$nncc" --version
 expect 0 'usage: nncc MODEL -o OUT' "$nncc" --help
-for verb in compile run test bench check inspect opt; do expect 0 'Options:' "$nncc" $verb --help; done
+for verb in compile run test bench check inspect opt; do
+  expect 0 'Options:' "$nncc" $verb --help
+  for option in $(grep -oE -e '--[a-z-]+' out.txt); do
+    must "the man page lacks $option of $verb" sh -c "tr -d '\\\\' <'$dir/prefix/share/man/man1/nncc.1' | grep -q -e '$option'"
+  done
+done
 expect 2 'usage' "$nncc"
 expect 2 'unknown option' "$nncc" squeezenet.onnx --no-such-option
 expect 2 '-o OUT is missing' "$nncc" squeezenet.onnx
@@ -48,7 +34,7 @@ expect 2 'expected 1 to 1024' "$nncc" squeezenet.onnx -o model.o --threads 0
 expect 0 'compiled' "$nncc" squeezenet.onnx -o model.s --header asm.h
 expect 0 'compiled' "$nncc" squeezenet.onnx -o model.ll --header ll.h
 expect 0 'compiled' "$nncc" squeezenet.onnx -o side.o --weights=file
-[ -s side.weights ] || { echo "FAILED: side.weights is missing"; failures=$((failures + 1)); }
+must "side.weights is missing" [ -s side.weights ]
 printf 'nncc 1\ngraph @main(%%x: f32[8], %%u: f32[8]) -> (f32[8]) {\n  %%0 = add %%x, %%u : f32[8]\n  return %%0 {names=["y"]}\n}\n' >state.nn
 expect 0 'compiled' "$nncc" state.nn -o state.o --alias x=y
 expect 0 'state_ALIASES ..0, 0..' cat state.h
@@ -61,9 +47,9 @@ expect 0 '' g++ -std=c++11 -pedantic-errors -Wall -Werror -I "$include" -fsyntax
 
 # the other verbs
 expect 0 'probabilities f32\[1,1000\]' "$nncc" run squeezenet.onnx --random 1 -o .
-[ -s probabilities.npy ] || { echo "FAILED: probabilities.npy is missing"; failures=$((failures + 1)); }
+must "probabilities.npy is missing" [ -s probabilities.npy ]
 expect 0 'probabilities' "$nncc" run squeezenet.onnx --random 1 --threads 2 --format pb -o .
-[ -s probabilities.pb ] || { echo "FAILED: probabilities.pb is missing"; failures=$((failures + 1)); }
+must "probabilities.pb is missing" [ -s probabilities.pb ]
 expect 0 'every value is finite' "$nncc" run squeezenet.onnx --random 1 --check-finite
 expect 0 'mean f32' "$nncc" run squeezenet.onnx --random 1 --dump mean
 expect 0 'no difference in the 1 values' "$nncc" run squeezenet.onnx --random 1 --compare .
@@ -74,22 +60,25 @@ expect 0 'digraph' "$nncc" inspect squeezenet.onnx --dot
 expect 0 'median_ms' "$nncc" bench squeezenet.onnx --runs 2 --json
 expect 0 'fused' "$nncc" opt squeezenet.onnx
 expect 0 'no pass is called|fuse' "$nncc" opt --list
+expect 0 'fire2.squeeze.conv +[0-9]+ +[0-9]+ +[0-9]+\.\.[0-9]' "$nncc" inspect squeezenet.onnx --memory
+expect 0 'workspace [0-9]+ bytes' "$nncc" inspect squeezenet.onnx --target thumbv7em-none-eabihf --mcpu cortex-m4
+expect 0 'nothing stops' "$nncc" check squeezenet.onnx --target aarch64
 
-# bad input: one clear message, the documented exit code, nothing left behind
-expect 3 'missing.onnx.*[Nn]o such file' "$nncc" missing.onnx -o bad.o
-printf 'not a model' >text.onnx
-expect 3 'text.onnx' "$nncc" text.onnx -o bad.o
-: >empty.onnx
-expect 3 'empty' "$nncc" empty.onnx -o bad.o
-head -c 1000 squeezenet.onnx >cut.onnx
-expect 3 'cut.onnx' "$nncc" cut.onnx -o bad.o
-expect 3 'nowhere' "$nncc" squeezenet.onnx -o nowhere/bad.o
-expect 3 'suffix|\.xyz' "$nncc" squeezenet.onnx -o bad.xyz
+# wrong arguments (bad models: bad_input.sh)
 expect 3 'nonsense' "$nncc" squeezenet.onnx -o bad.o --mcpu nonsense
 expect 2 'not given' "$nncc" run squeezenet.onnx
 expect 4 'found|image' "$nncc" run squeezenet.onnx image=probabilities.npy
-absent bad.o bad.h nowhere bad.xyz
-ls | grep -E '\.(part|tmp)' && failures=$((failures + 1))
+expect 2 "no input 'nix'" "$nncc" run squeezenet.onnx nix=probabilities.npy
+expect 2 'given twice' "$nncc" run squeezenet.onnx image=probabilities.npy image=probabilities.npy
+expect 2 'more files than inputs' "$nncc" run squeezenet.onnx image=probabilities.npy probabilities.npy
+expect 2 'probabilities.txt: not a' "$nncc" run squeezenet.onnx probabilities.txt
+expect 3 '--dump nix: the model computes no value of this name' "$nncc" run squeezenet.onnx --random 1 --dump nix
+expect 2 'number' "$nncc" run squeezenet.onnx --random 1 --threads 0
+expect 2 'number' "$nncc" bench squeezenet.onnx --runs many
+expect 2 'positive numbers' "$nncc" test . --jobs 0
+expect 3 'sizes of ONNX models' "$nncc" inspect state.nn --dim N=4
+absent bad.o bad.h
+must "no temporary file is left" sh -c '! ls | grep -E "\.(part|tmp)"'
 
 # a host program that compiles and runs in memory, through pkg-config's flags
 cat >host.c <<'C'
@@ -104,7 +93,7 @@ int main(void) {
   return 0;
 }
 C
-expect 0 '' sh -c "cc host.c -o host \$(PKG_CONFIG_PATH='$lib/pkgconfig' pkg-config --cflags --libs nncc) -Wl,-rpath,'$lib'"
+expect 0 '' sh -c "$cc host.c -o host \$(PKG_CONFIG_PATH='$lib/pkgconfig' pkg-config --cflags --libs nncc) -Wl,-rpath,'$lib'"
 expect 0 'probabilities takes image' ./host
 
 [ $failures = 0 ] && echo "command lines: all as expected"

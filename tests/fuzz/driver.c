@@ -2,6 +2,10 @@
 
      fuzz_X SECONDS SEED FILE...     (SECONDS 0: runs the files as they are)
 
+   A long run by hand: cmake --preset asan && cmake --build build/asan, then in an empty folder
+     .../build/asan/tests/fuzz_onnx 600 1 /usr/share/libonnx-testdata/data/node/test_*_expanded/model.onnx
+   With clang, the preset fuzz gives the same targets libFuzzer's main (fuzz_onnx -max_total_time=600 FOLDER).
+
    Mutations: flipped bits, set bytes, removed, repeated and swapped stretches, spliced files. The seed is printed and the
    input that is being run lies in fuzz_last.bin, so a crash can be repeated. An input that takes longer than two seconds of
    processor time is a failure, too. */

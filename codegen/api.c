@@ -1,5 +1,6 @@
 /* The compiling half of nncc.h: a model to a file, or to code in memory. */
 #include "codegen/codegen.h"
+#include "codegen/elf.h"
 #include "ir/model.h"
 #include "passes/passes.h"
 
@@ -82,11 +83,20 @@ static nn_spill *open_spill(nncc_model *model, const nn_target *t, const char *o
                   : nn_spill_open(nn_sprintf(model->module->arena, "%s.%ld.constants", out, (long)getpid()), base);
 }
 
-static nn_status write_files(nncc_model *model, const nn_target *t, const char *out, nn_output_kind kind,
+/* Code for several CPUs is compiled in parts, which only objects can hold. */
+static nn_status check_variants(nncc_model *model, const nn_variants *v, nn_output_kind kind) {
+  bool is_text = kind == NN_OUT_ASM || kind == NN_OUT_LLVM;
+  if (v->count == 1 || (!is_text && nn_objects_can_merge(&v->items[0]))) return NN_OK;
+  return nn_report(&model->module->diags, NN_ERROR, NULL, NULL, "name one CPU",
+                   "code for several CPUs goes into .o, .a and .so files of ELF targets only");
+}
+
+static nn_status write_files(nncc_model *model, const nn_variants *v, const char *out, nn_output_kind kind,
                              const nncc_compile_options *o) {
   nn_arena *arena = model->module->arena;
+  const nn_target *t = &v->items[v->count - 1];
   nn_program *p = make_program(model, t, o);
-  if (!p) return NN_FAIL;
+  if (!p || nn_variants_build(p, v, o->aliases) != NN_OK) return NN_FAIL;
   nn_emit_options emit = {.name = name_of(arena, o, out),
                           .level = level_of(o),
                           .threads = o->threads,
@@ -109,17 +119,19 @@ nncc_status nncc_model_compile(nncc_model *model, const char *out, const nncc_co
   const nncc_compile_options *o = options ? options : &defaults;
   nn_diags *diags = &model->module->diags;
   nn_output_kind kind = NN_OUT_OBJECT;
-  nn_target target = {0};
+  nn_variants variants;
   if (!kind_of(out, &kind)) {
     nn_report(diags, NN_ERROR, NULL, NULL, "give it one of these suffixes",
               "output '%s': expected .o, .a, .so, .s or .ll", out);
     return NNCC_ERROR;
   }
-  if (nn_target_init(&target, o->target, o->cpu, diags) != NN_OK) return NNCC_ERROR;
-  if (!model->module->spill) model->module->spill = open_spill(model, &target, out, kind, o);
-  nn_status status = write_files(model, &target, out, kind, o);
+  if (nn_variants_init(&variants, o->target, o->cpu, diags) != NN_OK) return NNCC_ERROR;
+  nn_status status = check_variants(model, &variants, kind);
+  if (!model->module->spill && status == NN_OK)
+    model->module->spill = open_spill(model, &variants.items[0], out, kind, o);
+  if (status == NN_OK) status = write_files(model, &variants, out, kind, o);
   nn_spill_finish(model->module->spill);
-  nn_target_free(&target);
+  nn_variants_free(&variants);
   return status == NN_OK ? NNCC_OK : NNCC_ERROR;
 }
 
@@ -144,7 +156,8 @@ static nn_status compile_in_memory(nncc_model *model, const nn_target *t, const 
                           .threads = o->threads,
                           .cache = cache_of(o),
                           .weights_in_object = true,
-                          .hook = hook};
+                          .hook = hook,
+                          .symbols = o->symbols != 0};
   return nn_jit_program(model->compiled, t, p, &emit, compiled);
 }
 

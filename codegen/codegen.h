@@ -17,6 +17,7 @@
 typedef struct nn_target {
   char *triple, *cpu, *features;  /* for LLVM */
   const char *name;               /* "x86-64-v3", "cortex-m4", ... for messages and headers */
+  int level;                      /* within its architecture; x86-64: 1 to 4 as v1 to v4 */
   int pointer_bits;
   int vector_bytes;               /* widest useful vector: 16, 32, 64; 4 = none (scalar code) */
   int vector_registers;
@@ -310,6 +311,8 @@ nn_x *nn_highest(nn_lower *L, nn_dtype t);
 nn_program *nn_program_build(nn_module *m, const nn_target *t);          /* lowers every op of main; NULL + diags */
 /* aliases: "input=output" ..., NULL at the end (or NULL): outputs that may be the same memory as an input. */
 nn_program *nn_program_build_aliased(nn_module *m, const nn_target *t, const char *const *aliases);
+/* The same program for another CPU, on the weights of `widest`; becomes its variant. */
+nn_program *nn_program_build_variant(nn_module *m, const nn_target *t, const char *const *aliases, nn_program *widest);
 nn_status nn_plan_memory(nn_program *p, const nn_target *t);             /* places, workspace size */
 /* Runs with the loop interpreter. in, out as in run; workspace is allocated here. */
 int nn_program_eval(const nn_program *p, const nncc_rt_tensor *in, nncc_rt_tensor *out, nncc_rt_ctx *ctx);
@@ -318,6 +321,19 @@ int nn_program_eval(const nn_program *p, const nncc_rt_tensor *in, nncc_rt_tenso
 nn_status nn_aliases_find(nn_program *p, const char *const *texts);
 nn_place *nn_aliased_input(const nn_program *p, const nn_place *place);  /* that the output may be; NULL: none */
 void nn_aliases_order(nn_program *p);
+
+/* ---- variants.c: one object for several CPUs --------------------------------------------------------- */
+
+enum { NN_MAX_VARIANTS = 4 };
+typedef struct nn_variants {
+  nn_target items[NN_MAX_VARIANTS]; /* the narrowest first */
+  int count;
+} nn_variants;
+/* cpus: as nn_target_init takes it, or several of x86-64, x86-64-v2, .. with commas. */
+nn_status nn_variants_init(nn_variants *v, const char *triple, const char *cpus, nn_diags *diags);
+void nn_variants_free(nn_variants *v);
+/* widest: compiled for the last one; gets the programs of the others. */
+nn_status nn_variants_build(nn_program *widest, const nn_variants *v, const char *const *aliases);
 
 /* ---- emit*.c, jit.c, object.c: LLVM ----------------------------------------------------------------- */
 
@@ -335,6 +351,7 @@ typedef struct nn_emit_options {
   const char *cache;       /* folder of compiled kernels; NULL: none */
   bool weights_in_object;  /* descriptor points at them */
   const nn_step_hook *hook; /* JIT only; NULL: none */
+  bool symbols;             /* JIT only: names for GDB and perf */
 } nn_emit_options;
 
 /* An in-memory JIT of whole programs or single kernels. */

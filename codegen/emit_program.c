@@ -86,22 +86,27 @@ nn_v nn_emit_weights_symbol(nn_pemit *s) {
 /* ---- the descriptor
  * ---------------------------------------------------------------------------------------------------- */
 
+static bool allocates(const nn_program *p) {
+  for (int i = 0; i < p->nplaces; i++) {
+    const nn_place *place = p->places[i];
+    if (place->kind == NN_PLACE_WORKSPACE
+            ? place->slot < 0
+            : place->kind == NN_PLACE_OUTPUT && nn_dim_depends_on_data(p->module, place->bytes))
+      return true;
+  }
+  for (int i = 0; i < p->nkernels; i++)
+    if (nn_dim_depends_on_data(p->module, nn_kernel_worker_bytes(p->kernels[i]))) return true;
+  return false;
+}
+
 static int64_t flags_of(nn_pemit *s) {
   int64_t flags = 0;
   for (int i = 0; i < s->p->module->nsymbols; i++)
     if (s->from_inputs[i]) flags |= NNCC_RT_MODEL_SYMBOLIC;
   for (int i = 0; i < s->p->nsteps; i++)
     if (s->p->steps[i].kind == NN_STEP_BIND) flags |= NNCC_RT_MODEL_DATA_DEPENDENT;
-  for (int i = 0; i < s->p->nplaces; i++) {
-    const nn_place *place = s->p->places[i];
-    if (place->kind == NN_PLACE_WORKSPACE
-            ? place->slot < 0
-            : place->kind == NN_PLACE_OUTPUT && nn_dim_depends_on_data(s->p->module, place->bytes))
-      flags |= NNCC_RT_MODEL_ALLOCATES;
-  }
-  for (int i = 0; i < s->p->nkernels; i++)
-    if (nn_dim_depends_on_data(s->p->module, nn_kernel_worker_bytes(s->p->kernels[i])))
-      flags |= NNCC_RT_MODEL_ALLOCATES;
+  for (const nn_program *p = s->p; p; p = p->narrower)
+    if (allocates(p)) flags |= NNCC_RT_MODEL_ALLOCATES;
   return flags;
 }
 
@@ -140,10 +145,11 @@ static nn_v make_model(nn_pemit *s, nn_v run, nn_v workspace_size, nn_v output_d
 
 nn_dim nn_program_worker_bytes(const nn_program *p) {
   nn_dim most = nn_dim_const(p->module, 0);
-  for (int i = 0; i < p->nkernels; i++) {
-    nn_dim bytes = nn_kernel_worker_bytes(p->kernels[i]);
-    if (!nn_dim_depends_on_data(p->module, bytes)) most = nn_dim_max(p->module, most, bytes);
-  }
+  for (const nn_program *v = p->widest ? p->widest : p; v; v = v->narrower)
+    for (int i = 0; i < v->nkernels; i++) {
+      nn_dim bytes = nn_kernel_worker_bytes(v->kernels[i]);
+      if (!nn_dim_depends_on_data(p->module, bytes)) most = nn_dim_max(p->module, most, bytes);
+    }
   return most;
 }
 
@@ -151,7 +157,8 @@ nn_status nn_emit_program(nn_emod *e, const nn_program *p, const nn_emit_options
   nn_pemit s = {.e = e, .p = p, .options = options, .linkage = linkage};
   make_ios(&s);
   nn_emit_bind_function(&s);
-  nn_v run = nn_emit_run(&s);
+  nn_v run =
+      p->narrower ? nn_emit_variants(&s) : nn_emit_run(&s, nn_sprintf(e->arena, "%s_run", linkage->symbol), true);
   nn_v workspace_size = nn_emit_workspace_size(&s), output_dims = nn_emit_output_dims(&s);
   make_model(&s, run, workspace_size, output_dims);
   if (!linkage->absolute && nn_program_is_plain(p)) nn_emit_infer(&s);

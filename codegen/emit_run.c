@@ -410,11 +410,10 @@ static void end_run(run *r) {
   LLVMBuildRet(e->b, r->s->code);
 }
 
-nn_v nn_emit_run(nn_pemit *s) {
+nn_v nn_emit_run(nn_pemit *s, const char *name, bool is_global) {
   nn_emod *e = s->e;
   LLVMTypeRef types[] = {e->ptr, e->ptr, e->ptr};
-  nn_begin_function(s, nn_sprintf(e->arena, "%s_run", s->linkage->symbol), LLVMFunctionType(e->i32, types, 3, false),
-                    true);
+  nn_begin_function(s, name, LLVMFunctionType(e->i32, types, 3, false), is_global);
   nn_v fn = s->fn;
   s->ctx = LLVMGetParam(fn, 0);
   s->in = LLVMGetParam(fn, 1);

@@ -62,11 +62,36 @@ static void print_comment_text(header *h, const char *text) {
   for (; *text; text++) fputc((unsigned char)*text < ' ' || (*text == '*' && text[1] == '/') ? '_' : *text, h->out);
 }
 
+/* The widest first; the host's by its name. */
+static void print_cpus(header *h) {
+  if (!h->p->narrower) fputs(strcmp(h->target->name, "native") == 0 ? h->target->cpu : h->target->name, h->out);
+  for (const nn_program *p = h->p; h->p->narrower && p; p = p->narrower)
+    fprintf(h->out, "%s%s", p == h->p ? "" : p->narrower ? ", " : " and ", p->target->name);
+}
+
+static int count_variants(const nn_program *p) {
+  int n = 0;
+  for (; p; p = p->narrower) n++;
+  return n;
+}
+
+/* Of an object for several CPUs: their numbers, and who chooses. */
+static void print_variants(header *h) {
+  int number = count_variants(h->p);
+  if (number == 1) return;
+  fprintf(h->out, "\n/* Values of nncc_rt_ctx.isa. 0: the run, or %s_init, finds the widest that this CPU has. */\n",
+          h->name);
+  for (const nn_program *p = h->p; p; p = p->narrower)
+    fprintf(h->out, "#define %s_ISA_X86_64_V%d %d\n", h->name, p->target->level, number--);
+}
+
 static void print_top(header *h) {
   const nn_program *p = h->p;
   fprintf(h->out, "/* %s: ", h->name);
   print_comment_text(h, p->module->producer ? p->module->producer : "a neural network");
-  fprintf(h->out, ", compiled by nncc for %s (%s).\n\n", h->target->name, h->target->triple);
+  fputs(", compiled by nncc for ", h->out);
+  print_cpus(h);
+  fprintf(h->out, " (%s).\n\n", h->target->triple);
   fprintf(h->out, "   A run needs %s_WORKSPACE + workers * %s_WORKER_WORKSPACE bytes of workspace, aligned to\n",
           h->name, h->name);
   fprintf(h->out,
@@ -146,9 +171,13 @@ static void print_infer(header *h) {
 }
 
 static void print_descriptor(header *h) {
+  const nn_program *p = h->p;
   fprintf(h->out, "\n#ifdef NNCC_RT_H /* include nncc_rt.h first for these */\n");
   fprintf(h->out, "extern const nncc_rt_model %s;\n", h->name);
   fprintf(h->out, "int32_t %s_run(nncc_rt_ctx *ctx, const nncc_rt_tensor *in, nncc_rt_tensor *out);\n", h->name);
+  if (p->narrower)
+    fprintf(h->out, "int32_t %s_init(nncc_rt_ctx *ctx); /* sets isa if it is 0; an error if this CPU lacks it */\n",
+            h->name);
   fprintf(h->out, "size_t %s_workspace_size(const nncc_rt_tensor *in, int32_t nworkers);\n", h->name);
   fprintf(h->out, "int32_t %s_output_dims(nncc_rt_ctx *ctx, const nncc_rt_tensor *in, nncc_rt_tensor *out);\n",
           h->name);
@@ -160,6 +189,7 @@ static void print_header(header *h) {
   print_top(h);
   fprintf(h->out, "#ifndef %s_H\n#define %s_H\n\n#include <stddef.h>\n#include <stdint.h>\n\n", h->name, h->name);
   print_contract(h);
+  print_variants(h);
   for (int i = 0; i < p->ninputs; i++)
     print_tensor(h, "input", i, h->inputs[i], p->graph->params[i]->name, p->graph->params[i]);
   for (int i = 0; i < p->noutputs; i++)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include <llvm-c/LLJIT.h>
+#include <llvm-c/LLJITUtils.h>
 #include <llvm-c/Orc.h>
 
 #include "codegen/llvm.h"
@@ -15,6 +16,7 @@ struct nn_jit {
   nn_arena *arena;
   nn_map *kernels; /* canonical text -> kernel_entry */
   int count;       /* numbers the modules */
+  bool tells_gdb;
 };
 
 typedef struct kernel_entry {
@@ -80,11 +82,10 @@ void nn_jit_free(nn_jit *jit) {
   nn_arena_free(jit->arena);
 }
 
-/* Links the object, takes its memory, and gives the address of one of its symbols. */
-static nn_status link_object(nn_jit *jit, nn_object *object, const char *symbol, void **address) {
+/* Links the object and gives the address of one of its symbols. */
+static nn_status link_object(nn_jit *jit, const nn_object *object, const char *symbol, void **address) {
   LLVMMemoryBufferRef buffer =
       LLVMCreateMemoryBufferWithMemoryRangeCopy((const char *)object->bytes, object->size, symbol);
-  nn_object_free(object);
   LLVMErrorRef error = LLVMOrcLLJITAddObjectFile(jit->lljit, LLVMOrcLLJITGetMainJITDylib(jit->lljit), buffer);
   if (error) return report(jit, error);
   LLVMOrcExecutorAddress at = 0;
@@ -131,7 +132,9 @@ static nn_status compile_kernel(nn_jit *jit, nn_emod *e, const nn_kernel *k, nn_
   nn_object object = {0};
   NN_TRY(nn_emod_finish(e));
   NN_TRY(nn_emod_code(e, LLVMObjectFile, &object));
-  NN_TRY(link_object(jit, &object, symbol, &address));
+  nn_status status = link_object(jit, &object, symbol, &address);
+  nn_object_free(&object);
+  NN_TRY(status);
   *fn = (nn_kernel_fn *)(uintptr_t)address;
   return NN_OK;
 }
@@ -154,13 +157,31 @@ nn_status nn_jit_kernel(nn_jit *jit, const nn_target *t, const nn_kernel *k, nn_
   return NN_OK;
 }
 
+/* GDB gets the objects that are linked from now on. */
+static nn_status tell_gdb(nn_jit *jit) {
+  if (jit->tells_gdb) return NN_OK;
+  LLVMErrorRef error = LLVMOrcLLJITEnableDebugSupport(jit->lljit);
+  jit->tells_gdb = !error;
+  return error ? report(jit, error) : NN_OK;
+}
+
+static nn_status link_program(nn_jit *jit, const nn_object *object, const nn_emit_options *options, const char *symbol,
+                              const nncc_rt_model **model) {
+  void *address = NULL;
+  if (options->symbols) NN_TRY(tell_gdb(jit));
+  NN_TRY(link_object(jit, object, symbol, &address));
+  *model = address;
+  if (!options->symbols) return NN_OK;
+  return nn_perf_map_add(object, nn_sprintf(jit->arena, "%s_run", symbol), (const void *)(uintptr_t)(*model)->run,
+                         jit->diags);
+}
+
 nn_status nn_jit_program(nn_jit *jit, const nn_target *t, const nn_program *p, const nn_emit_options *options,
                          const nncc_rt_model **model) {
   nn_linkage linkage = {.symbol = nn_sprintf(jit->arena, "nnjit_%d", jit->count++), .absolute = true};
   nn_object object = {0};
-  void *address = NULL;
   NN_TRY(nn_program_object(p, t, options, &linkage, jit->diags, &object));
-  NN_TRY(link_object(jit, &object, linkage.symbol, &address));
-  *model = address;
-  return NN_OK;
+  nn_status status = link_program(jit, &object, options, linkage.symbol, model);
+  nn_object_free(&object);
+  return status;
 }

@@ -34,13 +34,20 @@ static void put_nodes(FILE *out, nn_arena *arena, const nn_op *op) {
   fputc(']', out);
 }
 
-static void put_step(FILE *out, nn_arena *arena, const nn_step *step, int number) {
+/* One for each CPU that the object is for, in the order of "cpus". */
+static void put_kernels(FILE *out, nn_arena *arena, const nn_program *p, int step) {
+  fputs("\"kernels\": [", out);
+  for (const nn_program *v = p; v; v = v->narrower) {
+    put_string(out, arena, v->steps[step].kernel->name);
+    fputs(v->narrower ? ", " : "], ", out);
+  }
+}
+
+static void put_step(FILE *out, nn_arena *arena, const nn_program *p, int number) {
+  const nn_step *step = &p->steps[number];
   static const char *const kinds[] = {"call", "bind", "check", "copy"};
   fprintf(out, "%s\n    {\"step\": %d, \"kind\": \"%s\", ", number ? "," : "", number, kinds[step->kind]);
-  if (step->kind == NN_STEP_CALL) {
-    put_field(out, arena, "kernel", step->kernel->name);
-    fputs(", ", out);
-  }
+  if (step->kind == NN_STEP_CALL) put_kernels(out, arena, p, number);
   put_nodes(out, arena, step->op);
   fputc('}', out);
 }
@@ -52,9 +59,13 @@ static void put_map(FILE *out, nn_arena *arena, const nn_program *p, const nn_ta
   fputs(",\n  ", out);
   put_field(out, arena, "target", t->triple);
   fputs(",\n  ", out);
-  put_field(out, arena, "cpu", t->name);
+  fputs("\"cpus\": [", out);
+  for (const nn_program *v = p; v; v = v->narrower) {
+    put_string(out, arena, v->target->cpu);
+    fputs(v->narrower ? ", " : "]", out);
+  }
   fputs(",\n  \"steps\": [", out);
-  for (int i = 0; i < p->nsteps; i++) put_step(out, arena, &p->steps[i], i);
+  for (int i = 0; i < p->nsteps; i++) put_step(out, arena, p, i);
   fputs("\n  ]\n}\n", out);
 }
 

@@ -260,7 +260,8 @@ typedef struct nn_pemit {
 nn_status nn_emit_program(nn_emod *e, const nn_program *p, const nn_emit_options *options, const nn_linkage *linkage);
 nn_v nn_emit_weights_symbol(nn_pemit *s); /* the embedded weights */
 void nn_emit_bind_function(nn_pemit *s);
-nn_v nn_emit_run(nn_pemit *s);
+nn_v nn_emit_run(nn_pemit *s, const char *name, bool is_global);
+nn_v nn_emit_variants(nn_pemit *s);            /* emit_variants.c: NAME_run that chooses, and NAME_init */
 nn_v nn_emit_workspace_size(nn_pemit *s);
 nn_v nn_emit_output_dims(nn_pemit *s);
 void nn_emit_infer(nn_pemit *s);               /* emit_infer.c: NAME_infer over flat pointers, for plain models */
@@ -281,7 +282,7 @@ void nn_emit_check_outputs(nn_pemit *s); /* types, ranks, dims pointers */
 void nn_emit_output_dims_now(nn_pemit *s, bool *done,
                              bool all); /* writes those that are known and not done; all: -1 for the others */
 const nn_value *nn_program_output(const nn_program *p, int i);
-/* The most that a kernel needs for each worker, leaving out those whose need depends on data: they take
+/* The most that a kernel of any variant needs for each worker, leaving out those whose need depends on data: they take
    theirs from the allocator. */
 nn_dim nn_program_worker_bytes(const nn_program *p);
 bool nn_dim_depends_on_data(const nn_module *m, nn_dim d);
@@ -293,6 +294,8 @@ nn_status nn_program_object(const nn_program *p, const nn_target *t, const nn_em
 /* The same as text. */
 nn_status nn_program_text(const nn_program *p, const nn_target *t, const nn_emit_options *options,
                           const nn_linkage *linkage, nn_output_kind kind, nn_diags *diags, nn_object *text);
+/* jit_symbols.c: the object's functions, of which one lies at this address. */
+nn_status nn_perf_map_add(const nn_object *object, const char *symbol, const void *address, nn_diags *diags);
 int64_t nn_frames_stack(const nn_frames *frames); /* the largest stack of an entry point */
 
 /* ---- object_weights.c: weights in objects and beside them ------------------------------------------------------ */

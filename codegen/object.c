@@ -55,10 +55,13 @@ static nn_status emit(writing *w, uint64_t hash) {
 
 static nn_status wrap(writing *w) {
   const char *name = w->options->name;
-  const char *symbols[] = {name, nn_sprintf(w->arena, "%s_run", name), nn_sprintf(w->arena, "%s_workspace_size", name),
-                           nn_sprintf(w->arena, "%s_output_dims", name), nn_sprintf(w->arena, "%s_infer", name)};
-  if (w->kind == NN_OUT_ARCHIVE)
-    return nn_archive_write(w->object.temporary, w->out, symbols, nn_program_is_plain(w->p) ? 5 : 4, w->diags);
+  const char *symbols[6] = {name, nn_sprintf(w->arena, "%s_run", name),
+                            nn_sprintf(w->arena, "%s_workspace_size", name),
+                            nn_sprintf(w->arena, "%s_output_dims", name)};
+  int nsymbols = 4;
+  if (nn_program_is_plain(w->p)) symbols[nsymbols++] = nn_sprintf(w->arena, "%s_infer", name);
+  if (w->p->narrower) symbols[nsymbols++] = nn_sprintf(w->arena, "%s_init", name);
+  if (w->kind == NN_OUT_ARCHIVE) return nn_archive_write(w->object.temporary, w->out, symbols, nsymbols, w->diags);
   return nn_shared_link(w->object.temporary, w->out, w->target, w->diags);
 }
 

@@ -19,6 +19,7 @@ enum {
 };
 
 typedef struct job {
+  const nn_target *target;
   const nn_kernel *kernel;
   nn_diags diags; /* threads do not share the module's */
   nn_object object;
@@ -26,7 +27,6 @@ typedef struct job {
 } job;
 
 typedef struct jobs {
-  const nn_target *target;
   int level;
   nn_cache *cache; /* or NULL */
   job *items;
@@ -102,11 +102,12 @@ static void define_needed(nn_emod *e, const nn_map *needed) {
 }
 
 static void declare_kernels(nn_emod *e, const nn_program *p) {
-  for (int i = 0; i < p->nkernels; i++) {
-    nn_v fn = LLVMAddFunction(e->m, p->kernels[i]->name, nn_kernel_type(e, p->kernels[i]));
-    expose(fn);
-    nn_map_put_ptr(e->functions, p->kernels[i], fn);
-  }
+  for (; p; p = p->narrower)
+    for (int i = 0; i < p->nkernels; i++) {
+      nn_v fn = LLVMAddFunction(e->m, p->kernels[i]->name, nn_kernel_type(e, p->kernels[i]));
+      expose(fn);
+      nn_map_put_ptr(e->functions, p->kernels[i], fn);
+    }
 }
 
 /* ---- kernels ------------------------------------------------------------------------------------------ */
@@ -123,7 +124,7 @@ static nn_status compile_kernel(nn_emod *e, const nn_kernel *k, nn_object *objec
 /* All that a kernel's object depends on. */
 static nn_cache_key key_of(const jobs *all, const job *j) {
   unsigned major, minor, patch;
-  const nn_target *t = all->target;
+  const nn_target *t = j->target;
   nn_arena *arena = j->diags.arena;
   LLVMGetVersion(&major, &minor, &patch);
   return nn_cache_key_of(nn_sprintf(arena, "%s %u.%u.%u\n%s %s %s\n%d %s\n%s", NN_BUILD_ID, major, minor, patch,
@@ -136,7 +137,7 @@ static void run_job(const jobs *all, job *j) {
   nn_cache_key key = {0};
   if (all->cache) key = key_of(all, j);
   if (all->cache && nn_cache_find(all->cache, &key, &j->object)) return;
-  j->status = nn_emod_init(&e, all->target, &j->diags, all->level);
+  j->status = nn_emod_init(&e, j->target, &j->diags, all->level);
   if (j->status == NN_OK) j->status = compile_kernel(&e, j->kernel, &j->object);
   nn_emod_free(&e);
   if (all->cache && j->status == NN_OK) nn_cache_store(all->cache, &key, &j->object);
@@ -172,12 +173,16 @@ static void order_jobs(jobs *all) {
   }
 }
 
-static void make_jobs(jobs *all, const nn_program *p, nn_arena *arena, const char *file) {
-  all->count = p->nkernels;
-  all->items = NN_NEW_ARRAY(arena, job, all->count + 1);
-  all->order = NN_NEW_ARRAY(arena, int, all->count + 1);
-  for (int i = 0; i < all->count; i++)
-    all->items[i] = (job){.kernel = p->kernels[i], .diags = {.arena = nn_arena_new(), .file = file}};
+static void make_jobs(jobs *all, const nn_program *p, const nn_target *t, nn_arena *arena, const char *file) {
+  int count = 0;
+  for (const nn_program *v = p; v; v = v->narrower) count += v->nkernels;
+  all->items = NN_NEW_ARRAY(arena, job, count + 1);
+  all->order = NN_NEW_ARRAY(arena, int, count + 1);
+  for (const nn_program *v = p; v; v = v->narrower)
+    for (int i = 0; i < v->nkernels; i++)
+      all->items[all->count++] = (job){.target = p->narrower ? v->target : t,
+                                       .kernel = v->kernels[i],
+                                       .diags = {.arena = nn_arena_new(), .file = file}};
   order_jobs(all);
 }
 
@@ -233,18 +238,25 @@ static nn_status merge_all(const jobs *all, const nn_object *program, nn_arena *
   return NN_OK;
 }
 
+/* What every CPU that an object is for can run. */
+static const nn_target *common_target(const nn_program *p, const nn_target *t) {
+  if (!p->narrower) return t;
+  while (p->narrower) p = p->narrower;
+  return p->target;
+}
+
 static nn_status build_parts(const nn_program *p, const nn_target *t, const nn_emit_options *options,
                              const nn_linkage *linkage, nn_diags *diags, nn_arena *arena, nn_object *object) {
-  jobs all = {.target = t, .level = options->level, .cache = nn_cache_open(arena, options->cache, diags)};
+  jobs all = {.level = options->level, .cache = nn_cache_open(arena, options->cache, diags)};
   nn_object program = {0};
   nn_map *needed = nn_map_new(arena);
-  make_jobs(&all, p, arena, diags->file);
+  make_jobs(&all, p, t, arena, diags->file);
   run_threads(&all, thread_count(options->threads, all.count));
   nn_status status = take_diags(diags, &all);
   for (int i = 0; status == NN_OK && i < all.count; i++)
     if (!nn_object_needs(&all.items[i].object, arena, needed))
       status = nn_report(diags, NN_ERROR, NULL, NULL, NULL, "internal: a generated object cannot be read");
-  if (status == NN_OK) status = compile_program(p, t, options, linkage, needed, diags, &program);
+  if (status == NN_OK) status = compile_program(p, common_target(p, t), options, linkage, needed, diags, &program);
   if (status == NN_OK) status = merge_all(&all, &program, arena, diags, object);
   nn_object_free(&program);
   free_jobs(&all);

@@ -81,8 +81,17 @@ static nn_place *value_place(building *b, nn_place_kind kind, int index, const n
   return new_place(b, kind, index, bytes_of(b->m, v->type.dtype, nn_type_count(b->m, v->type)));
 }
 
-/* What was made while compiling stays where it is; the others lie between and behind. */
-static int64_t weight_offset(building *b, const nn_tensor *t) {
+static const nn_place *find_weight(const nn_program *p, const nn_value *v) {
+  for (int i = 0; p && i < p->nplaces; i++)
+    if (p->places[i]->kind == NN_PLACE_WEIGHT && p->places[i]->value == v) return p->places[i];
+  return NULL;
+}
+
+/* Variants share their weights. What was made while compiling stays where it is; the others lie between and behind. */
+static int64_t weight_offset(building *b, const nn_value *v) {
+  const nn_tensor *t = v->tensor;
+  const nn_place *shared = find_weight(b->p->widest, v);
+  if (shared) return shared->offset;
   nn_spill *spill = nn_spill_is_open(b->m->spill) ? b->m->spill : NULL;
   int64_t offset;
   if (nn_spill_find(spill, t->data, &offset) && offset % WEIGHT_ALIGN == 0) return offset;
@@ -92,7 +101,7 @@ static int64_t weight_offset(building *b, const nn_tensor *t) {
 static nn_place *weight_place(building *b, nn_value *v) {
   nn_place *place = value_place(b, NN_PLACE_WEIGHT, 0, v);
   place->value = v;
-  place->offset = weight_offset(b, v->tensor);
+  place->offset = weight_offset(b, v);
   int64_t end = place->offset + (int64_t)v->tensor->size_bytes;
   end = (end + WEIGHT_ALIGN - 1) / WEIGHT_ALIGN * WEIGHT_ALIGN;
   if (end > b->p->weights_bytes) b->p->weights_bytes = end;
@@ -374,7 +383,12 @@ static nn_status add_op(building *b, nn_op *op) {
 }
 
 nn_program *nn_program_build_aliased(nn_module *m, const nn_target *t, const char *const *aliases) {
+  return nn_program_build_variant(m, t, aliases, NULL);
+}
+
+nn_program *nn_program_build_variant(nn_module *m, const nn_target *t, const char *const *aliases, nn_program *widest) {
   nn_program *p = NN_NEW(m->arena, nn_program);
+  p->widest = widest;
   building b = {.p = p, .m = m, .target = t, .places = nn_map_new(m->arena), .scratch = nn_arena_new()};
   if (!b.scratch || !m->main || !nn_graph_return(m->main)) {
     nn_report(&m->diags, NN_ERROR, NULL, NULL, NULL, "the model has no complete main graph");

@@ -147,6 +147,7 @@ static void set_x86_facts(nn_target *t, int level) {
 
 static void set_facts(nn_target *t, arch a, int level) {
   const arch_row *row = &arches[a];
+  t->level = level;
   t->pointer_bits = row->pointer_bits;
   t->unaligned_ok = row->unaligned_ok;
   t->is_little_endian = true;

@@ -237,6 +237,8 @@ typedef struct nn_program {
   int64_t weights_bytes;
   int64_t planned_peak, planned_sum; /* static models: for reports */
   int64_t stack_bytes;           /* of run, an upper bound; nn_object_write */
+  const struct nn_target *target;      /* codegen/variants.c: that the kernels are for; NULL: nobody says */
+  struct nn_program *narrower, *widest; /* of an object for several CPUs: the next variant; the first one, of all others */
 } nn_program;
 
 /* ---- loop_print.c, loop_parse.c, loop_verify.c, loop_eval.c ------------------------------------- */

@@ -88,7 +88,8 @@ typedef enum nncc_weights { NNCC_WEIGHTS_AUTO, NNCC_WEIGHTS_EMBED, NNCC_WEIGHTS_
 typedef struct nncc_compile_options {
   const char *name;        /* symbol prefix; NULL: from the output's name, or "model" */
   const char *target;      /* LLVM triple; NULL: the host's */
-  const char *cpu;         /* "native", "x86-64-v3", "cortex-m4", ...; NULL: native for the host, else the baseline */
+  const char *cpu;         /* "native", "x86-64-v3", "cortex-m4", ...; NULL: native for the host, else the baseline.
+                              Several of x86-64, x86-64-v2, -v3, -v4 with commas: an object that picks the widest that the CPU has */
   const char *header;      /* path of the C header; NULL: OUT with .h; "": none */
   nncc_weights weights;
   int level;               /* 0..3; -1: the default, 2 */
@@ -97,6 +98,7 @@ typedef struct nncc_compile_options {
   /* "input=output" ..., NULL-terminated, or NULL: the output may be the same memory as the input, of the same
      type and shape: a cache that a run updates in place. */
   const char *const *aliases;
+  int symbols;             /* code in memory: GDB and perf (by /tmp/perf-PID.map) see the kernels by name */
   const char *map;         /* path of a JSON file: the kernels, and the nodes of the model that they do the work of; NULL: none */
   int threads;             /* that compile: the result is the same for any number. 0: one for each processor */
   const char *cache;       /* folder of compiled kernels, kept from one compilation to the next; NULL: what the

@@ -36,9 +36,9 @@ static void release(nncc_rt_ctx *self, void *memory) {
 
 /* ---- opening -------------------------------------------------------------------------------------------- */
 
-static bool open_jit(engine *e, int level, const nn_step_hook *hook) {
-  nncc_compile_options options = {.level = level};
-  return nn_model_jit_hooked(e->model, &options, hook, &e->program, &e->compiled) == NN_OK;
+static bool open_jit(engine *e, const engine_options *o) {
+  nncc_compile_options options = {.level = o->level, .symbols = o->symbols};
+  return nn_model_jit_hooked(e->model, &options, o->hook, &e->program, &e->compiled) == NN_OK;
 }
 
 static bool open_library(engine *e, int level) {
@@ -71,20 +71,29 @@ static bool open_interpreter(engine *e) {
   return e->outputs && e->views;
 }
 
-engine *engine_open_hooked(nncc_model *model, engine_kind kind, int threads, int level, const nn_step_hook *hook) {
+static bool open_kind(engine *e, const engine_options *o) {
+  switch (o->kind) {
+    case ENGINE_JIT: return open_jit(e, o);
+    case ENGINE_AOT: return open_library(e, o->level);
+    case ENGINE_INTERP: return open_interpreter(e);
+  }
+  return false;
+}
+
+engine *engine_open_with(nncc_model *model, const engine_options *o) {
   engine *e = calloc(1, sizeof *e);
   if (!e) return NULL;
-  e->kind = kind;
+  e->kind = o->kind;
   e->model = model;
-  bool ok = kind == ENGINE_INTERP ? open_interpreter(e) : kind == ENGINE_AOT ? open_library(e, level) : open_jit(e, level, hook);
-  if (ok && kind != ENGINE_INTERP) ok = nncc_rt_session_create(e->compiled, NULL, threads, &e->session) == NNCC_RT_OK;
+  bool ok = open_kind(e, o);
+  if (ok && o->kind != ENGINE_INTERP) ok = nncc_rt_session_create(e->compiled, NULL, o->threads, &e->session) == NNCC_RT_OK;
   if (ok) return e;
   engine_close(e);
   return NULL;
 }
 
 engine *engine_open(nncc_model *model, engine_kind kind, int threads, int level) {
-  return engine_open_hooked(model, kind, threads, level, NULL);
+  return engine_open_with(model, &(engine_options){.kind = kind, .threads = threads, .level = level});
 }
 
 nn_module *engine_module(const engine *e) { return e->model->module; }

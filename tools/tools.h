@@ -85,7 +85,13 @@ typedef struct engine engine;
 
 /* Compiles; the model's diagnostics tell when it gives NULL. threads >= 1. */
 engine *engine_open(nncc_model *model, engine_kind kind, int threads, int level);
-engine *engine_open_hooked(nncc_model *model, engine_kind kind, int threads, int level, const nn_step_hook *hook); /* JIT: it is called */
+typedef struct engine_options {
+  engine_kind kind;
+  int threads, level;
+  const nn_step_hook *hook; /* JIT: it is called; or NULL */
+  bool symbols;             /* JIT: names for GDB and perf */
+} engine_options;
+engine *engine_open_with(nncc_model *model, const engine_options *o);
 void engine_close(engine *e);
 nn_module *engine_module(const engine *e);
 const nn_program *engine_program(const engine *e); /* NULL: AOT */

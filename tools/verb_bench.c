@@ -11,7 +11,7 @@ typedef struct bench_args {
   const char *model;
   const char *const *files;
   long threads, runs, level;
-  int json, aot, profile;
+  int json, aot, profile, symbols;
   const char *profile_file;
   bool bad;
 } bench_args;
@@ -176,8 +176,11 @@ static int bench_model(bench_args *a, const strings *rest) {
   double start = now_ms();
   if (load_model(a->model, &a->pins, &model) == NNCC_OK) {
     progress_start("compiling");
-    e = engine_open_hooked(model, a->aot ? ENGINE_AOT : ENGINE_JIT, r.threads, (int)a->level,
-                           a->profile ? &p.hook : NULL);
+    e = engine_open_with(model, &(engine_options){.kind = a->aot ? ENGINE_AOT : ENGINE_JIT,
+                                                  .threads = r.threads,
+                                                  .level = (int)a->level,
+                                                  .hook = a->profile ? &p.hook : NULL,
+                                                  .symbols = a->symbols});
     progress_end();
   }
   r.compile_ms = now_ms() - start;
@@ -211,6 +214,8 @@ int verb_bench(int argc, const char **argv) {
        "the time of each kernel call, and the least that this machine needs for it", NULL},
       {"profile-to", 0, POPT_ARG_STRING, &a.profile_file, 0,
        "the same as .json, as .trace (chrome://tracing, Perfetto) or as a page, .html", "FILE"},
+      {"symbols", 0, POPT_ARG_NONE, &a.symbols, 0,
+       "GDB and perf (by /tmp/perf-PID.map) see the kernels by name", NULL},
       {"json", 0, POPT_ARG_NONE, &a.json, 0, "print JSON", NULL},
       POPT_TABLEEND};
   int code = EXIT_USAGE;

@@ -76,7 +76,9 @@ int verb_compile(int argc, const char **argv) {
       {"map", 0, POPT_ARG_STRING, &o->map, 0, "write which kernels do the work of which nodes, as JSON", "FILE"},
       {"target", 0, POPT_ARG_STRING, &o->target, 0, "LLVM triple (default: this machine's)", "TRIPLE"},
       {"mcpu", 0, POPT_ARG_STRING, &o->cpu, 0,
-       "native, x86-64-v3, cortex-m4, ... (default: native, or the target's baseline)", "CPU"},
+       "native, x86-64-v3, cortex-m4, ... (default: native, or the target's baseline); several levels of x86-64 with "
+       "commas: the object picks one",
+       "CPU"},
       {"weights", 0, POPT_ARG_STRING, &a.weights, 0,
        "embed, or file: OUT.weights beside the object (default: embed up to 1 GiB)", "WHERE"},
       PIN_OPTIONS,

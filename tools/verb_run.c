@@ -15,7 +15,7 @@ typedef struct run_args {
   uint64_t seed;
   long threads;
   bool random, bad;
-  int interp, aot, check_finite;
+  int interp, aot, check_finite, symbols;
 } run_args;
 
 enum { OPT_DUMP = OPT_OF_VERB, OPT_RANDOM, OPT_THREADS };
@@ -126,7 +126,8 @@ static int open_session(session *s, const run_args *a, engine_kind kind, bool al
   if (!load(a, names, all_values || a->dumps.count, &s->model) || (all_values && !load(a, NULL, true, &s->names)))
     return EXIT_MODEL;
   progress_start("compiling");
-  s->e = engine_open(s->model, kind, (int)a->threads, -1);
+  s->e = engine_open_with(
+      s->model, &(engine_options){.kind = kind, .threads = (int)a->threads, .level = -1, .symbols = a->symbols});
   progress_end();
   if (!s->e) print_diagnostics(stderr, s->model);
   return s->e ? EXIT_OK : EXIT_MODEL;
@@ -279,6 +280,7 @@ int verb_run(int argc, const char **argv) {
       {"threads", 0, POPT_ARG_STRING, NULL, OPT_THREADS, "threads (default 1)", "N"},
       {"interp", 0, POPT_ARG_NONE, &a.interp, 0, "by the loop interpreter", NULL},
       {"aot", 0, POPT_ARG_NONE, &a.aot, 0, "through object, linker and dlopen", NULL},
+      {"symbols", 0, POPT_ARG_NONE, &a.symbols, 0, "GDB and perf (by /tmp/perf-PID.map) see the kernels by name", NULL},
       POPT_TABLEEND};
   int code = EXIT_USAGE;
   bool ok = parse_args(argc, argv, table, "MODEL [FILE|NAME=FILE]... [options]", &rest, on_option, &a);

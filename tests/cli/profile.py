@@ -1,6 +1,6 @@
 """What nncc bench --profile and nncc --map say: every form parses, and the numbers fit together.
     python3 profile.py NNCC"""
-import json, os, struct, subprocess, sys, tempfile, xml.etree.ElementTree as xml
+import json, os, shutil, struct, subprocess, sys, tempfile, xml.etree.ElementTree as xml
 
 MODEL = """nncc 1
 symbol N
@@ -13,6 +13,7 @@ graph @main(%x: f32[N,64]) -> (f32[N,64], f32[N,64]) {
 }
 """
 ROWS = 48
+BENCH = ["bench", "m.nn", "x=x.npy", "--runs", "5"]
 failures = 0
 
 
@@ -73,6 +74,25 @@ def check_page(path):
     check("<&" not in open(path).read(), "names are escaped")
 
 
+def check_symbols():
+    """Kernels of code in memory by name: in the map that perf reads, and in GDB."""
+    process = subprocess.Popen([nncc, *BENCH, "--symbols"], stdout=subprocess.DEVNULL)
+    check(process.wait() == 0, "bench --symbols")
+    path = f"/tmp/perf-{process.pid}.map"
+    lines = [line.split() for line in open(path)]
+    os.remove(path)
+    names = [line[2] for line in lines]
+    check(any(n.startswith("nnk_matmul") for n in names) and any("__task_" in n for n in names), f"kernels and tasks in the map: {names}")
+    check(all(int(size, 16) > 0 and int(address, 16) > 4096 for address, size, _ in lines), "each function has a place and a size")
+    if not shutil.which("gdb"):
+        print("skipped: GDB is not installed")
+        return
+    kernel = next(n for n in names if n.startswith("nnk_matmul") and "__task_" not in n)
+    script = ["-ex", "set breakpoint pending on", "-ex", f"break {kernel}", "-ex", "run", "-ex", "backtrace", "-ex", "kill"]
+    done = subprocess.run(["gdb", "-nx", "-q", "-batch", *script, "--args", nncc, *BENCH, "--symbols"], capture_output=True, text=True)
+    check(f"in {kernel} ()" in done.stdout, f"GDB stops in {kernel}: {done.stdout[-400:]} {done.stderr[-400:]}")
+
+
 def check_map():
     done = subprocess.run([nncc, "m.nn", "-o", "m.o", "--map", "m.json"], capture_output=True, text=True)
     check(done.returncode == 0, f"compiling with --map: {done.stderr}")
@@ -81,7 +101,7 @@ def check_map():
     calls = [s for s in result["steps"] if s["kind"] == "call"]
     check(result["model"] == "m" and len(calls) >= 2, "the map has the name and the kernel calls")
     for call in calls:
-        check(call["kernel"] in symbols, f"{call['kernel']} is a symbol of the object")
+        check(len(call["kernels"]) == 1 and call["kernels"][0] in symbols, f"{call['kernels']} are symbols of the object")
     nodes = [n["name"] for s in result["steps"] for n in s["nodes"]]
     check(sorted(nodes) == ["activation", 'first <&> "quoted"', "soft"], f"each node once: {nodes}")
     done = subprocess.run([nncc, "m.nn", "-o", "bad.o", "--map", "nowhere/m.json"], capture_output=True, text=True)
@@ -95,8 +115,9 @@ with tempfile.TemporaryDirectory() as folder:
     open("w.bin", "wb").write(bytes(4 * 64 * 64))
     open("m.nn", "w").write(MODEL)
     write_npy("x.npy", ROWS, 64)  # the symbolic dimension is bound by the input
-    common = ["m.nn", "x=x.npy", "--runs", "5"]
+    common = BENCH[1:]
     check_map()
+    check_symbols()
     for threads in 1, 2:
         table = bench(*common, "--threads", str(threads), "--profile", "--profile-to", "p.json")
         check("roof %" in table and "activation" in table, "a table on the terminal")

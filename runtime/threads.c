@@ -1,6 +1,16 @@
 /* The thread pool. A parallel_for posts a job; the caller and any idle workers take its tasks one by one
-   from an atomic counter, so the caller never waits for a worker that sleeps. Several jobs may be posted at
-   once (two models, two contexts): each is a list entry, and a worker helps whichever it finds first.
+   from atomic counters, so the caller never waits for a worker that sleeps. Several jobs may be posted at
+   once (two models, two contexts): each has a slot, and a worker helps whichever it finds first; a caller who
+   finds no free slot works alone.
+
+   A job lives on its caller's stack. A worker says which one it is in, and then looks whether that is still posted;
+   the caller takes it down, and then waits until no worker says so: one of the two sees the other. No lock is
+   taken but to sleep and to wake, since a job may be a few microseconds of work.
+
+   Tasks come in one share for each worker, who begins with his own and then helps with the others: work that is
+   repeated, such as the steps of a recurrent layer, finds its data in the cache of the core that had it before. For
+   the same reason a job that follows one of the same function goes through its tasks in the other direction: what
+   the last one left in a cache too small for all of it is what this one begins with.
 
    Worker numbers: the caller is 0, thread i is i + 1. A thread works on one job at a time, so within one
    job no two run with the same number. */
@@ -11,6 +21,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -21,132 +32,191 @@
 #define PAUSE() ((void)0)
 #endif
 
+enum { CACHE_LINE = 64, MOST_SHARES = 32, MOST_JOBS = 7 };
+
+typedef struct share {
+  _Alignas(CACHE_LINE) atomic_llong taken;
+  atomic_bool has_owner; /* its worker has come, and leaves when all of it is taken */
+  int64_t first, count;
+} share;
+
 typedef struct job {
   nncc_rt_task *fn;
   void *arg;
-  int64_t ntasks;
-  atomic_llong next;   /* task to take */
-  atomic_int helpers;  /* workers inside: the job's memory must stay until this is 0 */
-  struct job *after;   /* in the pool's list */
+  bool descends;
+  int32_t nshares;
+  share shares[MOST_SHARES];
 } job;
 
+typedef _Atomic(job *) job_slot;
+
 typedef struct worker {
+  _Alignas(CACHE_LINE) job_slot inside; /* the job that it may be looking at */
   nncc_rt_pool *pool;
   int32_t number;
   pthread_t thread;
 } worker;
 
 struct nncc_rt_pool {
+  _Alignas(CACHE_LINE) atomic_uint generation; /* grows with each post and stop: what idle workers spin on */
+  job_slot posted[MOST_JOBS];                  /* in the same line */
+  _Alignas(CACHE_LINE) _Atomic(nncc_rt_task *) last_fn; /* of the last job, and which way it went */
+  atomic_bool descends;
+  atomic_int sleeping;
+  atomic_bool stop;
   pthread_mutex_t lock;
   pthread_cond_t wake;
-  job *jobs;              /* under lock */
-  int sleeping;           /* under lock */
-  bool stop;              /* under lock */
-  atomic_uint generation; /* grows with each post and stop: what idle workers spin on */
-  int spins;              /* turns of the idle loop before sleeping */
+  int spins; /* turns of the idle loop before sleeping */
   int32_t nworkers;
   int32_t nthreads;
   worker *workers;
 };
 
+/* ---- tasks ----------------------------------------------------------------------------------------------- */
+
+static bool take_task(const job *j, share *s, int32_t number) {
+  int64_t i = atomic_fetch_add_explicit(&s->taken, 1, memory_order_relaxed);
+  if (i >= s->count) return false;
+  j->fn(j->arg, s->first + (j->descends ? s->count - 1 - i : i), number);
+  return true;
+}
+
+/* Another worker helps, but leaves the last task to an owner who is at work: he takes it next, and has its data. */
+static bool wants_help(share *s) {
+  int64_t left = s->count - atomic_load_explicit(&s->taken, memory_order_relaxed);
+  return left > 1 || (left == 1 && !atomic_load_explicit(&s->has_owner, memory_order_acquire));
+}
+
 static void take_tasks(job *j, int32_t number) {
-  for (;;) {
-    long long task = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
-    if (task >= j->ntasks) return;
-    j->fn(j->arg, task, number);
+  share *own = &j->shares[number % j->nshares];
+  atomic_store_explicit(&own->has_owner, true, memory_order_release);
+  while (take_task(j, own, number)) {}
+  for (int32_t i = 1; i < j->nshares; i++) {
+    share *s = &j->shares[(number + i) % j->nshares];
+    while (wants_help(s) && take_task(j, s, number)) {}
   }
 }
 
-/* A job with tasks left, entered; NULL if there is none. Under lock. */
-static job *enter_job(nncc_rt_pool *pool) {
-  for (job *j = pool->jobs; j; j = j->after)
-    if (atomic_load_explicit(&j->next, memory_order_relaxed) < j->ntasks) {
-      atomic_fetch_add_explicit(&j->helpers, 1, memory_order_relaxed);
-      return j;
-    }
-  return NULL;
+static bool is_open(const job *j) {
+  for (int32_t i = 0; i < j->nshares; i++)
+    if (atomic_load_explicit(&j->shares[i].taken, memory_order_relaxed) < j->shares[i].count) return true;
+  return false;
 }
 
-static void spin_for_news(nncc_rt_pool *pool, unsigned seen) {
+/* ---- workers --------------------------------------------------------------------------------------------- */
+
+/* Helps with the job in this slot, if there is one. */
+static void visit(worker *w, job_slot *slot) {
+  job *j = atomic_load_explicit(slot, memory_order_acquire);
+  if (!j) return;
+  atomic_store(&w->inside, j);
+  if (atomic_load(slot) == j && is_open(j)) take_tasks(j, w->number);
+  atomic_store_explicit(&w->inside, NULL, memory_order_release);
+}
+
+/* Until the generation is another than this one. */
+static void wait_for_news(nncc_rt_pool *pool, unsigned seen) {
   for (int i = 0; i < pool->spins; i++) {
     if (atomic_load_explicit(&pool->generation, memory_order_acquire) != seen) return;
     PAUSE();
   }
-}
-
-/* Waits for a job or the end: NULL at the end. */
-static job *wait_for_job(nncc_rt_pool *pool) {
-  for (;;) {
-    unsigned seen = atomic_load_explicit(&pool->generation, memory_order_acquire);
-    pthread_mutex_lock(&pool->lock);
-    job *j = pool->stop ? NULL : enter_job(pool);
-    bool done = j || pool->stop;
-    pthread_mutex_unlock(&pool->lock);
-    if (done) return j;
-    spin_for_news(pool, seen);
-    pthread_mutex_lock(&pool->lock);
-    while (atomic_load_explicit(&pool->generation, memory_order_relaxed) == seen) {
-      pool->sleeping++;
-      pthread_cond_wait(&pool->wake, &pool->lock);
-      pool->sleeping--;
-    }
-    pthread_mutex_unlock(&pool->lock);
-  }
+  pthread_mutex_lock(&pool->lock);
+  atomic_fetch_add(&pool->sleeping, 1);
+  while (atomic_load(&pool->generation) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
+  atomic_fetch_sub(&pool->sleeping, 1);
+  pthread_mutex_unlock(&pool->lock);
 }
 
 static void *run_worker(void *arg) {
   worker *w = arg;
-  for (job *j; (j = wait_for_job(w->pool));) {
-    take_tasks(j, w->number);
-    atomic_fetch_sub_explicit(&j->helpers, 1, memory_order_release);
+  nncc_rt_pool *pool = w->pool;
+  for (;;) {
+    unsigned seen = atomic_load(&pool->generation);
+    if (atomic_load_explicit(&pool->stop, memory_order_relaxed)) return NULL;
+    for (int i = 0; i < MOST_JOBS; i++) visit(w, &pool->posted[i]);
+    wait_for_news(pool, seen);
+  }
+}
+
+/* A new generation; wakes who sleeps. */
+static void announce(nncc_rt_pool *pool) {
+  atomic_fetch_add(&pool->generation, 1);
+  if (atomic_load(&pool->sleeping) == 0) return;
+  pthread_mutex_lock(&pool->lock);
+  pthread_cond_broadcast(&pool->wake);
+  pthread_mutex_unlock(&pool->lock);
+}
+
+/* ---- callers --------------------------------------------------------------------------------------------- */
+
+/* The job's slot, or NULL if there is none. */
+static job_slot *post(nncc_rt_pool *pool, job *j) {
+  for (int i = 0; i < MOST_JOBS; i++) {
+    job *none = NULL;
+    if (!atomic_compare_exchange_strong(&pool->posted[i], &none, j)) continue;
+    announce(pool);
+    return &pool->posted[i];
   }
   return NULL;
 }
 
-/* A new generation; wakes who sleeps. Under lock. */
-static void announce(nncc_rt_pool *pool) {
-  atomic_fetch_add_explicit(&pool->generation, 1, memory_order_release);
-  if (pool->sleeping) pthread_cond_broadcast(&pool->wake);
-}
-
-static void post(nncc_rt_pool *pool, job *j) {
-  pthread_mutex_lock(&pool->lock);
-  j->after = pool->jobs;
-  pool->jobs = j;
-  announce(pool);
-  pthread_mutex_unlock(&pool->lock);
-}
-
-static void withdraw(nncc_rt_pool *pool, job *j) {
-  pthread_mutex_lock(&pool->lock);
-  for (job **link = &pool->jobs; *link; link = &(*link)->after)
-    if (*link == j) {
-      *link = j->after;
-      break;
-    }
-  pthread_mutex_unlock(&pool->lock);
-}
-
-static void wait_for_helpers(job *j) {
+/* Takes the job down, and waits for those who are in it. */
+static void withdraw(nncc_rt_pool *pool, job_slot *slot, const job *j) {
   enum { SPINS = 4096 };
-  for (int i = 0; atomic_load_explicit(&j->helpers, memory_order_acquire) != 0; i++) {
-    if (i < SPINS) PAUSE();
-    else sched_yield();
+  atomic_store(slot, NULL);
+  for (int32_t i = 0; i < pool->nthreads; i++)
+    for (int turn = 0; atomic_load(&pool->workers[i].inside) == j; turn++) {
+      if (turn < SPINS) PAUSE();
+      else sched_yield();
+    }
+}
+
+/* Shares of about the same size, the same ones each time. */
+static void deal(job *j, int64_t ntasks, int32_t nworkers) {
+  int64_t nshares = nworkers < MOST_SHARES ? nworkers : MOST_SHARES;
+  if (nshares > ntasks) nshares = ntasks;
+  j->nshares = (int32_t)nshares;
+  for (int64_t i = 0, first = 0; i < nshares; i++) {
+    share *s = &j->shares[i];
+    atomic_init(&s->taken, 0);
+    atomic_init(&s->has_owner, false);
+    s->first = first;
+    s->count = ntasks / nshares + (i < ntasks % nshares);
+    first += s->count;
   }
+}
+
+static void run_alone(int64_t ntasks, nncc_rt_task *fn, void *arg, bool descends) {
+  for (int64_t i = 0; i < ntasks; i++) fn(arg, descends ? ntasks - 1 - i : i, 0);
+}
+
+/* Which way this job goes. Callers who share a pool may confuse each other; any order is right. */
+static bool choose_direction(nncc_rt_pool *pool, nncc_rt_task *fn) {
+  nncc_rt_task *last = atomic_load_explicit(&pool->last_fn, memory_order_relaxed);
+  bool descends = last == fn && !atomic_load_explicit(&pool->descends, memory_order_relaxed);
+  if (last != fn) atomic_store_explicit(&pool->last_fn, fn, memory_order_relaxed);
+  atomic_store_explicit(&pool->descends, descends, memory_order_relaxed);
+  return descends;
 }
 
 static void pool_parallel_for(nncc_rt_ctx *self, int64_t ntasks, nncc_rt_task *fn, void *arg) {
   nncc_rt_pool *pool = self->pool;
-  job j = {.fn = fn, .arg = arg, .ntasks = ntasks};
+  bool descends = choose_direction(pool, fn);
   if (ntasks <= 1 || pool->nthreads == 0) {
-    take_tasks(&j, 0);
+    run_alone(ntasks, fn, arg, descends);
     return;
   }
-  post(pool, &j);
+  job j;
+  j.fn = fn;
+  j.arg = arg;
+  j.descends = descends;
+  deal(&j, ntasks, pool->nworkers);
+  job_slot *slot = post(pool, &j);
   take_tasks(&j, 0);
-  withdraw(pool, &j);
-  wait_for_helpers(&j);
+  if (slot) withdraw(pool, slot, &j);
 }
+
+/* ---- the pool -------------------------------------------------------------------------------------------- */
 
 /* Spinning pays only where the spinner has a core to itself. */
 static int choose_spins(int32_t nworkers) {
@@ -157,18 +227,24 @@ static int choose_spins(int32_t nworkers) {
 
 static bool start_workers(nncc_rt_pool *pool) {
   for (int32_t i = 0; i < pool->nworkers - 1; i++) {
-    pool->workers[i] = (worker){.pool = pool, .number = i + 1};
+    pool->workers[i].pool = pool;
+    pool->workers[i].number = i + 1;
     if (pthread_create(&pool->workers[i].thread, NULL, run_worker, &pool->workers[i]) != 0) return false;
     pool->nthreads++;
   }
   return true;
 }
 
+static void *zeroed(size_t size_bytes) { /* a multiple of CACHE_LINE */
+  void *memory = aligned_alloc(CACHE_LINE, size_bytes);
+  return memory ? memset(memory, 0, size_bytes) : NULL;
+}
+
 nncc_rt_pool *nncc_rt_pool_create(int32_t nworkers) {
   if (nworkers < 1) nworkers = 1;
-  nncc_rt_pool *pool = calloc(1, sizeof *pool);
+  nncc_rt_pool *pool = zeroed(sizeof *pool);
   if (!pool) return NULL;
-  pool->workers = calloc((size_t)nworkers, sizeof *pool->workers);
+  pool->workers = zeroed((size_t)nworkers * sizeof *pool->workers);
   pool->nworkers = nworkers;
   pool->spins = choose_spins(nworkers);
   pthread_mutex_init(&pool->lock, NULL);
@@ -180,10 +256,8 @@ nncc_rt_pool *nncc_rt_pool_create(int32_t nworkers) {
 
 void nncc_rt_pool_destroy(nncc_rt_pool *pool) {
   if (!pool) return;
-  pthread_mutex_lock(&pool->lock);
-  pool->stop = true;
+  atomic_store(&pool->stop, true);
   announce(pool);
-  pthread_mutex_unlock(&pool->lock);
   for (int32_t i = 0; i < pool->nthreads; i++) pthread_join(pool->workers[i].thread, NULL);
   pthread_cond_destroy(&pool->wake);
   pthread_mutex_destroy(&pool->lock);

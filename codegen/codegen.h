@@ -164,11 +164,15 @@ typedef struct nn_tiles {
   bool b_padded;                             /* b may be asked for columns beyond N, up to a whole panel */
   /* Stores src[at + l] as element (m, n + l), l < lanes; is_tail: where n + l < N only. lanes may be 1. */
   void (*store)(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, bool is_tail, nn_buf *src, nn_x *at);
+  /* Instead of store: all columns of a row, src[at + j] is column n0 + j; it leaves out what is beyond N. */
+  void (*store_row)(nn_lower *L, void *data, nn_x *m, nn_x *n0, nn_buf *src, nn_x *at);
   bool store_direct;                         /* the store is cheap: straight from the registers, code copied out */
   bool store_checks;                         /* the store itself leaves out what is beyond N, whatever is_tail says */
   void (*pack)(nn_lower *L, void *data, nn_x *n0); /* before a task's row tiles of a panel: makes B ready; may be NULL */
   void (*prepare)(nn_lower *L, void *data, nn_x *first, nn_x *end); /* the same once in a task, for all its columns */
   void (*ahead)(nn_lower *L, void *data, nn_x *n0, nn_x *at); /* prefetches element `at` of the panel after n0's (it may not exist); NULL: none. One k loop */
+  bool exact_rows;                           /* code for each number of rows of the last tile: if it often is the only one */
+  int64_t panels;                            /* of a task; 0: by work */
   int64_t most_panels;                       /* of a task; it takes so many if there are tasks enough. 0: by work */
   nn_dim outer;                              /* independent products: groups, ... */
   nn_x **outer_index;                        /* set before a, b, store are called */

@@ -214,7 +214,7 @@ typedef void store_fn(const run *r, const variant *v, nn_buf *acc, nn_x *rows);
 /* Stores a tile: where it may reach beyond N, with masks only if it does. */
 static void store_tile(const run *r, variant v, nn_buf *acc, nn_x *rows, store_fn *store) {
   nn_kernel *k = r->L->kernel;
-  if (v.is_any && !r->t->store_checks) {
+  if (v.is_any && !r->t->store_checks && !r->t->store_row) {
     nn_x *end = nn_xi_addc(k, nn_xi_add(k, v.n0, v.j0), (int64_t)v.nv * v.lanes);
     nn_if_begin(k, nn_x_binary(k, NN_X_LE, end, r->n));
     store(r, &v, acc, rows);
@@ -256,6 +256,12 @@ static void emit_tile(const run *r, variant v, int rows) {
 static void store_rows(const run *r, const variant *v, nn_buf *stage, nn_x *rows) {
   nn_kernel *k = r->L->kernel;
   nn_x *i = nn_loop_begin(k, NN_FOR, "r", nn_x_int(k, 0), rows);
+  if (r->t->store_row) {
+    r->t->store_row(r->L, r->t->data, nn_xi_add(k, v->m0, i), v->n0, stage,
+                    nn_xi_mulc(k, i, (int64_t)v->nv * v->lanes));
+    nn_end(k);
+    return;
+  }
   nn_x *c = nn_loop_range(k, NN_UNROLL, "c", v->nv);
   nn_x *n = first_column(r, v, c);
   nn_x *at = nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, i, v->nv), c), v->lanes);
@@ -281,29 +287,35 @@ static void rows_static(const run *r, variant v, nn_x *tile) {
   if (r->stage) store_tile(r, v, r->stage, nn_let(k, rows), store_rows);
 }
 
-/* A symbolic number of rows: whole tiles, and for the last one a few sizes whose surplus rows repeat the last. */
+/* The last row tile, of fewer than mr rows: as few sizes as do, whose surplus rows repeat the last. */
+static void emit_last_rows(const run *r, variant v, nn_x *left, int rows) {
+  nn_kernel *k = r->L->kernel;
+  bool is_exact = r->t->exact_rows;
+  int most = is_exact ? r->t->tile.mr - 1 : r->t->tile.mr, next = is_exact ? rows + 1 : rows == 1 ? 4 : most;
+  v.clamp = !is_exact;
+  if (rows >= most) {
+    emit_tile(r, v, most);
+    return;
+  }
+  nn_if_begin(k, nn_x_binary(k, NN_X_LE, left, nn_x_int(k, rows)));
+  emit_tile(r, v, rows);
+  nn_else(k);
+  emit_last_rows(r, v, left, next);
+  nn_end(k);
+}
+
 static void rows_symbolic(const run *r, variant v, nn_x *tile) {
   nn_kernel *k = r->L->kernel;
-  int mr = r->t->tile.mr, small = mr > 4 ? 4 : mr;
+  int mr = r->t->tile.mr;
   v.m0 = nn_let(k, nn_xi_mulc(k, tile, mr));
   nn_x *left = nn_let(k, nn_xi_sub(k, r->m, v.m0));
-  nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_x_int(k, mr), left));
+  if (mr > 1) nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_x_int(k, mr), left));
   emit_tile(r, v, mr);
-  nn_else(k);
-  variant last = v;
-  last.clamp = true;
-  nn_if_begin(k, nn_x_binary(k, NN_X_LE, left, nn_x_int(k, 1)));
-  emit_tile(r, last, 1);
-  nn_else(k);
-  if (small < mr) {
-    nn_if_begin(k, nn_x_binary(k, NN_X_LE, left, nn_x_int(k, small)));
-    emit_tile(r, last, small);
+  if (mr > 1) {
     nn_else(k);
+    emit_last_rows(r, v, left, 1);
+    nn_end(k);
   }
-  emit_tile(r, last, mr);
-  if (small < mr) nn_end(k);
-  nn_end(k);
-  nn_end(k);
   store_tile(r, v, r->stage, nn_let(k, nn_xi_min(k, left, nn_x_int(k, mr))), store_rows);
 }
 
@@ -400,6 +412,7 @@ static blocks choose_blocks(const nn_lower *L, const nn_tiles *t) {
   if (tiles > fit) tiles = fit;
   int64_t row_blocks = ceil_div(ntiles, tiles);
   tiles = ceil_div(ntiles, row_blocks);
+  if (t->panels) return (blocks){tiles, t->panels, row_blocks};
   int64_t most = clamp64(columns * row_blocks / TASKS_WANTED, 1, npanels);
   int64_t wanted = ceil_div(TASK_FLOPS, flops * tiles), needed = ceil_div(TASK_LEAST_FLOPS, flops * tiles);
   if (row_blocks > 1 && wanted < REUSING_PANELS) wanted = REUSING_PANELS; /* A's block comes from far */

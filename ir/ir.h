@@ -449,6 +449,7 @@ nn_status nn_need_ints_min(nn_op *op, const char *attr, int64_t min); /* every e
 nn_status nn_need_one_of(nn_op *op, const char *attr, const char *const *names); /* STR or STRS; NULL-terminated */
 nn_status nn_give(nn_op *op, int result, nn_dtype dtype, int rank, const nn_dim *dims);
 nn_status nn_product_dtype(nn_op *op, nn_dtype *result);           /* of matmul and conv (op_matmul.c) */
+int64_t nn_recurrent_width(int64_t lanes, nn_dim batch, nn_dim hidden, int64_t ngates); /* units of a panel of recurrent weights; gates of the largest product (op_rnn.c) */
 nn_status nn_window_dims(nn_op *op, const nn_dim *kernel, bool ceil, nn_dim *dims); /* spatial dims of conv and pools (op_conv.c) */
 nn_dim nn_dim_prefer(nn_module *m, nn_dim a, nn_dim b);            /* of two dims that are equal at run time: the one that says more */
 

@@ -68,7 +68,8 @@ static double count_pool(const nn_op *op, const int64_t *symbols) {
 /* The recurrent product, and `cell` operations for each element of the state. */
 static double count_recurrent(const nn_op *op, const int64_t *symbols, double cell) {
   double steps = dim_of(op->in[0]->type, 0, symbols) * dim_of(op->in[0]->type, 1, symbols);
-  return steps * (2 * operand(op, 1, symbols) + cell * dim_of(op->in[1]->type, 1, symbols));
+  double hidden = dim_of(op->in[2]->type, 1, symbols); /* the weights may be padded */
+  return steps * hidden * (2 * dim_of(op->in[0]->type, 2, symbols) + cell);
 }
 
 /* Four sums with the projection, five activations, three products, a sum. */

@@ -1,5 +1,6 @@
 /* Shape rules of recurrent layers: one direction, time major, xw[T, B, gates * H] holds the input
-   projection. y[T, B, H] and the last states [B, H]. */
+   projection. y[T, B, H] and the last states [B, H]. Recurrent weights are a matrix r[gates * H, H], or stand in the
+   order in which codegen/rnn_product.c reads them. */
 #include "ir/ir.h"
 
 typedef struct cell {
@@ -41,17 +42,34 @@ static nn_status check_lengths(nn_op *op, int i, nn_dim batch) {
   return nn_need_dim(op, i, 0, batch);
 }
 
+/* Panels [ceil(H / W), gates * H, W]. */
+static nn_status check_panels(nn_op *op, nn_dim gates, nn_dim hidden) {
+  nn_module *m = op->graph->module;
+  nn_type r = op->in[1]->type;
+  int64_t width;
+  if (!nn_dim_is_const(r.dims[2], &width) || width < 1)
+    return nn_fail(op, "found panels of %s units, expected a number, at least 1", nn_dim_text(m->arena, r.dims[2]));
+  nn_dim dims[3] = {nn_dim_ceildiv(m, hidden, r.dims[2]), gates, r.dims[2]};
+  return check_operand(op, 1, 3, dims);
+}
+
+static nn_status check_weights(nn_op *op, nn_dim gates, nn_dim hidden) {
+  NN_TRY(nn_need_rank(op, 1, 2, 3));
+  nn_dim dims[2] = {gates, hidden};
+  return op->in[1]->type.rank == 3 ? check_panels(op, gates, hidden) : check_operand(op, 1, 2, dims);
+}
+
 static nn_status shape_cell(nn_op *op, const cell *c) {
   nn_module *m = op->graph->module;
   NN_TRY(nn_need_kind(op, 0, NN_SET_FLOAT));
   NN_TRY(nn_need_rank(op, 0, 3, 3));
-  NN_TRY(nn_need_rank(op, 1, 2, 2));
+  NN_TRY(nn_need_rank(op, 2, 2, 2));
   NN_TRY(check_activations(op, c->nactivations));
-  nn_dim time = op->in[0]->type.dims[0], batch = op->in[0]->type.dims[1], hidden = op->in[1]->type.dims[1];
+  nn_dim time = op->in[0]->type.dims[0], batch = op->in[0]->type.dims[1], hidden = op->in[2]->type.dims[1];
   nn_dim gates = nn_dim_mul(m, nn_dim_const(m, c->ngates), hidden);
-  nn_dim y[3] = {time, batch, hidden}, recurrence[2] = {gates, hidden}, state[2] = {batch, hidden};
+  nn_dim y[3] = {time, batch, hidden}, state[2] = {batch, hidden};
   NN_TRY(nn_need_dim(op, 0, 2, gates));
-  NN_TRY(check_operand(op, 1, 2, recurrence));
+  NN_TRY(check_weights(op, gates, hidden));
   for (int i = 0; i < c->nstates; i++) NN_TRY(check_operand(op, 2 + i, 2, state));
   NN_TRY(check_lengths(op, c->lengths, batch));
   nn_dtype dtype = op->in[0]->type.dtype;
@@ -85,4 +103,18 @@ nn_status shape_gru(nn_op *op) {
 nn_status shape_rnn(nn_op *op) {
   static const cell rnn = {.ngates = 1, .nactivations = 1, .nstates = 1, .lengths = 3};
   return shape_cell(op, &rnn);
+}
+
+/* Panels with few sums a row leave registers for more rows; a single row wants sums enough to hide the latency of
+   its additions. Then as wide as goes without much padding. */
+int64_t nn_recurrent_width(int64_t lanes, nn_dim batch, nn_dim hidden, int64_t ngates) {
+  enum { ONE_ROW_SUMS = 8, SUMS = 4, MOST_PADDING = 8 };
+  int64_t units, vectors = nn_dim_is(batch, 1) ? ONE_ROW_SUMS : SUMS;
+  vectors = vectors / ngates > 1 ? vectors / ngates : 1;
+  if (!nn_dim_is_const(hidden, &units) || units < 1) return lanes * vectors;
+  while (lanes > 1 && lanes / 2 >= units) lanes /= 2;
+  int64_t blocks = units / lanes + (units % lanes != 0);
+  if (vectors > blocks) vectors = blocks;
+  while (vectors > 1 && (vectors - blocks % vectors) % vectors > blocks / MOST_PADDING) vectors--;
+  return lanes * vectors;
 }

@@ -23,6 +23,7 @@ typedef struct setup {
   const char *activations[MOST_ACTIVATIONS];        /* NULL: defaults */
   double alpha[MOST_ACTIVATIONS], beta[MOST_ACTIVATIONS];
   bool has_parameters;                              /* alpha and beta are given */
+  int64_t width;                                    /* of r's panels; 0: a matrix */
   int64_t bad_length;                               /* of the last row, if not 0 */
   double tolerance;
 } setup;
@@ -65,6 +66,14 @@ static double clipped(const setup *s, int which, double x) {
   return activate(s, which, s->clip > 0 ? fmin(fmax(x, -s->clip), s->clip) : x);
 }
 
+/* Where element k of gate g of unit j stands in panels: rows k, gate; k of the last gate of a gru with two products
+   come after those of the other two. */
+static int64_t in_panels(const setup *s, int gate, int64_t j, int64_t k) {
+  int64_t n = s->hidden, ngates = cells[s->cell].ngates, row = k * ngates + gate;
+  if (s->cell == GRU && !s->linear_before_reset) row = gate < 2 ? k * 2 + gate : 2 * n + k;
+  return (j / s->width * ngates * n + row) * s->width + j % s->width;
+}
+
 /* One row of the batch at one step. */
 typedef struct row {
   const setup *s;
@@ -75,7 +84,8 @@ typedef struct row {
 static double product(const row *w, int gate, const double *h, int64_t j) {
   int64_t n = w->s->hidden;
   double sum = 0;
-  for (int64_t k = 0; k < n; k++) sum += h[k] * w->r[(gate * n + j) * n + k];
+  for (int64_t k = 0; k < n; k++)
+    sum += h[k] * w->r[w->s->width ? in_panels(w->s, gate, j, k) : (gate * n + j) * n + k];
   return sum;
 }
 
@@ -183,7 +193,8 @@ static void run_setup(const setup *s) {
   c.n = s->time_text ? s->time : s->batch_text ? s->batch : s->hidden;
   const char *columns = s->hidden_text ? text("%d*%s", cells[s->cell].ngates, h) : text("%lld", (long long)(cells[s->cell].ngates * s->hidden));
   c.in[nin++] = text("%s[%s,%s,%s]", dtype, t, b, columns);
-  c.in[nin++] = text("%s[%s,%s]", dtype, columns, h);
+  c.in[nin++] = s->width ? text("%s[%lld,%s,%lld]", dtype, (long long)((s->hidden + s->width - 1) / s->width), columns, (long long)s->width)
+                         : text("%s[%s,%s]", dtype, columns, h);
   const char *line = text("%s %%0, %%1", cells[s->cell].op);
   c.out[0] = text("%s[%s,%s,%s]", dtype, t, b, h);
   for (int i = 0; i < nstates; i++) {
@@ -247,6 +258,31 @@ Test(rnn, symbolic) {
         if (which == 2) s.hidden = n, s.hidden_text = "N";
         run_setup(&s);
       }
+}
+
+/* Widths of no target's tiles, too; what lies beyond the last unit is random. */
+Test(rnn, panels) {
+  static const int64_t sizes[][2] = {{5, 8}, {16, 16}, {17, 4}, {24, 32}, {33, 16}, {9, 5}}; /* units, width */
+  for (int cell = LSTM; cell <= RNN; cell++)
+    for (int i = 0; i < 6; i++) {
+      setup s = {.cell = (cell_kind)cell, .time = 1 + i, .batch = i < 3 ? 1 : 4 + i, .hidden = sizes[i][0], .width = sizes[i][1]};
+      s.linear_before_reset = cell == GRU && i % 2;
+      s.lengths = s.reverse = i == 4;
+      s.dtype = i == 5 ? "f64" : NULL;
+      run_setup(&s);
+    }
+  run_setup(&(setup){.cell = LSTM, .time = 3, .batch = 3, .batch_text = "N", .hidden = 17, .width = 16});
+}
+
+/* The last row tile of a symbolic batch has code for each number of rows. */
+Test(rnn, symbolic_rows) {
+  for (int64_t n = 2; n < 9; n++)
+    run_setup(&(setup){.cell = n % 2 ? LSTM : GRU, .time = 2, .batch = n, .batch_text = "N", .hidden = 9});
+}
+
+/* Several tasks, of several panels, and the last one has fewer. */
+Test(rnn, symbolic_panels) {
+  run_setup(&(setup){.cell = LSTM, .time = 3, .batch = 2, .hidden = 140, .hidden_text = "N", .tolerance = 4e-5});
 }
 
 Test(rnn, activations) {

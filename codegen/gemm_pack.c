@@ -2,9 +2,9 @@
    choice between tiles and the forms for few rows (gemm_thin.c).
 
    Packed B: [panel][k][width], anything beyond N. Weights may come so (matmul_panels); else, if a panel serves one
-   task, or its rows are cheap to copy, the task packs it for itself, so that it never leaves the worker's cache, else
-   all are packed beforehand. Packed A: rows of k elements, a few elements apart from a power of two, so that the rows
-   of a tile do not fall into one cache set. */
+   task, the task packs it for itself, so that it never leaves the worker's cache, else all are packed beforehand, row
+   by row. Packed A: rows of k elements, a few elements apart from a power of two, so that the rows of a tile do not
+   fall into one cache set. */
 #include "codegen/codegen.h"
 
 enum {
@@ -15,7 +15,8 @@ enum {
   LINE_BYTES = 64,
   L1_WAYS = 8,
   COPY_PANELS = 8,
-  STREAM_AHEAD = 2080
+  STREAM_AHEAD = 2080,
+  PACKED_AT_ONCE = 32
 };
 
 typedef struct product {
@@ -40,14 +41,19 @@ nn_x *nn_gemm_b(nn_lower *L, const nn_gemm *g, nn_x *k, nn_x *n) {
   return nn_x_cast(kn, nn_x_load(kn, g->b_plain, at, nn_guard(L)), g->acc);
 }
 
+static bool is_one(const nn_x *x) {
+  int64_t value;
+  return nn_x_is_const(x, &value) && value == 1;
+}
+
 /* ---- packing -------------------------------------------------------------------------------------------- */
 
 static nn_buf_space temp_space(const nn_gemm *g) { return g->in_parallel ? NN_BUF_WORKER : NN_BUF_WORKSPACE; }
 
-static void pack_panel(nn_lower *L, const product *p, nn_x *n0, bool is_tail) {
+/* Row k of the panel that begins with column n0. */
+static void pack_line(nn_lower *L, const product *p, nn_x *ki, nn_x *n0, bool is_tail) {
   nn_kernel *k = L->kernel;
   int width = p->tile.nv * p->tile.lanes;
-  nn_x *ki = nn_loop_begin(k, NN_FOR, "k", nn_x_int(k, 0), p->k);
   nn_x *c = nn_loop_range(k, NN_UNROLL, "c", p->tile.nv);
   nn_x *l = nn_lanes_begin(L, p->tile.lanes);
   nn_x *j = nn_xi_add(k, nn_xi_mulc(k, c, p->tile.lanes), l), *n = nn_xi_add(k, n0, j);
@@ -59,6 +65,12 @@ static void pack_panel(nn_lower *L, const product *p, nn_x *n0, bool is_tail) {
   nn_store(k, p->b, to, value, NULL);
   nn_lanes_end(L, p->tile.lanes);
   nn_end(k);
+}
+
+static void pack_panel(nn_lower *L, const product *p, nn_x *n0, bool is_tail) {
+  nn_kernel *k = L->kernel;
+  nn_x *ki = nn_loop_begin(k, NN_FOR, "k", nn_x_int(k, 0), p->k);
+  pack_line(L, p, ki, n0, is_tail);
   nn_end(k);
 }
 
@@ -75,6 +87,27 @@ static void pack_any_panel(nn_lower *L, void *data, nn_x *n0) {
   if (rest && whole) nn_end(k);
 }
 
+/* All panels, some rows in a task: rows of B are read as they lie in memory. */
+static void pack_by_rows(nn_lower *L, const product *p) {
+  nn_kernel *k = L->kernel;
+  int width = p->tile.nv * p->tile.lanes;
+  nn_x *n = nn_dim_x(L, p->g->n), *whole = nn_let(k, nn_xi_floordiv(k, n, nn_x_int(k, width)));
+  nn_x *block = nn_task_loop(L, p->g->in_parallel, "rows", nn_ceildiv_x(L, p->k, PACKED_AT_ONCE));
+  nn_x *first = nn_let(k, nn_xi_mulc(k, block, PACKED_AT_ONCE));
+  nn_x *ki = nn_loop_begin(k, NN_FOR, "k", first, nn_let(k, nn_xi_min(k, nn_xi_addc(k, first, PACKED_AT_ONCE), p->k)));
+  nn_x *panel = nn_loop_begin(k, NN_FOR, "panel", nn_x_int(k, 0), whole);
+  pack_line(L, p, ki, nn_let(k, nn_xi_mulc(k, panel, width)), false);
+  nn_end(k);
+  nn_x *rest = nn_let(k, nn_xi_mulc(k, whole, width));
+  nn_if_begin(k, nn_x_binary(k, NN_X_LT, rest, n));
+  pack_line(L, p, ki, rest, true);
+  nn_end(k);
+  nn_end(k);
+  nn_end(k);
+}
+
+static bool reads_rows(const nn_gemm *g) { return g->b_plain ? is_one(g->b_stride_n) : !g->b_unit_k; }
+
 static void pack_b(nn_lower *L, product *p) {
   nn_module *m = L->module;
   const nn_gemm *g = p->g;
@@ -84,6 +117,10 @@ static void pack_b(nn_lower *L, product *p) {
     return;
   }
   p->b = nn_temp(L, temp_space(g), g->acc, nn_dim_mul(m, nn_dim_mul(m, panels, width), g->k));
+  if (reads_rows(g)) {
+    pack_by_rows(L, p);
+    return;
+  }
   nn_x *panel = nn_task_loop(L, g->in_parallel, "panel", nn_dim_x(L, panels));
   pack_any_panel(L, p, nn_let(L->kernel, nn_xi_mul(L->kernel, panel, nn_dim_x(L, width))));
   nn_end(L->kernel);
@@ -161,11 +198,6 @@ static void same_panel(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
   nn_prefetch(k, p->b, nn_xi_addc(k, nn_xi_add(k, nn_xi_mul(k, n0, p->k), at), STREAM_AHEAD));
 }
 
-static bool is_one(const nn_x *x) {
-  int64_t value;
-  return nn_x_is_const(x, &value) && value == 1;
-}
-
 static bool b_in_place(const product *p) {
   const nn_gemm *g = p->g;
   int64_t m;
@@ -207,7 +239,7 @@ static void emit_tiled(nn_lower *L, const nn_gemm *g) {
     p.b = g->b_panels;
     t.ahead = nn_dim_is_const(g->m, &rows) && rows <= p.tile.mr ? same_panel : next_panel;
   } else if (!b_in_place(&p)) {
-    p.own_panel = g->in_parallel || nn_tiles_pack_pays(L, &t);
+    p.own_panel = g->in_parallel || (reads_rows(g) ? nn_tiles_row_blocks(L, &t) == 1 : nn_tiles_pack_pays(L, &t));
     if (p.own_panel) t.pack = pack_any_panel;
     pack_b(L, &p);
   }

@@ -55,6 +55,8 @@ nn_x *nn_read(nn_lower *L, nn_value *v, nn_x *const *index);
 /* Gives element `index` of result v of the nest op: evaluates fused consumers and stores. Exactly once for
    each element, with the final value, under the current guard. */
 void nn_write(nn_lower *L, nn_value *v, nn_x *const *index, nn_x *value);
+/* Says what element `index` of a result of an inner nest (scores, softmax) is, for reads in the block that is open now. */
+void nn_given(nn_lower *L, nn_value *v, nn_x *const *index, nn_x *value);
 /* Loads and stores between push and pop happen only where cond holds; a guarded read gives 0 elsewhere. */
 void nn_guard_push(nn_lower *L, nn_x *cond);
 void nn_guard_pop(nn_lower *L);
@@ -120,7 +122,8 @@ typedef struct nn_group {
   nn_value **results;        /* results of the ops (or operands passed through), one for each of `targets` */
   nn_value **targets;        /* used results of the op */
   int nresults;
-  nn_op *nest;               /* at most one; NULL in an element group */
+  nn_op *nest;               /* at most one; NULL in an element group. Of attention: the second product */
+  nn_op *scores, *softmax;   /* of attention (lower_attention.c): what the nest reads is computed from these nests; else NULL */
 } nn_group;
 
 const nn_group *nn_group_of(const nn_lower *L);
@@ -208,6 +211,12 @@ void nn_gemm_axpy(nn_lower *L, const nn_gemm *g);  /* gemm_thin.c: few rows, B r
 void nn_gemm_dot(nn_lower *L, const nn_gemm *g);   /* gemm_thin.c: few rows, B read once along k */
 nn_x *nn_gemm_a(nn_lower *L, const nn_gemm *g, nn_x *m, nn_x *k); /* the element, from the buffer if plain */
 nn_x *nn_gemm_b(nn_lower *L, const nn_gemm *g, nn_x *k, nn_x *n);
+
+/* lower_matmul.c: elements of a matmul's operands in one matrix of the batch, of the type that is summed in. */
+nn_x *nn_matmul_a(nn_lower *L, nn_op *op, nn_x *const *batch, nn_x *m, nn_x *k);
+nn_x *nn_matmul_b(nn_lower *L, nn_op *op, nn_x *const *batch, nn_x *k, nn_x *n);
+/* lower_attention.c: three nests of one group. */
+nn_status nn_lower_attention(nn_lower *L, nn_op *scores, nn_op *softmax, nn_op *product);
 
 /* ---- lower_conv.c, conv_gemm.c, conv_direct.c ------------------------------------------------------- */
 

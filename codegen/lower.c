@@ -312,6 +312,11 @@ void nn_write(nn_lower *L, nn_value *v, nn_x *const *index, nn_x *value) {
     if (values[r]) nn_store_result(L, r, index, values[r]);
 }
 
+void nn_given(nn_lower *L, nn_value *v, nn_x *const *index, nn_x *value) {
+  assert(value->dtype == v->type.dtype);
+  remember(L, v, index, v->type.rank, nn_guard(L), value);
+}
+
 bool nn_write_is_plain(nn_lower *L, nn_value *v, nn_buf **buf) {
   const nn_lower_state *s = L->state;
   int found = -1, count = 0;
@@ -381,14 +386,24 @@ static void group_fused(nn_arena *arena, nn_op *op, nn_group *g) {
     if (op->out[i]->uses) add_result(g, ret->in[i], op->out[i]);
 }
 
+enum { MAX_NESTS = 3 };
+
 static nn_status find_nest(nn_group *g) {
+  nn_op *nests[MAX_NESTS];
+  int count = 0;
   for (int i = 0; i < g->nops; i++) {
     const nn_lower_row *row = &nn_lower_rows[g->ops[i]->code];
     if (row->elem) continue;
     if (!row->nest) return nn_fail(g->ops[i], "internal error: this op has no lowering to loops");
-    if (g->nest) return nn_fail(g->ops[i], "internal error: a fused group has two ops with loops of their own");
-    g->nest = g->ops[i];
+    if (count == MAX_NESTS) return nn_fail(g->ops[i], "internal error: a fused group has too many ops with loops of their own");
+    nests[count++] = g->ops[i];
   }
+  if (count) g->nest = nests[count - 1];
+  if (count < 2) return NN_OK;
+  if (count != MAX_NESTS || nests[0]->code != NN_OP_MATMUL || nests[1]->code != NN_OP_SOFTMAX || nests[2]->code != NN_OP_MATMUL)
+    return nn_fail(g->nest, "internal error: a fused group has several ops with loops of their own, and is no attention");
+  g->scores = nests[0];
+  g->softmax = nests[1];
   return NN_OK;
 }
 
@@ -422,6 +437,8 @@ static nn_status make_group(nn_module *m, nn_op *op, nn_group *g) {
 }
 
 /* ---- from a group to a kernel -------------------------------------------------------------------- */
+
+static bool is_nest(const nn_group *g, const nn_op *op) { return op == g->nest || op == g->scores || op == g->softmax; }
 
 static bool is_number(const nn_value *v) {
   int64_t count = 0;
@@ -457,19 +474,19 @@ static void declare_input(nn_lower *L, nn_value *inner, nn_value *outer, nn_map 
   from->tensor = outer->kind == NN_CONST ? outer->tensor : NULL;
 }
 
-static void declare_op(nn_lower *L, const nn_op *op, bool is_nest) {
+static void declare_op(nn_lower *L, const nn_op *op, bool has_loops) {
   unsigned needs = 0;
   for (int i = 0; i < op->nin; i++)
     if (op->in[i]) needs |= source_of(L, op->in[i])->needs;
   for (int k = 0; k < op->nout; k++)
-    new_source(L, op->out[k], is_nest ? FROM_NEST : FROM_OP)->needs = is_nest ? 1u << k : needs;
+    new_source(L, op->out[k], has_loops ? FROM_NEST : FROM_OP)->needs = has_loops ? 1u << k : needs;
 }
 
 static void declare_group(nn_lower *L, arg_list *args) {
   nn_group *g = &L->state->group;
   nn_map *bufs = nn_map_new(arena_of(L));
   for (int i = 0; i < g->ninputs; i++) declare_input(L, g->inner[i], g->outer[i], bufs, args);
-  for (int i = 0; i < g->nops; i++) declare_op(L, g->ops[i], g->ops[i] == g->nest);
+  for (int i = 0; i < g->nops; i++) declare_op(L, g->ops[i], is_nest(g, g->ops[i]));
   L->state->targets = NN_NEW_ARRAY(arena_of(L), nn_buf *, g->nresults ? g->nresults : 1);
   for (int r = 0; r < g->nresults; r++) {
     nn_type type = g->targets[r]->type;
@@ -490,9 +507,10 @@ enum { MAX_NAMED_OPS = 4, MAX_LOC = 60 };
 static const char *kernel_name(nn_arena *arena, const nn_op *op, const nn_group *g) {
   const char *name = "nnk";
   int named = 0;
-  if (g->nest) name = nn_sprintf(arena, "%s_%s", name, nn_op_infos[g->nest->code].text), named++;
+  const char *nest = g->softmax ? "attention" : g->nest ? nn_op_infos[g->nest->code].text : NULL;
+  if (nest) name = nn_sprintf(arena, "%s_%s", name, nest), named++;
   for (int i = 0; i < g->nops && named < MAX_NAMED_OPS; i++) {
-    if (g->ops[i] == g->nest || g->ops[i]->code == NN_OP_BROADCAST) continue;
+    if (is_nest(g, g->ops[i]) || g->ops[i]->code == NN_OP_BROADCAST) continue;
     name = nn_sprintf(arena, "%s_%s", name, nn_op_infos[g->ops[i]->code].text);
     named++;
   }
@@ -507,6 +525,7 @@ static nn_status lower_group(nn_lower *L) {
   nn_group *g = &L->state->group;
   if (!g->nest) return nn_lower_elements(L);
   L->op = g->nest;
+  if (g->softmax) return nn_lower_attention(L, g->scores, g->softmax, g->nest);
   return nn_lower_rows[g->nest->code].nest(L, g->nest);
 }
 

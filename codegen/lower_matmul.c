@@ -65,6 +65,28 @@ static nn_x *read_y(nn_lower *L, void *data, nn_x *k, nn_x *n) {
   return nn_x_cast(L->kernel, nn_read(L, mm->y, index), mm->acc);
 }
 
+static matmul describe(nn_op *op) {
+  return (matmul){.x = op->in[0],
+                  .y = op->in[1],
+                  .r = op->out[0],
+                  .rank = op->out[0]->type.rank,
+                  .trans_a = nn_attr_int(op, "trans_a") != 0,
+                  .trans_b = nn_attr_int(op, "trans_b") != 0,
+                  .acc = nn_acc_dtype(op->out[0]->type.dtype)};
+}
+
+nn_x *nn_matmul_a(nn_lower *L, nn_op *op, nn_x *const *batch, nn_x *m, nn_x *k) {
+  matmul mm = describe(op);
+  for (int i = 0; i < mm.rank - 2; i++) mm.batch[i] = batch[i];
+  return read_x(L, &mm, m, k);
+}
+
+nn_x *nn_matmul_b(nn_lower *L, nn_op *op, nn_x *const *batch, nn_x *k, nn_x *n) {
+  matmul mm = describe(op);
+  for (int i = 0; i < mm.rank - 2; i++) mm.batch[i] = batch[i];
+  return read_y(L, &mm, k, n);
+}
+
 static nn_x *read_panel(nn_lower *L, void *data, nn_x *k, nn_x *n) {
   const matmul *mm = data;
   nn_x *width = nn_x_int(L->kernel, mm->width);
@@ -182,13 +204,7 @@ static void emit_batches(nn_lower *L, matmul *mm) {
 }
 
 nn_status lower_matmul(nn_lower *L, nn_op *op) {
-  matmul mm = {.x = op->in[0],
-               .y = op->in[1],
-               .r = op->out[0],
-               .rank = op->out[0]->type.rank,
-               .trans_a = nn_attr_int(op, "trans_a") != 0,
-               .trans_b = nn_attr_int(op, "trans_b") != 0};
-  mm.acc = nn_acc_dtype(mm.r->type.dtype);
+  matmul mm = describe(op);
   int64_t count;
   nn_type batch = nn_type_make(L->module, NN_I64, mm.rank - 2, mm.r->type.dims);
   mm.folded = can_fold(&mm);

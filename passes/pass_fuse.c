@@ -11,6 +11,7 @@
 
    1. grow: in program order, each op that has no group yet starts one and takes in consumers that are pointwise over the
       anchor's result shape, as long as no value goes out of the group and comes back in.
+      Attention (matmul, softmax, matmul, with pointwise ops between them) is one group: it has three nests.
    2. absorb: an element group whose only users are in one later group becomes its producer, if that group
       reads each of its elements once or computing it again costs next to nothing.
    3. write: free ops (broadcasts, index ramps, reshapes by ones) are copied into every group that reads
@@ -216,6 +217,71 @@ static void grow_all(fuse *f) {
   }
 }
 
+static void absorb(group *p, group *g, nn_arena *scratch) {
+  for (int k = 0; k < p->nmembers; k++) NN_PUSH(scratch, g->members, g->nmembers, g->cap, p->members[k]);
+  p->into = g;
+}
+
+/* ---- attention ------------------------------------------------------------------------------------ */
+
+enum { FEWEST_QUERIES = 5 }; /* fewer rows have products of their own, which read each operand once, as it lies */
+
+/* The only result of a group that others read is `result`, and only op reads it. */
+static bool feeds_only(const group *g, const nn_value *result, const nn_op *op) {
+  if (result->kind != NN_RESULT || group_of(result->def) != g) return false;
+  for (int k = 0; k < g->nmembers; k++)
+    for (int r = 0; r < g->members[k]->nout; r++)
+      for (const nn_use *u = g->members[k]->out[r]->uses; u; u = u->next)
+        if (group_of(u->user) != g && (u->user != op || g->members[k]->out[r] != result)) return false;
+  return true;
+}
+
+static bool is_anchor(const nn_op *op, nn_opcode code) {
+  const group *g = op->mark;
+  return op->code == code && g && !g->into && g->anchor == op;
+}
+
+/* The scores' dimensions, but the last one, are those of the product. */
+static bool have_same_rows(nn_type scores, nn_type product) {
+  if (scores.rank != product.rank) return false;
+  for (int i = 0; i < scores.rank - 1; i++)
+    if (scores.dims[i] != product.dims[i]) return false;
+  return true;
+}
+
+/* product: its left operand comes from a softmax over the last dimension of what another product gives, both through pointwise ops
+   alone, and no one else reads any of it. Then *softmax and *scores are their groups. */
+static bool is_attention(const nn_op *product, group **softmax, group **scores) {
+  int64_t queries;
+  const nn_value *weights = product->in[0];
+  if (!is_anchor(product, NN_OP_MATMUL) || nn_attr_int(product, "trans_a") || weights->kind != NN_RESULT) return false;
+  if (!nn_dtype_is_float(product->out[0]->type.dtype)) return false;
+  *softmax = group_of(weights->def);
+  if (!*softmax || (*softmax)->anchor->code != NN_OP_SOFTMAX || !feeds_only(*softmax, weights, product)) return false;
+  const nn_op *op = (*softmax)->anchor;
+  int64_t axis = nn_attr_int(op, "axis");
+  if (axis != -1 && axis != op->out[0]->type.rank - 1) return false;
+  const nn_value *masked = op->in[0];
+  *scores = masked->kind == NN_RESULT ? group_of(masked->def) : NULL;
+  if (!*scores || (*scores)->anchor->code != NN_OP_MATMUL || !feeds_only(*scores, masked, op)) return false;
+  nn_type t = (*scores)->anchor->out[0]->type;
+  if (nn_dim_is_const(t.dims[t.rank - 2], &queries) && queries < FEWEST_QUERIES) return false;
+  return have_same_rows(t, product->out[0]->type);
+}
+
+/* Both groups become part of the product's. */
+static void join_attention(fuse *f) {
+  group *softmax, *scores;
+  for (nn_op *op = f->graph->first; op; op = op->next) {
+    if (!is_attention(op, &softmax, &scores)) continue;
+    group *g = op->mark;
+    if (g->nmembers + softmax->nmembers + scores->nmembers > MAX_MEMBERS) continue;
+    if (count_operands(g) + count_operands(softmax) + count_operands(scores) > 2 * MAX_OPERANDS) continue;
+    absorb(softmax, g, f->scratch);
+    absorb(scores, g, f->scratch);
+  }
+}
+
 /* ---- 2. absorb ----------------------------------------------------------------------------------- */
 
 /* Adds v's readers outside p to *reader; false if they are in several groups or in none. Free ops are looked through. */
@@ -265,11 +331,6 @@ static bool all_uses_inline(const group *p, const nn_value *v) {
 }
 
 static bool is_element_group(const group *g) { return !(flags_of(g->anchor) & NN_NEST); }
-
-static void absorb(group *p, group *g, nn_arena *scratch) {
-  for (int k = 0; k < p->nmembers; k++) NN_PUSH(scratch, g->members, g->nmembers, g->cap, p->members[k]);
-  p->into = g;
-}
 
 static bool may_absorb(const group *p, group **reader) {
   for (int k = 0; k < p->nmembers; k++)
@@ -429,6 +490,7 @@ nn_status pass_fuse(nn_module *m, bool *changed) {
   fuse f = {m, m->main, nn_arena_new(), 0, changed};
   if (!f.scratch) return NN_OK;
   grow_all(&f);
+  join_attention(&f);
   absorb_all(&f);
   write_all(&f);
   for (nn_op *op = f.graph->first; op; op = op->next) op->mark = NULL;

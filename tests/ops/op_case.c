@@ -80,7 +80,7 @@ static char *module_text(const op_case *c, bool wrapped) {
   for (int i = 0; i < nout; i++) fprintf(f, "%s%s", i ? ", " : "", c->out[i]);
   fprintf(f, ") {\n");
   for (int i = 0; i < nin && wrapped; i++) fprintf(f, "  %%%d = copy %%p%d : %s\n", i, i, c->in[i]);
-  fprintf(f, "  ");
+  fprintf(f, "%s  ", c->before ? c->before : "");
   for (int i = 0; i < nout; i++) fprintf(f, "%s%%%s%d", i ? ", " : "", wrapped ? "q" : "r", i);
   fprintf(f, " = %s : ", c->line);
   for (int i = 0; i < nout; i++) fprintf(f, "%s%s", i ? ", " : "", c->out[i]);

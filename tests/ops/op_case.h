@@ -27,6 +27,7 @@ typedef struct op_case op_case;
 struct op_case {
   const char *in[OP_IO];                                /* types of the operands */
   const char *out[OP_IO];                               /* of the results */
+  const char *before;                                   /* statements before the op, or NULL */
   const char *line;                                     /* "conv %0, %1 {pads=[1,1]}": operands are %0, %1, .. */
   int64_t n;                                            /* value of every symbol */
   void (*fill)(const op_case *c, int which, tensor *t); /* NULL: random numbers */

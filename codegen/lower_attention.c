@@ -1,0 +1,346 @@
+/* Attention: matmul, pointwise ops, softmax over the last dimension, matmul, in one kernel (passes/pass_fuse.c finds
+   them). The scores never go to memory as a whole: a task has a matrix of the batch and some of its rows (all of them
+   where there are matrices enough), and of these a block at a time:
+
+     pack k and v in panels for the register tiles
+     for each block of rows: scores = ops(q k) into the worker's memory, row by row softmax in place, scores v ->
+   results
+
+   The pointwise ops between the two products (scale, mask, bias, casts) are evaluated on each score as it leaves its
+   tile. The division by a row's sum waits for the result, unless ops stand behind the softmax. */
+#include "codegen/codegen.h"
+
+enum { MOST_ROWS = 48, ROW_GAP = 16, ROW_VECTORS = 4, TASKS_WANTED = 16 };
+
+typedef struct attention {
+  nn_op *scores, *softmax, *product;
+  nn_dtype acc;
+  int rank;
+  nn_dim m, n, d, e;           /* rows, keys, depth of the scores, columns of the result */
+  int64_t rows;                /* of a block */
+  bool is_exact;               /* blocks have no rows beyond m */
+  nn_tile tile[2];             /* of the two products */
+  nn_x *batch[NN_MAX_RANK];    /* the matrix at hand */
+  nn_x *row;                   /* first one of the block */
+  nn_buf *q, *k, *v, *s, *sum; /* [row][pitch], panels, panels, [row][pitch], 1 / sum of each row */
+  nn_x *q_pitch, *s_pitch;
+  nn_x *line, *largest; /* softmax: the row of s */
+  nn_buf *slots;
+} attention;
+
+static int width_of(const nn_tile *t) { return t->nv * t->lanes; }
+
+static nn_x *less(nn_lower *L, nn_x *a, nn_x *b) { return nn_x_binary(L->kernel, NN_X_LT, a, b); }
+
+/* The matrix row; one beyond the last is the last again. */
+static nn_x *row_at(nn_lower *L, const attention *t, nn_x *i) {
+  nn_kernel *k = L->kernel;
+  nn_x *m = nn_xi_add(k, t->row, i);
+  return t->is_exact ? m : nn_xi_min(k, m, nn_xi_addc(k, nn_dim_x(L, t->m), -1));
+}
+
+/* ---- operands --------------------------------------------------------------------------------------------- */
+
+typedef struct packing {
+  attention *t;
+  int which;
+  nn_dim depth, columns;
+  nn_buf *to;
+} packing;
+
+static nn_x *operand_at(nn_lower *L, const packing *p, nn_x *depth, nn_x *column) {
+  const attention *t = p->t;
+  nn_op *op = p->which ? t->product : t->scores;
+  return nn_matmul_b(L, op, t->batch, depth, column);
+}
+
+/* Columns from n0 on, of which `lanes` are whole vectors. */
+static void pack_line(nn_lower *L, const packing *p, nn_x *n0, nn_x *depth, bool is_tail) {
+  nn_kernel *k = L->kernel;
+  const nn_tile *tile = &p->t->tile[p->which];
+  nn_x *c = nn_loop_range(k, NN_UNROLL, "c", tile->nv);
+  nn_x *j = nn_xi_add(k, nn_xi_mulc(k, c, tile->lanes), nn_lanes_begin(L, tile->lanes)), *n = nn_xi_add(k, n0, j);
+  if (is_tail) nn_guard_push(L, less(L, n, nn_dim_x(L, p->columns)));
+  nn_x *value = operand_at(L, p, depth, n);
+  if (is_tail) nn_guard_pop(L);
+  nn_x *line = nn_xi_add(k, nn_xi_mul(k, n0, nn_dim_x(L, p->depth)), nn_xi_mulc(k, depth, width_of(tile)));
+  nn_store(k, p->to, nn_xi_add(k, line, j), value, NULL);
+  nn_lanes_end(L, tile->lanes);
+  nn_end(k);
+}
+
+/* [panel][depth][width]; zeros beyond the last column. */
+static nn_buf *pack(nn_lower *L, attention *t, int which, nn_dim depth, nn_dim columns) {
+  nn_kernel *k = L->kernel;
+  nn_module *m = L->module;
+  int width = width_of(&t->tile[which]);
+  nn_dim panels = nn_dim_ceildiv(m, columns, nn_dim_const(m, width));
+  nn_dim count = nn_dim_mul(m, nn_dim_mul(m, panels, nn_dim_const(m, width)), depth);
+  packing p = {t, which, depth, columns, nn_temp(L, NN_BUF_WORKER, t->acc, count)};
+  nn_x *panel = nn_loop_begin(k, NN_FOR, "panel", nn_x_int(k, 0), nn_dim_x(L, panels));
+  nn_x *n0 = nn_let(k, nn_xi_mulc(k, panel, width));
+  nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_xi_addc(k, n0, width), nn_dim_x(L, columns)));
+  for (int is_tail = 0; is_tail < 2; is_tail++) {
+    if (is_tail) nn_else(k);
+    nn_x *i = nn_loop_begin(k, NN_FOR, "k", nn_x_int(k, 0), nn_dim_x(L, depth));
+    pack_line(L, &p, n0, i, is_tail);
+    nn_end(k);
+  }
+  nn_end(k);
+  nn_end(k);
+  return p.to;
+}
+
+static void copy_q_block(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
+  const attention *t = data;
+  nn_kernel *k = L->kernel;
+  nn_x *d = nn_xi_add(k, i, nn_lanes_begin(L, lanes));
+  if (is_tail) nn_guard_push(L, less(L, d, nn_dim_x(L, t->d)));
+  nn_x *value = nn_matmul_a(L, t->scores, t->batch, row_at(L, t, t->line), d);
+  nn_store(k, t->q, nn_xi_add(k, nn_xi_mul(k, t->line, t->q_pitch), d), value, nn_guard(L));
+  if (is_tail) nn_guard_pop(L);
+  nn_lanes_end(L, lanes);
+}
+
+static void copy_q(nn_lower *L, attention *t) {
+  nn_kernel *k = L->kernel;
+  t->line = nn_loop_range(k, NN_FOR, "r", t->rows);
+  nn_block_loops(L, nn_dim_x(L, t->d), nn_target_lanes(L->target, t->acc), copy_q_block, t);
+  nn_end(k);
+}
+
+/* ---- products --------------------------------------------------------------------------------------------- */
+
+static nn_x *tile_q(nn_lower *L, void *data, nn_x *m, nn_x *const *ks) {
+  const attention *t = data;
+  return nn_x_load(L->kernel, t->q, nn_xi_add(L->kernel, nn_xi_mul(L->kernel, m, t->q_pitch), ks[0]), NULL);
+}
+
+static nn_x *tile_s(nn_lower *L, void *data, nn_x *m, nn_x *const *ks) {
+  const attention *t = data;
+  return nn_x_load(L->kernel, t->s, nn_xi_add(L->kernel, nn_xi_mul(L->kernel, m, t->s_pitch), ks[0]), NULL);
+}
+
+static nn_x *panel_element(nn_lower *L, nn_buf *b, nn_dim depth, int width, nn_x *ki, nn_x *n0, nn_x *j) {
+  nn_kernel *k = L->kernel;
+  nn_x *line = nn_xi_add(k, nn_xi_mul(k, n0, nn_dim_x(L, depth)), nn_xi_mulc(k, ki, width));
+  return nn_x_load(k, b, nn_xi_add(k, line, j), NULL);
+}
+
+static nn_x *tile_k(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j) {
+  const attention *t = data;
+  return panel_element(L, t->k, t->d, width_of(&t->tile[0]), ks[0], n0, j);
+}
+
+static nn_x *tile_v(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j) {
+  const attention *t = data;
+  return panel_element(L, t->v, t->n, width_of(&t->tile[1]), ks[0], n0, j);
+}
+
+/* index of element (m, n) of a matrix of the batch. */
+static void index_of(const attention *t, nn_x *m, nn_x *n, nn_x **index) {
+  for (int i = 0; i < t->rank - 2; i++) index[i] = t->batch[i];
+  index[t->rank - 2] = m;
+  index[t->rank - 1] = n;
+}
+
+static void store_score(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, bool is_tail, nn_buf *src, nn_x *at) {
+  const attention *t = data;
+  nn_kernel *k = L->kernel;
+  nn_x *l = nn_lanes_begin(L, lanes), *column = nn_xi_add(k, n, l), *index[NN_MAX_RANK];
+  if (is_tail) nn_guard_push(L, less(L, column, nn_dim_x(L, t->n)));
+  index_of(t, nn_let(k, row_at(L, t, m)), column, index);
+  nn_x *sum = nn_let(k, nn_x_load(k, src, nn_xi_add(k, at, l), NULL));
+  nn_value *given = t->scores->out[0], *wanted = t->softmax->in[0];
+  nn_given(L, given, index, nn_x_cast(k, sum, given->type.dtype));
+  nn_x *score = nn_x_cast(k, nn_read(L, wanted, index), t->acc);
+  nn_store(k, t->s, nn_xi_add(k, nn_xi_mul(k, m, t->s_pitch), column), score, nn_guard(L));
+  if (is_tail) nn_guard_pop(L);
+  nn_lanes_end(L, lanes);
+}
+
+static bool is_scaled_late(const attention *t) { return t->product->in[0] == t->softmax->out[0]; }
+
+static void store_result(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, bool is_tail, nn_buf *src, nn_x *at) {
+  const attention *t = data;
+  nn_kernel *k = L->kernel;
+  nn_x *row = nn_let(k, nn_xi_add(k, t->row, m)), *index[NN_MAX_RANK];
+  if (!t->is_exact) nn_guard_push(L, less(L, row, nn_dim_x(L, t->m)));
+  nn_x *scale = is_scaled_late(t) ? nn_let(k, nn_x_load(k, t->sum, m, NULL)) : NULL;
+  nn_x *l = nn_lanes_begin(L, lanes), *column = nn_xi_add(k, n, l);
+  if (is_tail) nn_guard_push(L, less(L, column, nn_dim_x(L, t->e)));
+  nn_x *value = nn_x_load(k, src, nn_xi_add(k, at, l), NULL);
+  if (scale) value = nn_x_binary(k, NN_X_MUL, value, scale);
+  index_of(t, row, column, index);
+  nn_write(L, t->product->out[0], index, nn_x_cast(k, nn_let(k, value), t->product->out[0]->type.dtype));
+  if (is_tail) nn_guard_pop(L);
+  nn_lanes_end(L, lanes);
+  if (!t->is_exact) nn_guard_pop(L);
+}
+
+static void multiply(nn_lower *L, attention *t, int which) {
+  nn_tiles tiles = {.tile = t->tile[which],
+                    .m = nn_dim_const(L->module, t->rows),
+                    .n = which ? t->e : t->n,
+                    .acc = t->acc,
+                    .nk = 1,
+                    .kcount = {which ? t->n : t->d},
+                    .a = which ? tile_s : tile_q,
+                    .b = which ? tile_v : tile_k,
+                    .b_padded = true,
+                    .store = which ? store_result : store_score,
+                    .data = t,
+                    .in_parallel = true};
+  nn_tiles_emit(L, &tiles);
+}
+
+/* ---- softmax of a row of the block ------------------------------------------------------------------------ */
+
+static int lanes_of(nn_lower *L, const attention *t) { return nn_target_lanes(L->target, t->acc); }
+
+/* The vector at i of the row, where it is; *mask: of a tail. */
+static nn_x *place_of(nn_lower *L, const attention *t, nn_x *i, nn_x *l, bool is_tail, nn_x **mask) {
+  nn_kernel *k = L->kernel;
+  nn_x *at = nn_xi_add(k, i, l);
+  *mask = is_tail ? less(L, at, nn_dim_x(L, t->n)) : NULL;
+  return nn_xi_add(k, nn_xi_mul(k, t->line, t->s_pitch), at);
+}
+
+static void combine(nn_lower *L, const attention *t, nn_xop op, nn_x *slot, int lanes, nn_x *l, nn_x *value) {
+  nn_kernel *k = L->kernel;
+  (void)lanes;
+  nn_x *reg = nn_xi_add(k, nn_xi_mulc(k, slot, lanes_of(L, t)), l);
+  nn_store(k, t->slots, reg, nn_x_binary(k, op, nn_x_load(k, t->slots, reg, NULL), value), NULL);
+}
+
+static void largest_block(nn_lower *L, nn_x *i, nn_x *slot, int lanes, bool is_tail, void *data) {
+  const attention *t = data;
+  nn_kernel *k = L->kernel;
+  nn_x *l = nn_lanes_begin(L, lanes), *mask, *at = place_of(L, t, i, l, is_tail, &mask);
+  nn_x *value = nn_let(k, nn_x_load(k, t->s, at, mask));
+  if (mask) value = nn_x_select(k, mask, value, nn_lowest(L, t->acc));
+  combine(L, t, NN_X_MAX, slot, lanes, l, value);
+  nn_lanes_end(L, lanes);
+}
+
+static void exp_block(nn_lower *L, nn_x *i, nn_x *slot, int lanes, bool is_tail, void *data) {
+  const attention *t = data;
+  nn_kernel *k = L->kernel;
+  nn_x *l = nn_lanes_begin(L, lanes), *mask, *at = place_of(L, t, i, l, is_tail, &mask);
+  nn_x *value = nn_let(k, nn_x_binary(k, NN_X_SUB, nn_x_load(k, t->s, at, mask), t->largest));
+  value = nn_let(k, nn_math(L, NN_OP_EXP, value));
+  nn_store(k, t->s, at, value, mask);
+  if (mask) value = nn_x_select(k, mask, value, nn_zero(L, t->acc));
+  combine(L, t, NN_X_ADD, slot, lanes, l, value);
+  nn_lanes_end(L, lanes);
+}
+
+/* What the second product reads, where ops stand between it and the softmax. */
+static void weight_block(nn_lower *L, nn_x *i, nn_x *slot, int lanes, bool is_tail, void *data) {
+  const attention *t = data;
+  nn_kernel *k = L->kernel;
+  (void)slot;
+  nn_x *l = nn_lanes_begin(L, lanes), *mask, *at = place_of(L, t, i, l, is_tail, &mask), *index[NN_MAX_RANK];
+  if (mask) nn_guard_push(L, mask);
+  nn_value *given = t->softmax->out[0];
+  index_of(t, nn_let(k, row_at(L, t, t->line)), nn_xi_add(k, i, l), index);
+  nn_x *value = nn_x_binary(k, NN_X_MUL, nn_x_load(k, t->s, at, mask), t->largest);
+  nn_given(L, given, index, nn_let(k, nn_x_cast(k, value, given->type.dtype)));
+  nn_store(k, t->s, at, nn_x_cast(k, nn_read(L, t->product->in[0], index), t->acc), nn_guard(L));
+  if (mask) nn_guard_pop(L);
+  nn_lanes_end(L, lanes);
+}
+
+static void softmax_rows(nn_lower *L, attention *t) {
+  nn_kernel *k = L->kernel;
+  nn_x *zero = nn_x_int(k, 0), *end = nn_dim_x(L, t->n);
+  int lanes = lanes_of(L, t);
+  t->line = nn_loop_range(k, NN_FOR, "r", t->rows);
+  t->slots = nn_row_regs(L, nn_lowest(L, t->acc), ROW_VECTORS, lanes);
+  nn_row_loops(L, zero, end, lanes, ROW_VECTORS, largest_block, t);
+  t->largest = nn_row_fold(L, NN_X_MAX, t->slots, ROW_VECTORS, lanes);
+  t->slots = nn_row_regs(L, nn_zero(L, t->acc), ROW_VECTORS, lanes);
+  nn_row_loops(L, zero, end, lanes, ROW_VECTORS, exp_block, t);
+  nn_x *sum = nn_row_fold(L, NN_X_ADD, t->slots, ROW_VECTORS, lanes);
+  nn_x *scale = nn_x_binary(k, NN_X_DIV, nn_x_const(k, t->acc, 1), sum); /* without keys the result is 0 */
+  scale = nn_let(k, nn_x_select(k, less(L, zero, end), scale, nn_zero(L, t->acc)));
+  if (is_scaled_late(t)) {
+    nn_store(k, t->sum, t->line, scale, NULL);
+  } else {
+    t->largest = scale;
+    nn_row_loops(L, zero, end, lanes, ROW_VECTORS, weight_block, t);
+  }
+  nn_end(k);
+}
+
+/* ---- tasks ------------------------------------------------------------------------------------------------ */
+
+static int64_t clamp64(int64_t x, int64_t low, int64_t high) { return x > high ? high : x < low ? low : x; }
+
+/* Rows of a block: their scores stay in L2, and as few as possible lie beyond the last. */
+static void choose_rows(const nn_lower *L, attention *t) {
+  int64_t m, mr = nn_tile_choose(L->target, t->acc, t->m, t->n).mr;
+  int64_t fit = L->target->l2_bytes / 4 / (nn_dim_guess(t->n, 256) * nn_dtype_bits(t->acc) / 8 + 1);
+  int64_t most = clamp64(fit, mr, MOST_ROWS);
+  t->rows = mr;
+  if (!nn_dim_is_const(t->m, &m)) return;
+  int64_t blocks = (m + most - 1) / most;
+  t->rows = (m + blocks - 1) / (blocks > 0 ? blocks : 1);
+  t->is_exact = t->rows > 0 && m % t->rows == 0;
+}
+
+static void make_buffers(nn_lower *L, attention *t) {
+  nn_module *m = L->module;
+  nn_dim gap = nn_dim_const(m, ROW_GAP), rows = nn_dim_const(m, t->rows);
+  nn_dim q = nn_dim_add(m, t->d, gap), s = nn_dim_add(m, t->n, gap);
+  t->q_pitch = nn_dim_x(L, q);
+  t->s_pitch = nn_dim_x(L, s);
+  t->q = nn_temp(L, NN_BUF_WORKER, t->acc, nn_dim_mul(m, q, rows));
+  t->s = nn_temp(L, NN_BUF_WORKER, t->acc, nn_dim_mul(m, s, rows));
+  if (is_scaled_late(t)) t->sum = nn_temp(L, NN_BUF_WORKER, t->acc, rows);
+}
+
+static void emit_blocks(nn_lower *L, attention *t, nn_x *first, nn_x *end) {
+  nn_kernel *k = L->kernel;
+  t->k = pack(L, t, 0, t->d, t->n);
+  t->v = pack(L, t, 1, t->n, t->e);
+  nn_x *block = nn_loop_begin(k, NN_FOR, "block", first, end);
+  t->row = nn_let(k, nn_xi_mulc(k, block, t->rows));
+  copy_q(L, t);
+  multiply(L, t, 0);
+  softmax_rows(L, t);
+  multiply(L, t, 1);
+  nn_end(k);
+}
+
+nn_status nn_lower_attention(nn_lower *L, nn_op *scores, nn_op *softmax, nn_op *product) {
+  nn_kernel *k = L->kernel;
+  nn_module *m = L->module;
+  nn_type type = scores->out[0]->type;
+  attention t = {.scores = scores, .softmax = softmax, .product = product, .rank = type.rank};
+  t.acc = nn_acc_dtype(type.dtype);
+  t.m = type.dims[t.rank - 2];
+  t.n = type.dims[t.rank - 1];
+  t.d = scores->in[0]->type.dims[t.rank - (nn_attr_int(scores, "trans_a") ? 2 : 1)];
+  t.e = product->out[0]->type.dims[t.rank - 1];
+  choose_rows(L, &t);
+  if (t.rows < 1) return NN_OK;
+  nn_dim rows = nn_dim_const(m, t.rows);
+  t.tile[0] = nn_tile_choose(L->target, t.acc, rows, t.n);
+  t.tile[1] = nn_tile_choose(L->target, t.acc, rows, t.e);
+  make_buffers(L, &t);
+  nn_type batch = nn_type_make(m, NN_I64, t.rank - 2, type.dims);
+  nn_dim count = nn_type_count(m, batch);
+  int64_t items = clamp64(nn_dim_guess(count, TASKS_WANTED), 1, TASKS_WANTED),
+          parts = (TASKS_WANTED + items - 1) / items;
+  nn_x *blocks = nn_let(k, nn_ceildiv_x(L, nn_dim_x(L, t.m), t.rows)),
+       *per_task = nn_let(k, nn_ceildiv_x(L, blocks, parts));
+  per_task = nn_let(k, nn_xi_max(k, per_task, nn_x_int(k, 1)));
+  nn_x *chunks = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, blocks, per_task), -1), per_task));
+  nn_x *task = nn_task_loop(L, false, "task", nn_let(k, nn_xi_mul(k, nn_dim_x(L, count), chunks)));
+  nn_unflatten(L, batch, nn_let(k, nn_xi_floordiv(k, task, chunks)), t.batch);
+  nn_x *first = nn_let(k, nn_xi_mul(k, nn_xi_mod(k, task, chunks), per_task));
+  emit_blocks(L, &t, first, nn_let(k, nn_xi_min(k, nn_xi_add(k, first, per_task), blocks)));
+  nn_end(k);
+  return NN_OK;
+}

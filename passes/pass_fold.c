@@ -50,11 +50,15 @@ static int64_t results_count(const nn_op *op) {
   return sum;
 }
 
-/* A nest reads buffers: a spread constant would be written out for it at each run. */
+static bool moves_elements(const nn_op *op) {
+  return op->code == NN_OP_RESHAPE || op->code == NN_OP_TRANSPOSE || op->code == NN_OP_PAD;
+}
+
+/* A nest reads buffers: a spread or padded constant would be written out for it at each run. */
 static bool feeds_nest(const nn_op *op) {
   for (const nn_use *u = op->out[0]->uses; u; u = u->next) {
     if (nn_op_infos[u->user->code].flags & NN_NEST) return true;
-    if (u->user->code == NN_OP_RESHAPE && feeds_nest(u->user)) return true;
+    if (moves_elements(u->user) && feeds_nest(u->user)) return true;
   }
   return false;
 }
@@ -62,7 +66,8 @@ static bool feeds_nest(const nn_op *op) {
 static bool is_worth(const nn_op *op) {
   if (nn_op_infos[op->code].flags & (NN_EFFECT | NN_STRUCTURE)) return false;
   int64_t in = operands_count(op), out = results_count(op);
-  if (op->code == NN_OP_BROADCAST && out >= 0 && out <= SPREAD_COUNT && feeds_nest(op)) return true;
+  bool grows = op->code == NN_OP_BROADCAST || op->code == NN_OP_PAD;
+  if (grows && out >= 0 && out <= SPREAD_COUNT && feeds_nest(op)) return true;
   if (op->code == NN_OP_WINOGRAD_WEIGHTS) return in >= 0 && out >= 0; /* larger, but that is its purpose */
   return in >= 0 && out >= 0 && (out <= SMALL_COUNT || out <= in + in / GROWTH);
 }

@@ -4,7 +4,7 @@
 Each engine lives in a child process with the same inputs and number of threads; rounds of runs are interleaved, so
 that the machine's moods hit all alike. Ratios are those of medians, above 1 where nncc is faster.
 
-  bench.py [--build DIR] [--ort LIBRARY] [--models a,b] [--threads 1,2] [--peer ort,pytorch] [--json FILE]
+  bench.py [--build DIR] [--ort LIBRARY] [--models a,b] [--threads 1,2] [--peer ort,pytorch] [--mcpu CPU] [--json FILE]
 
 tests/bench/README.md says what is needed and how to read the table.
 """
@@ -96,13 +96,13 @@ class Engine:
         self.errors.close()
 
 
-def compile_model(nncc, model, folder):
+def compile_model(nncc, model, folder, options=()):
     """The shared object, the seconds that it took, and the compiler's peak memory in MB."""
     out = folder / "model.so"
     out.unlink(missing_ok=True)
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as errors:
-        child = subprocess.Popen([nncc, model, "-o", out, "--name=model", "--header="], stderr=errors, stdout=errors)
+        child = subprocess.Popen([nncc, model, "-o", out, "--name=model", "--header=", *options], stderr=errors, stdout=errors)
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         errors.seek(0)
@@ -217,7 +217,7 @@ def bench_all(args, folder):
         for threads in args.threads:
             row = {"model": name, "threads": threads, "gflop": spec["gflop"]}
             try:
-                compiled = compiled or compile_model(args.build / "nncc", path, folder)
+                compiled = compiled or compile_model(args.build / "nncc", path, folder, [f"--mcpu={args.mcpu}"] if args.mcpu else [])
                 row |= {"compile_s": compiled[1], "compile_peak_mb": compiled[2]}
                 row |= bench_model(args, spec, path, compiled, threads, folder)
             except Failure as reason:
@@ -243,6 +243,7 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--round-ms", type=float, default=300, help="about how long an engine runs in a round")
     parser.add_argument("--cpu-time", action="store_true", help="CPU time instead of wall-clock time; one thread only")
+    parser.add_argument("--mcpu", help="what nncc compiles for; default: the host")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
     args = parser.parse_args()
     known = known_models(args.folder)

@@ -15,6 +15,7 @@ enum {
   TASK_FLOPS = 1 << 18,  /* at least */
   DIRECT_OPS = 5,        /* of an epilogue that is copied out for each register */
   UNROLLED_CHANNELS = 4,
+  MOST_PASSES = 12,      /* over a panel that still wait for the next one */
   LARGE = 1 << 24
 };
 
@@ -35,7 +36,8 @@ typedef struct blocked {
   int64_t band, nbands, group_panels, ngroups; /* tasks */
   nn_buf *stage;
   /* of the present task, panel and tile */
-  nn_x *image, *y0, *rows, *a_base, *panel, *block0, *row, *first;
+  nn_x *image, *y0, *rows, *a_base, *panel, *block0, *row, *pass, *first;
+  int64_t passes;                        /* row tiles of a band */
   nn_conv_tile tile;
   nn_x *tail_block;                      /* the incomplete block of x's channels, or NULL */
 } blocked;
@@ -228,6 +230,17 @@ static nn_x *weight_at(nn_lower *L, void *data, nn_x *const *ks, nn_x *j) {
   return nn_x_load(k, c->w, nn_xi_add(k, nn_xi_mulc(k, at, c->width), j), NULL);
 }
 
+static int64_t panel_size(const blocked *c) { return c->blocks * c->kernel[0] * c->kernel[1] * c->inner * c->width; }
+
+static void prefetch_weights(nn_lower *L, void *data, nn_x *const *ks) {
+  const blocked *c = data;
+  nn_kernel *k = L->kernel;
+  nn_x *at = c->tail_block ? c->tail_block : ks[0];
+  for (int i = 1; i < 3; i++) at = nn_xi_add(k, nn_xi_mulc(k, at, c->kernel[i - 1]), ks[i]);
+  at = nn_xi_add(k, nn_xi_mulc(k, at, c->inner), ks[3]);
+  nn_conv_tile_prefetch(L, c->w, c->panel, panel_size(c), nn_xi_mulc(k, at, c->width), c->pass, c->passes, c->width);
+}
+
 static void set_k_loops(nn_lower *L, blocked *c, int64_t blocks, int64_t inner) {
   nn_kernel *k = L->kernel;
   nn_conv_tile *t = &c->tile;
@@ -256,10 +269,11 @@ static void write_result(nn_lower *L, const blocked *c, nn_buf *src, nn_x *r, nn
   nn_lanes_end(L, lanes);
 }
 
-static void emit_tile(nn_lower *L, nn_x *first, int rows, void *data) {
+static void emit_tile(nn_lower *L, nn_x *pass, nn_x *first, int rows, void *data) {
   blocked *c = data;
   nn_kernel *k = L->kernel;
   int64_t channels = c->channels / c->groups, whole = channels / c->inner, rest = channels % c->inner;
+  c->pass = c->is_flat ? pass : nn_let(k, nn_xi_add(k, nn_xi_mulc(k, c->row, nn_tile_cut_rows(c->out[1], c->mr).tiles), pass));
   c->first = first;
   nn_buf *acc = nn_conv_tile_clear(L, &c->tile, rows);
   if (whole) {
@@ -364,6 +378,8 @@ nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   c.tile.data = &c;
   choose_tasks(L, &c);
   set_steps(L, &c);
+  c.passes = c.is_flat ? nn_tile_cut_rows(c.band * c.out[1], c.mr).tiles : c.band * nn_tile_cut_rows(c.out[1], c.mr).tiles;
+  if (c.panels > 1 && c.passes <= MOST_PASSES && panel_size(&c) * c.panels * 4 > L->target->l2_bytes / 2) c.tile.ahead = prefetch_weights;
   if (nn_group_of(L)->nops > DIRECT_OPS)
     c.stage = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(L->module, c.mr * c.width));
   nn_x *tasks = nn_xi_mul(k, nn_dim_x(L, c.y->type.dims[0]), nn_x_int(k, c.nbands * c.ngroups));

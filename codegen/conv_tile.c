@@ -39,6 +39,7 @@ void nn_conv_tile_add(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *acc)
   nn_x *ks[NN_TILE_LOOPS];
   nn_buf *w = nn_regs(L, NN_F32, (int64_t)t->nv * t->lanes);
   open_k_loops(L, t, ks);
+  if (t->ahead) t->ahead(L, t->data, ks);
   nn_x *c = nn_loop_range(k, NN_UNROLL, "c", t->nv), *l = nn_lanes_begin(L, t->lanes);
   nn_x *at = vector_at(k, c, t->lanes, l);
   nn_store(k, w, at, t->weight(L, t->data, ks, at), NULL);
@@ -71,15 +72,28 @@ nn_tile_cut nn_tile_cut_rows(int64_t count, int most) {
   return tiles ? (nn_tile_cut){tiles, count / tiles, count % tiles} : (nn_tile_cut){0, 0, 0};
 }
 
-void nn_tile_cut_loops(nn_lower *L, nn_tile_cut cut, void (*body)(nn_lower *L, nn_x *first, int rows, void *data), void *data) {
+void nn_tile_cut_loops(nn_lower *L, nn_tile_cut cut, void (*body)(nn_lower *L, nn_x *pass, nn_x *first, int rows, void *data), void *data) {
   nn_kernel *k = L->kernel;
   if (cut.extra) {
     nn_x *i = nn_loop_range(k, NN_FOR, "tile", cut.extra);
-    body(L, nn_let(k, nn_xi_mulc(k, i, cut.rows + 1)), (int)cut.rows + 1, data);
+    body(L, i, nn_let(k, nn_xi_mulc(k, i, cut.rows + 1)), (int)cut.rows + 1, data);
     nn_end(k);
   }
   if (cut.tiles == cut.extra) return;
   nn_x *i = nn_loop_range(k, NN_FOR, "tile", cut.tiles - cut.extra);
-  body(L, nn_let(k, nn_xi_addc(k, nn_xi_mulc(k, i, cut.rows), cut.extra * (cut.rows + 1))), (int)cut.rows, data);
+  nn_x *first = nn_let(k, nn_xi_addc(k, nn_xi_mulc(k, i, cut.rows), cut.extra * (cut.rows + 1)));
+  body(L, nn_xi_addc(k, i, cut.extra), first, (int)cut.rows, data);
   nn_end(k);
+}
+
+enum { LINE_ELEMENTS = 16 };
+
+/* Of every pass its part, a step of k taking whole lines. */
+void nn_conv_tile_prefetch(nn_lower *L, nn_buf *w, nn_x *panel, int64_t size, nn_x *at, nn_x *pass, int64_t passes, int64_t width) {
+  nn_kernel *k = L->kernel;
+  int64_t part = (size / passes + LINE_ELEMENTS - 1) / LINE_ELEMENTS * LINE_ELEMENTS;
+  int64_t lines = (width / passes + LINE_ELEMENTS - 1) / LINE_ELEMENTS;
+  nn_x *next = nn_xi_add(k, nn_xi_mulc(k, nn_xi_addc(k, panel, 1), size), nn_xi_mulc(k, pass, part));
+  next = nn_let(k, nn_xi_add(k, next, nn_xi_mulc(k, nn_xi_floordiv(k, at, nn_x_int(k, width)), lines * LINE_ELEMENTS)));
+  for (int64_t i = 0; i < lines; i++) nn_prefetch(k, w, nn_xi_addc(k, next, i * LINE_ELEMENTS));
 }

@@ -96,7 +96,8 @@ static nn_status give_cast(onnx_node *n, nn_dtype to) {
     return onnx_fail(n, "attribute round_mode is '%s', expected up, down or nearest", mode);
   bool saturate = onnx_int(n, "saturate", 1) != 0;
   if (to == NN_F8E8M0 && x->type.dtype != to) return onnx_give(n, 0, cast_to_exponent(n, x, mode, saturate));
-  return onnx_give(n, 0, onnx_cast_saturate(n, prepare_float(n, x, to), to, saturate));
+  /* the model says itself that the constant is to be rounded */
+  return onnx_give(n, 0, nn_b_settle(n->b, onnx_cast_saturate(n, prepare_float(n, x, to), to, saturate)));
 }
 
 nn_status onnx_Cast(onnx_node *n) {

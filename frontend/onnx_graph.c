@@ -353,10 +353,12 @@ static void import_node(onnx_import *I, onnx_scope *scope, const Onnx__NodeProto
   const Onnx__FunctionProto *function;
   nn_builder outer = I->builder; /* of the call, when this node is inside a function */
   init_site(&site, I, scope, node, index);
+  nn_op *last = I->builder.graph->last;
   if (find_importer(&site, &run, &function) && resolve_inputs(&site) == READY)
     run_importer(&site, run, function);
   else
     site.failed = true;
+  if (!site.failed) onnx_mark_rounding(&site, last ? last->next : I->builder.graph->first);
   define_outputs(&site);
   I->builder.loc = outer.loc;
   I->builder.loc_op = outer.loc_op;
@@ -381,6 +383,7 @@ void onnx_import_nodes(onnx_import *I, onnx_scope *scope, Onnx__NodeProto *const
   size_t nplaced = count, *order = NN_NEW_ARRAY(I->scratch, size_t, count + 1);
   if (!may_inline(I, scope, count)) nplaced = 0;
   collect_producers(&s);
+  if (nplaced) onnx_note_traffic(I, scope, nodes, count);
   visit_all(&s, check_order);
   for (size_t i = 0; i < count; i++) order[i] = i;
   if (!s.is_sorted && nplaced && (nplaced = place_nodes(&s, order)) < count) {

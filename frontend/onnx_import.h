@@ -80,6 +80,7 @@ typedef struct onnx_scope {
   struct onnx_scope *parent;
   nn_map *slots;    /* value name -> onnx_slot */
   nn_map *declared; /* value name -> Onnx__ValueInfoProto */
+  nn_map *traffic;  /* value name -> how nodes use it; onnx_narrow.c */
   nn_map *attrs;    /* in a function body: attribute name -> Onnx__AttributeProto; NULL in a model's graph */
   Onnx__OperatorSetIdProto *const *opsets;
   size_t nopsets;
@@ -141,6 +142,13 @@ void onnx_import_nodes(onnx_import *I, onnx_scope *scope, Onnx__NodeProto *const
 /* value_info, initializers. what: "graph" or "branch", for messages. */
 void onnx_import_initializers(onnx_import *I, onnx_scope *scope, const Onnx__GraphProto *g);
 void onnx_declare(onnx_import *I, onnx_scope *scope, const Onnx__GraphProto *g);
+
+/* ---- onnx_narrow.c ------------------------------------------------------------------------------- */
+
+/* Before the nodes of a scope are imported: who gives and reads each value. */
+void onnx_note_traffic(onnx_import *I, onnx_scope *scope, Onnx__NodeProto *const *nodes, size_t count);
+/* Marks the ops of an imported node, from `first` to the last of the graph, where it stores f16 or bf16 (nn_op.rounds). */
+void onnx_mark_rounding(onnx_site *site, nn_op *first);
 
 /* ---- onnx_function.c ----------------------------------------------------------------------------- */
 

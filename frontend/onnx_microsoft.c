@@ -19,22 +19,39 @@ static nn_status need_inputs(onnx_node *n, const int *which, int count) {
 
 /* ---- activations ------------------------------------------------------------------------------ */
 
-static nn_status give_gelu(onnx_node *n, int nin_min, bool by_tanh) {
+/* The definitions of FastGelu and QuickGelu have their constants in the type of x. */
+static double in_type_of_x(onnx_node *n, double constant) { return nn_round_to(n->in[0]->type.dtype, constant); }
+
+/* x (+ bias), in f32. */
+static nn_status biased(onnx_node *n, int nin_min, nn_value **x) {
   NN_TRY(onnx_need(n, nin_min, 2, 1));
   NN_TRY(onnx_need_float(n, 0));
   NN_TRY(onnx_same_dtype(n, 0, n->nin - 1));
-  nn_value *x = add_wide(n, onnx_wide(n, n->in[0]), input(n, 1));
-  return onnx_give(n, 0, nn_b_cast(n->b, onnx_gelu(n, x, by_tanh), n->in[0]->type.dtype));
+  *x = add_wide(n, onnx_wide(n, n->in[0]), input(n, 1));
+  return *x ? NN_OK : NN_FAIL;
 }
 
-nn_status onnx_FastGelu(onnx_node *n) { return give_gelu(n, 1, true); }
-nn_status onnx_BiasGelu(onnx_node *n) { return give_gelu(n, 2, false); }
+nn_status onnx_FastGelu(onnx_node *n) {
+  nn_value *x;
+  NN_TRY(biased(n, 1, &x));
+  nn_value *cubic = nn_b_scalar_op(n->b, NN_OP_MUL, onnx_square(n, x), in_type_of_x(n, 0.035677408136300125));
+  nn_value *inner = nn_b_scalar_op(n->b, NN_OP_ADD, cubic, in_type_of_x(n, 0.79788456080286536)); /* sqrt(2/pi) */
+  nn_value *gate = nn_b_unary(n->b, NN_OP_TANH, binary(n, NN_OP_MUL, x, inner));
+  nn_value *half = onnx_scale(n, x, 0.5), *y = binary(n, NN_OP_MUL, half, nn_b_scalar_op(n->b, NN_OP_ADD, gate, 1));
+  ONNX_GIVE(n, nn_b_cast(n->b, y, n->in[0]->type.dtype));
+}
+
+nn_status onnx_BiasGelu(onnx_node *n) {
+  nn_value *x;
+  NN_TRY(biased(n, 2, &x));
+  ONNX_GIVE(n, nn_b_cast(n->b, onnx_gelu(n, x, false), n->in[0]->type.dtype));
+}
 
 nn_status onnx_QuickGelu(onnx_node *n) {
   NN_TRY(onnx_need(n, 1, 1, 1));
   NN_TRY(onnx_need_float(n, 0));
   nn_value *x = onnx_wide(n, n->in[0]);
-  nn_value *gate = nn_b_unary(n->b, NN_OP_SIGMOID, onnx_scale(n, x, onnx_float(n, "alpha", 1.702)));
+  nn_value *gate = nn_b_unary(n->b, NN_OP_SIGMOID, onnx_scale(n, x, in_type_of_x(n, onnx_float(n, "alpha", 1.702))));
   ONNX_GIVE(n, nn_b_cast(n->b, binary(n, NN_OP_MUL, x, gate), n->in[0]->type.dtype));
 }
 

@@ -108,7 +108,7 @@ static int64_t static_count(nn_value *v) {
 bool onnx_is_const(onnx_node *n, int i) {
   nn_value *v = i < n->nin ? n->in[i] : NULL;
   if (!v) return false;
-  if (v->kind == NN_CONST) return true;
+  if (nn_const_behind(v)) return true;
   int64_t count = static_count(v);
   for (int64_t k = 0; v->elems && k < count; k++)
     if (!nn_dim_is_const(v->elems[k], NULL)) return false;
@@ -143,10 +143,11 @@ nn_status onnx_const_floats(onnx_node *n, int i, const double **values, int *cou
   if (!nn_dtype_is_float(v->type.dtype) && !is_int_like(v->type.dtype))
     return onnx_fail(n, "input %d ('%s') is %s, expected numbers", i, input_name(n, i), nn_dtype_name(v->type.dtype));
   NN_TRY(need_const(n, i, &number));
+  const nn_value *constant = nn_const_behind(v);
   double *list = NN_NEW_ARRAY(n->m->arena, double, number + 1);
   for (int64_t k = 0; k < number; k++)
-    list[k] = v->kind == NN_CONST ? nn_load_f64(v->type.dtype, v->tensor->data, (size_t)k)
-                                  : (double)nn_dim_value(v->elems[k]);
+    list[k] = constant ? nn_load_f64(constant->type.dtype, constant->tensor->data, (size_t)k)
+                       : (double)nn_dim_value(v->elems[k]);
   *values = list;
   *count = (int)number;
   return NN_OK;

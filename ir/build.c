@@ -1,11 +1,6 @@
-/* Making graphs: new ops, their inference, run-time checks and folding, and the builders of arithmetic.
-   Builders of shapes and movement are in build_shape.c. */
+/* Making graphs: new ops, their inference, run-time checks, and the builders of arithmetic.
+   Folding is in build_fold.c; builders of shapes and movement are in build_shape.c. */
 #include "ir/ir.h"
-
-enum {
-  MAX_FOLDED_RESULT = 4096, /* elements of a result that is computed at once; larger ones wait for pass_fold */
-  MAX_FOLDED_OPERAND = 65536
-};
 
 nn_status nn_b_fail(nn_builder *b, const char *format, ...) {
   va_list args;
@@ -70,55 +65,7 @@ static nn_status infer_checked(nn_builder *b, nn_op *op) {
   return NN_OK;
 }
 
-/* ---- folding -------------------------------------------------------------------------------------- */
-
-/* A constant of known contents, all of them numbers; NULL if they are not. */
-static nn_value *const_of_elems(nn_module *m, const nn_value *v) {
-  int64_t count;
-  if (!v->elems || !nn_type_static_count(v->type, &count)) return NULL;
-  for (int64_t i = 0; i < count; i++) {
-    if (!nn_dim_is_const(v->elems[i], NULL)) return NULL;
-  }
-  nn_tensor *tensor = nn_tensor_new(m, v->type);
-  if (!tensor) return NULL;
-  for (int64_t i = 0; i < count; i++) nn_store_i64(v->type.dtype, tensor->owned, (size_t)i, nn_dim_value(v->elems[i]));
-  return nn_module_const(m, NULL, tensor);
-}
-
-static bool is_small(nn_type type, int64_t limit) {
-  int64_t count;
-  return nn_type_static_count(type, &count) && count <= limit;
-}
-
-/* A broadcast is cheaper than the memory it would fill, unless that is very small. */
-static bool may_evaluate(const nn_op *op) {
-  bool is_spread = op->code == NN_OP_BROADCAST || op->code == NN_OP_IOTA;
-  if (nn_op_infos[op->code].flags & (NN_EFFECT | NN_STRUCTURE)) return false;
-  for (int i = 0; i < op->nin; i++) {
-    if (op->in[i] && (op->in[i]->kind != NN_CONST || !is_small(op->in[i]->type, MAX_FOLDED_OPERAND))) return false;
-  }
-  for (int i = 0; i < op->nout; i++) {
-    if (!is_small(op->out[i]->type, is_spread ? NN_MAX_ELEMS : MAX_FOLDED_RESULT)) return false;
-  }
-  return op->nout > 0 && nn_attrs_are_numbers(op);
-}
-
-static bool fold_by_elems(nn_op *op, nn_value **results) {
-  for (int i = 0; i < op->nout; i++) {
-    results[i] = const_of_elems(op->graph->module, op->out[i]);
-    if (!results[i]) return false;
-  }
-  return op->nout > 0 && !(nn_op_infos[op->code].flags & NN_EFFECT);
-}
-
-static bool fold_by_evaluation(nn_op *op, nn_value **results) {
-  nn_module *m = op->graph->module;
-  if (!m->env.evaluate || !may_evaluate(op)) return false;
-  nn_tensor **tensors = NN_NEW_ARRAY(m->arena, nn_tensor *, op->nout);
-  if (m->env.evaluate(m->env.self, op, tensors) != NN_OK) return false;
-  for (int i = 0; i < op->nout; i++) results[i] = nn_module_const(m, NULL, tensors[i]);
-  return true;
-}
+/* ---- ends ----------------------------------------------------------------------------------------- */
 
 nn_status nn_b_end_all(nn_builder *b, nn_op *op, nn_value **results) {
   if (!op) return NN_FAIL;
@@ -126,7 +73,7 @@ nn_status nn_b_end_all(nn_builder *b, nn_op *op, nn_value **results) {
     nn_op_remove(op);
     return NN_FAIL;
   }
-  if (b->fold && (fold_by_elems(op, results) || fold_by_evaluation(op, results))) {
+  if (b->fold && nn_b_fold(b, op, results)) {
     nn_op_remove(op);
     return NN_OK;
   }
@@ -156,6 +103,8 @@ nn_value *nn_b_scalar(nn_builder *b, nn_dtype t, double value) {
     nn_b_fail(b, "a constant %g of type %s, expected a number type", value, nn_dtype_name(t));
     return NULL;
   }
+  bool is_inexact = nn_dtype_is_narrow(t) && nn_round_to(t, value) != nn_round_to(NN_F32, value);
+  if (is_inexact) return nn_b_cast(b, nn_b_scalar(b, NN_F32, value), t);
   nn_tensor *tensor = nn_tensor_new(m, nn_type_make(m, t, 0, NULL));
   if (tensor) nn_store_f64(t, tensor->owned, 0, value);
   return nn_b_const(b, tensor);
@@ -180,7 +129,7 @@ static nn_value *on_common_shape(nn_builder *b, nn_opcode code, nn_value **in, i
   nn_builder inner = *b;
   for (int i = 0; i < nin; i++) {
     if (!in[i]) return NULL;
-    is_const = is_const && in[i]->kind == NN_CONST;
+    is_const = is_const && nn_const_behind(in[i]);
   }
   inner.fold = b->fold && is_const;
   if (nn_b_broadcast_all(&inner, in, nin) != NN_OK) return NULL;

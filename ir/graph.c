@@ -240,6 +240,7 @@ static void clone_op(nn_graph *to, const nn_op *op, nn_map *values) {
   nn_op *copy = nn_op_new(to, NULL, op->code, in, op->nin, op->nout);
   copy->loc = op->loc;
   copy->loc_op = op->loc_op;
+  copy->rounds = op->rounds;
   clone_attrs(copy, op, to->name);
   for (int i = 0; i < op->nout; i++) {
     copy->out[i]->type = op->out[i]->type;

@@ -110,6 +110,7 @@ bool nn_dtype_from_onnx(int onnx, nn_dtype *out);
 bool nn_dtype_from_name(const char *name, size_t length, nn_dtype *out);
 bool nn_dtype_is_float(nn_dtype t);
 bool nn_dtype_is_int(nn_dtype t); /* signed or unsigned, not bool */
+bool nn_dtype_is_narrow(nn_dtype t); /* f16, bf16: arithmetic is f32, see passes/pass_widen.c */
 /* Bytes of n dense elements (4- and 2-bit types are packed, low bits first, last byte padded);
    SIZE_MAX on overflow. */
 size_t nn_dtype_bytes(nn_dtype t, uint64_t n);
@@ -325,6 +326,7 @@ struct nn_op {
   nn_attr *attrs;         /* by position in nn_op_infos[code].attrs */
   const char *loc;        /* ONNX node name it came from (first of several), never NULL ("" if none) */
   const char *loc_op;     /* that node's op type, or NULL */
+  bool rounds;            /* that node takes and gives f16 and bf16 values rounded, see passes/pass_widen.c */
   int id;
   void *mark;
 };
@@ -475,6 +477,11 @@ nn_status nn_b_end_all(nn_builder *b, nn_op *op, nn_value **results); /* nout en
 
 void nn_b_emit_check(nn_builder *b, nn_open_check check);
 nn_status nn_b_fail(nn_builder *b, const char *format, ...) NN_PRINTF(2, 3); /* an error at the node that is being built */
+
+/* build_fold.c. The constant that v is, or that it was rounded from (then f32, and v f16 or bf16); NULL: neither. */
+nn_value *nn_const_behind(nn_value *v);
+nn_value *nn_b_settle(nn_builder *b, nn_value *v); /* such a v as a constant that is rounded; others as they are */
+bool nn_b_fold(nn_builder *b, nn_op *op, nn_value **results); /* evaluates an inferred op, if it is small and on constants */
 
 nn_value *nn_b_scalar(nn_builder *b, nn_dtype t, double value);       /* rank-0 constant */
 nn_value *nn_b_ints(nn_builder *b, nn_dtype t, const int64_t *values, int count); /* rank-1 constant */

@@ -278,9 +278,11 @@ static nn_status parse_loc(parser *p, nn_op *op) {
   if (!nn_lex_take_word(lex, "loc")) return NN_OK;
   NN_TRY(nn_lex_string(lex, "a node name", &text));
   op->loc = text;
-  if (nn_lex_at_end(lex)) return NN_OK;
+  op->rounds = nn_lex_take_word(lex, "rounds");
+  if (op->rounds || nn_lex_at_end(lex)) return NN_OK;
   NN_TRY(nn_lex_string(lex, "an op type", &text));
   op->loc_op = text;
+  op->rounds = nn_lex_take_word(lex, "rounds");
   return NN_OK;
 }
 

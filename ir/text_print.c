@@ -100,9 +100,10 @@ static void print_operands(nn_printer *p, const nn_op *op) {
 
 static void print_loc(nn_printer *p, const nn_op *op) {
   bool has_loc = op->loc && *op->loc;
-  if (!has_loc && !op->loc_op) return;
+  if (!has_loc && !op->loc_op && !op->rounds) return;
   fprintf(p->out, " loc %s", nn_text_quote(p->scratch, has_loc ? op->loc : ""));
   if (op->loc_op) fprintf(p->out, " %s", nn_text_quote(p->scratch, op->loc_op));
+  if (op->rounds) fputs(" rounds", p->out);
 }
 
 static void print_op(nn_printer *p, const nn_op *op) {

@@ -23,6 +23,7 @@ nn_dtype_kind nn_dtype_kind_of(nn_dtype t) { return infos[t].kind; }
 int nn_dtype_onnx(nn_dtype t) { return infos[t].onnx; }
 bool nn_dtype_is_float(nn_dtype t) { return infos[t].kind == NN_KIND_FLOAT; }
 bool nn_dtype_is_int(nn_dtype t) { return infos[t].kind == NN_KIND_INT || infos[t].kind == NN_KIND_UINT; }
+bool nn_dtype_is_narrow(nn_dtype t) { return t == NN_F16 || t == NN_BF16; }
 
 bool nn_dtype_from_onnx(int onnx, nn_dtype *out) {
   for (int t = 0; t < NN_DTYPE_COUNT; t++)

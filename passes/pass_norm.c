@@ -1,5 +1,5 @@
 /* needs: constants to the right and squares as products (canon), equal ops merged (cse), since exporters write the difference
-   twice; before widen, which puts casts between the nodes of f16 models. gives: layer normalisation over the last dimensions,
+   twice. gives: layer normalisation over the last dimensions,
    spelled out as exporters below opset 17 do, is one op. breaks: nothing.
 
      %0 = reduce_sum %x {axes=[2]}

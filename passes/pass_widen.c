@@ -1,54 +1,51 @@
-/* needs: nothing. gives: f16 and bf16 arithmetic is f32 arithmetic, with casts where a node of the model (the ops of one
-   loc) reads and gives values of the narrow type. breaks: nothing.
+/* needs: nothing; first, since marks belong to the nodes as they were imported. gives: f16 and bf16 arithmetic is f32
+   arithmetic, and its results stay f32 on their way to the next op. breaks: nothing.
 
-   Between nodes values have the type that the model gives them, rounded; inside of one, where the model says
-   nothing, they stay wide: so do the kernels of other runtimes, and the ops that an importer composes of a node
-   round once, not at each step. No target that nncc knows computes faster in the narrow types. Movement
-   ops follow their operands: what is wide stays so.
+   No target that nncc knows computes faster in the narrow types, and rounding costs precision. Values are rounded where
+   they are stored for good (results of the graph), where the model casts, and at ops that are marked `rounds`: the ops of one
+   loc so marked take and give rounded values, and are wide inside. Who is marked: frontend/onnx_narrow.c. Movement
+   ops follow their operands. Constants and parameters that are only moved stay narrow.
 
-     %0 = mul %x, %x : f16[8]  loc "n"          %0 = cast %x {to=f32} : f32[8]  loc "n"
-     %1 = exp %0 : f16[8]  loc "n"        ->    %1 = mul %0, %0 : f32[8]  loc "n"
-                                                %2 = exp %1 : f32[8]  loc "n"
-                                                %3 = cast %2 {to=f16} : f16[8]  loc "n" */
+     %0 = matmul %x, %w : f16[8,8]  loc "n"                %0 = cast %x {to=f32} : f32[8,8]  loc "n"
+     %1 = exp %0 : f16[8,8]  loc "m"                       %1 = cast %w {to=f32} : f32[8,8]  loc "n"
+     return %1                                       ->    %2 = matmul %0, %1 : f32[8,8]  loc "n"
+                                                           %3 = exp %2 : f32[8,8]  loc "m"
+                                                           %4 = cast %3 {to=f16} : f16[8,8]  loc "m"
+                                                           return %4 */
 #include "passes/passes.h"
 
 #include <string.h>
 
-static bool is_narrow(const nn_value *v) { return v && (v->type.dtype == NN_F16 || v->type.dtype == NN_BF16); }
+static bool is_narrow(const nn_value *v) { return v && nn_dtype_is_narrow(v->type.dtype); }
 
-/* The f32 value that v was rounded from, if that was for op's own node, or NULL. */
+static bool is_same_node(const nn_op *a, const nn_op *b) { return a->loc[0] && strcmp(a->loc, b->loc) == 0; }
+
+/* The value that v was rounded from, if op may read it in v's place, or NULL. */
 static nn_value *wide_source(const nn_op *op, const nn_value *v) {
-  if (v->kind != NN_RESULT || v->def->code != NN_OP_CAST) return NULL;
-  if (!op->loc[0] || strcmp(op->loc, v->def->loc) != 0) return NULL;
-  nn_value *x = v->def->in[0];
-  return x->type.dtype == NN_F32 ? x : NULL;
+  if (v->kind != NN_RESULT || v->def->code != NN_OP_CAST || is_narrow(v->def->in[0])) return NULL;
+  if (!is_same_node(op, v->def) && (op->rounds || v->def->rounds)) return NULL;
+  return v->def->in[0];
 }
 
 static bool is_movement(const nn_op *op) {
   switch (op->code) {
     case NN_OP_COPY: case NN_OP_BROADCAST: case NN_OP_RESHAPE: case NN_OP_TRANSPOSE: case NN_OP_SLICE: case NN_OP_PAD:
     case NN_OP_CONCAT: case NN_OP_TILE: case NN_OP_DILATE: case NN_OP_REVERSE_SEQUENCE: case NN_OP_GATHER:
-    case NN_OP_GATHER_ELEMENTS: case NN_OP_GATHER_ND: case NN_OP_SELECT: return true;
+    case NN_OP_GATHER_ELEMENTS: case NN_OP_GATHER_ND: case NN_OP_SELECT: case NN_OP_SCATTER_ELEMENTS:
+    case NN_OP_SCATTER_ND: case NN_OP_TOP_K: case NN_OP_CAST: return true;
     default: return false;
   }
 }
 
-static bool stays_narrow(const nn_op *op) {
-  switch (op->code) {
-    case NN_OP_CAST: case NN_OP_BITCAST: case NN_OP_SCATTER_ELEMENTS: case NN_OP_SCATTER_ND: case NN_OP_TOP_K: return true;
-    default: return nn_op_infos[op->code].flags & (NN_STRUCTURE | NN_EFFECT);
-  }
-}
-
 static bool is_to_widen(const nn_op *op) {
-  bool any = false, all_wide = true;
-  if (stays_narrow(op)) return false;
+  bool reads_narrow = false, reads_wide = false;
+  if (op->code == NN_OP_BITCAST || (nn_op_infos[op->code].flags & (NN_STRUCTURE | NN_EFFECT))) return false;
   for (int i = 0; i < op->nin; i++) {
     if (!is_narrow(op->in[i])) continue;
-    any = true;
-    all_wide = all_wide && wide_source(op, op->in[i]);
+    reads_narrow = true;
+    reads_wide |= wide_source(op, op->in[i]) != NULL;
   }
-  return any && (!is_movement(op) || all_wide);
+  return reads_narrow && (reads_wide || !is_movement(op));
 }
 
 static nn_status widen_operands(nn_op *op) {
@@ -56,7 +53,7 @@ static nn_status widen_operands(nn_op *op) {
   for (int i = 0; i < op->nin; i++) {
     if (!is_narrow(op->in[i])) continue;
     nn_value *wide = wide_source(op, op->in[i]);
-    if (!wide) wide = nn_b_cast(&b, op->in[i], NN_F32);
+    if (op->code != NN_OP_CAST) wide = nn_b_cast(&b, wide ? wide : op->in[i], NN_F32);
     if (!wide) return NN_FAIL;
     nn_op_set_input(op, i, wide);
   }
@@ -68,6 +65,7 @@ static nn_status narrow_result(nn_op *op, nn_value *v, nn_dtype narrow) {
   nn_builder b = {op->graph, op->next, op->loc, op->loc_op, false};
   nn_value *cast = nn_b_cast(&b, v, narrow);
   if (!cast) return NN_FAIL;
+  cast->def->rounds = op->rounds;
   nn_value_replace(v, cast);
   nn_op_set_input(cast->def, 0, v);
   return NN_OK;

@@ -1,5 +1,5 @@
 /* A compiled model, whichever way: the JIT, an object that goes through the linker and dlopen, or the loop
-   interpreter (without passes: the plainest reading of the model). */
+   interpreter (without passes but the one that says where f16 is rounded: the plainest reading of the model). */
 #include "tools/tools.h"
 
 #include <inttypes.h>
@@ -56,8 +56,10 @@ static bool open_library(engine *e, int level) {
 }
 
 static bool open_interpreter(engine *e) {
+  static const char *const meaning[] = {"widen"};
   nn_module *m = e->model->module;
   if (e->model->finish && e->model->finish(e->model) != NN_OK) return false;
+  if (nn_passes_run(m, meaning, 1, NULL) != NN_OK) return false;
   if (nn_target_init(&e->target, NULL, NULL, &m->diags) != NN_OK) return false;
   e->has_target = true;
   nn_program *p = nn_program_build(m, &e->target);

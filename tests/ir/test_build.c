@@ -246,6 +246,24 @@ Test(build, folding_by_evaluation) {
   nn_module_free(f.m);
 }
 
+/* f16 constants are rounded by whoever reads them, not on the way: 0.1 + 0.2 is that of f32. */
+Test(build, folding_does_not_round_to_f16) {
+  fixture f = start();
+  int calls = 0;
+  f.m->env.self = &calls;
+  f.m->env.evaluate = evaluate_neg;
+  nn_value *exact = nn_b_unary(&f.b, NN_OP_NEG, nn_b_scalar(&f.b, NN_F16, 2.5));
+  cr_expect(exact->kind == NN_CONST && exact->type.dtype == NN_F16 && nn_load_f64(NN_F16, exact->tensor->data, 0) == -2.5);
+  nn_value *x = nn_b_scalar(&f.b, NN_F16, 0.1), *y = nn_b_unary(&f.b, NN_OP_NEG, x);
+  cr_expect(y->kind == NN_RESULT && y->def->code == NN_OP_CAST && y->type.dtype == NN_F16);
+  nn_value *behind = nn_const_behind(y);
+  cr_assert(behind && behind->type.dtype == NN_F32);
+  cr_expect_eq(nn_load_f64(NN_F32, behind->tensor->data, 0), -(double)0.1f);
+  nn_value *settled = nn_b_settle(&f.b, y);
+  cr_expect(settled->kind == NN_CONST && nn_load_f64(NN_F16, settled->tensor->data, 0) == nn_round_to(NN_F16, -0.1));
+  nn_module_free(f.m);
+}
+
 Test(build, elems_of_a_parameter_are_bound) {
   fixture f = start();
   const nn_dim *dims, *again;

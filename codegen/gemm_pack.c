@@ -22,8 +22,9 @@ enum {
 typedef struct product {
   const nn_gemm *g;
   nn_tile tile;
-  nn_buf *a, *b;  /* packed, or NULL */
-  bool own_panel; /* b is the task's own, one panel */
+  nn_buf *a, *b;   /* packed, or NULL */
+  bool own_panel;  /* b is the task's own, one panel */
+  int64_t b_width; /* of its panels: a tile's, or of several tiles: packed for wider vectors */
   nn_x *a_pitch, *k;
 } product;
 
@@ -45,6 +46,8 @@ static bool is_one(const nn_x *x) {
   int64_t value;
   return nn_x_is_const(x, &value) && value == 1;
 }
+
+static int64_t tile_width(const product *p) { return (int64_t)p->tile.nv * p->tile.lanes; }
 
 /* ---- packing -------------------------------------------------------------------------------------------- */
 
@@ -163,12 +166,20 @@ static nn_x *tile_a(nn_lower *L, void *data, nn_x *m, nn_x *const *ks) {
   return nn_x_load(k, p->a, nn_xi_add(k, nn_xi_mul(k, m, p->a_pitch), ks[0]), NULL);
 }
 
+/* Of the columns from n0 on. */
+static nn_x *panel_start(nn_lower *L, const product *p, nn_x *n0) {
+  nn_kernel *k = L->kernel;
+  if (p->own_panel) return nn_x_int(k, 0);
+  if (p->b_width == tile_width(p)) return nn_xi_mul(k, n0, p->k);
+  nn_x *within = nn_xi_mod(k, n0, nn_x_int(k, p->b_width));
+  return nn_xi_add(k, nn_xi_mul(k, nn_xi_sub(k, n0, within), p->k), within);
+}
+
 static nn_x *tile_b(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j) {
   const product *p = data;
   nn_kernel *k = L->kernel;
   if (!p->b) return nn_gemm_b(L, p->g, ks[0], nn_xi_add(k, n0, j));
-  nn_x *first = p->own_panel ? nn_x_int(k, 0) : nn_xi_mul(k, n0, p->k);
-  nn_x *row = nn_xi_add(k, first, nn_xi_mulc(k, ks[0], p->tile.nv * p->tile.lanes));
+  nn_x *row = nn_xi_add(k, panel_start(L, p, n0), nn_xi_mulc(k, ks[0], p->b_width));
   return nn_x_load(k, p->b, nn_xi_add(k, row, j), NULL);
 }
 
@@ -235,9 +246,12 @@ static void emit_tiled(nn_lower *L, const nn_gemm *g) {
                 .in_parallel = g->in_parallel};
   int64_t rows;
   if (!g->a_plain || rows_collide(L, &p)) pack_a(L, &p);
-  if (g->b_panels && g->panel_width == (int64_t)p.tile.nv * p.tile.lanes) {
+  p.b_width = tile_width(&p);
+  if (g->b_panels && g->panel_width % p.b_width == 0) {
     p.b = g->b_panels;
-    t.ahead = nn_dim_is_const(g->m, &rows) && rows <= p.tile.mr ? same_panel : next_panel;
+    p.b_width = g->panel_width;
+    if (p.b_width == tile_width(&p))
+      t.ahead = nn_dim_is_const(g->m, &rows) && rows <= p.tile.mr ? same_panel : next_panel;
   } else if (!b_in_place(&p)) {
     p.own_panel = g->in_parallel || (reads_rows(g) ? nn_tiles_row_blocks(L, &t) == 1 : nn_tiles_pack_pays(L, &t));
     if (p.own_panel) t.pack = pack_any_panel;

@@ -191,6 +191,23 @@ graph @main(%x: f32[N,20,70]) -> (f32[N,20,33]) {
   return %5
 }
 """
+RECURRENT = """nncc 1
+symbol N
+const $r : f32[96,24] = file "w.bin" 0
+const $h : f32[3,24] = file "w.bin" 128
+graph @main(%x: f32[7,3,96]) -> (f32[7,3,24], f32[3,24]) {
+  %0, %1, %2 = lstm %x, $r, $h, $h : f32[7,3,24], f32[3,24], f32[3,24]
+  return %0, %2
+}
+"""
+ATTENTION = """nncc 1
+graph @main(%q: f32[2,3,19,16], %k: f32[2,3,23,16], %v: f32[2,3,23,16]) -> (f32[2,3,19,16]) {
+  %0 = matmul %q, %k {trans_b=1} : f32[2,3,19,23]
+  %1 = softmax %0 : f32[2,3,19,23]
+  %2 = matmul %1, %v : f32[2,3,19,16]
+  return %2
+}
+"""
 
 level = level_of_this_cpu()
 if level == 0:
@@ -200,7 +217,7 @@ with tempfile.TemporaryDirectory() as folder:
     random.seed(2)
     open(os.path.join(folder, "w.bin"), "wb").write(struct.pack("=12000f", *[random.random() - 0.5 for _ in range(12000)]))
     models = sys.argv[2:]
-    for name, text in ("conv", CONV), ("dense", DENSE):
+    for name, text in ("conv", CONV), ("recurrent", RECURRENT), ("attention", ATTENTION), ("dense", DENSE):
         models.append(os.path.join(folder, name + ".nn"))
         open(models[-1], "w").write(text)
     for model in models:

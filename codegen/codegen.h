@@ -157,6 +157,7 @@ enum { NN_TILE_LOOPS = 4 };
 typedef struct nn_tiles {
   nn_tile tile;
   nn_dim m, n;
+  nn_x *m_now;                               /* rows, at most m, known while running; NULL: m */
   nn_dtype acc;                              /* f32, f64, i32 ... */
   int nk;                                    /* k loops, outermost first */
   nn_dim kcount[NN_TILE_LOOPS];

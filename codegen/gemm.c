@@ -291,7 +291,8 @@ static void rows_static(const run *r, variant v, nn_x *tile) {
 static void emit_last_rows(const run *r, variant v, nn_x *left, int rows) {
   nn_kernel *k = r->L->kernel;
   bool is_exact = r->t->exact_rows;
-  int most = is_exact ? r->t->tile.mr - 1 : r->t->tile.mr, next = is_exact ? rows + 1 : rows == 1 ? 4 : most;
+  int most = is_exact ? r->t->tile.mr - 1 : r->t->tile.mr, third = r->t->tile.mr / 3;
+  int next = is_exact ? rows + 1 : rows < third ? third : rows < 2 * third ? 2 * third : most;
   v.clamp = !is_exact;
   if (rows >= most) {
     emit_tile(r, v, most);
@@ -498,8 +499,8 @@ static void cut_rows(run *r) {
 void nn_tiles_emit(nn_lower *L, const nn_tiles *t) {
   nn_kernel *k = L->kernel;
   int width = t->tile.nv * t->tile.lanes;
-  run r = {.L = L, .t = t, .m = nn_let(k, nn_dim_x(L, t->m)), .n = nn_let(k, nn_dim_x(L, t->n))};
-  if (!nn_dim_is_const(t->m, &r.static_m)) r.static_m = -1;
+  run r = {.L = L, .t = t, .m = nn_let(k, t->m_now ? t->m_now : nn_dim_x(L, t->m)), .n = nn_let(k, nn_dim_x(L, t->n))};
+  if (t->m_now || !nn_dim_is_const(t->m, &r.static_m)) r.static_m = -1;
   if (!nn_dim_is_const(t->n, &r.static_n)) r.static_n = -1;
   if (r.static_m == 0 || r.static_n == 0) return;
   cut_rows(&r);

@@ -17,8 +17,9 @@ typedef struct attention {
   nn_dtype acc;
   int rank;
   nn_dim m, n, d, e;           /* rows, keys, depth of the scores, columns of the result */
-  int64_t rows;                /* of a block */
-  bool is_exact;               /* blocks have no rows beyond m */
+  int64_t rows;                /* of a block, at most */
+  nn_x *rows_now;              /* of the block at hand; a number if m is one */
+  bool has_surplus;            /* then the last block may have rows beyond m: copies of the last row, not stored */
   nn_tile tile[2];             /* of the two products */
   nn_x *batch[NN_MAX_RANK];    /* the matrix at hand */
   nn_x *row;                   /* first one of the block */
@@ -32,11 +33,16 @@ static int width_of(const nn_tile *t) { return t->nv * t->lanes; }
 
 static nn_x *less(nn_lower *L, nn_x *a, nn_x *b) { return nn_x_binary(L->kernel, NN_X_LT, a, b); }
 
-/* The matrix row; one beyond the last is the last again. */
+/* The matrix row; where blocks of one size have one beyond the last, the last again. */
 static nn_x *row_at(nn_lower *L, const attention *t, nn_x *i) {
   nn_kernel *k = L->kernel;
   nn_x *m = nn_xi_add(k, t->row, i);
-  return t->is_exact ? m : nn_xi_min(k, m, nn_xi_addc(k, nn_dim_x(L, t->m), -1));
+  return t->has_surplus ? nn_xi_min(k, m, nn_xi_addc(k, nn_dim_x(L, t->m), -1)) : m;
+}
+
+/* Opens the loop over the rows of the block. */
+static nn_x *begin_rows(nn_lower *L, const attention *t) {
+  return nn_loop_begin(L->kernel, NN_FOR, "r", nn_x_int(L->kernel, 0), t->rows_now);
 }
 
 /* ---- operands --------------------------------------------------------------------------------------------- */
@@ -104,7 +110,7 @@ static void copy_q_block(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *da
 
 static void copy_q(nn_lower *L, attention *t) {
   nn_kernel *k = L->kernel;
-  t->line = nn_loop_range(k, NN_FOR, "r", t->rows);
+  t->line = begin_rows(L, t);
   nn_block_loops(L, nn_dim_x(L, t->d), nn_target_lanes(L->target, t->acc), copy_q_block, t);
   nn_end(k);
 }
@@ -165,7 +171,7 @@ static void store_result(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, b
   const attention *t = data;
   nn_kernel *k = L->kernel;
   nn_x *row = nn_let(k, nn_xi_add(k, t->row, m)), *index[NN_MAX_RANK];
-  if (!t->is_exact) nn_guard_push(L, less(L, row, nn_dim_x(L, t->m)));
+  if (t->has_surplus) nn_guard_push(L, less(L, row, nn_dim_x(L, t->m)));
   nn_x *scale = is_scaled_late(t) ? nn_let(k, nn_x_load(k, t->sum, m, NULL)) : NULL;
   nn_x *l = nn_lanes_begin(L, lanes), *column = nn_xi_add(k, n, l);
   if (is_tail) nn_guard_push(L, less(L, column, nn_dim_x(L, t->e)));
@@ -175,12 +181,13 @@ static void store_result(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, b
   nn_write(L, t->product->out[0], index, nn_x_cast(k, nn_let(k, value), t->product->out[0]->type.dtype));
   if (is_tail) nn_guard_pop(L);
   nn_lanes_end(L, lanes);
-  if (!t->is_exact) nn_guard_pop(L);
+  if (t->has_surplus) nn_guard_pop(L);
 }
 
 static void multiply(nn_lower *L, attention *t, int which) {
   nn_tiles tiles = {.tile = t->tile[which],
                     .m = nn_dim_const(L->module, t->rows),
+                    .m_now = nn_x_is_const(t->rows_now, NULL) ? NULL : t->rows_now,
                     .n = which ? t->e : t->n,
                     .acc = t->acc,
                     .nk = 1,
@@ -255,7 +262,7 @@ static void softmax_rows(nn_lower *L, attention *t) {
   nn_kernel *k = L->kernel;
   nn_x *zero = nn_x_int(k, 0), *end = nn_dim_x(L, t->n);
   int lanes = lanes_of(L, t);
-  t->line = nn_loop_range(k, NN_FOR, "r", t->rows);
+  t->line = begin_rows(L, t);
   t->slots = nn_row_regs(L, nn_lowest(L, t->acc), ROW_VECTORS, lanes);
   nn_row_loops(L, zero, end, lanes, ROW_VECTORS, largest_block, t);
   t->largest = nn_row_fold(L, NN_X_MAX, t->slots, ROW_VECTORS, lanes);
@@ -277,16 +284,16 @@ static void softmax_rows(nn_lower *L, attention *t) {
 
 static int64_t clamp64(int64_t x, int64_t low, int64_t high) { return x > high ? high : x < low ? low : x; }
 
-/* Rows of a block: their scores stay in L2, and as few as possible lie beyond the last. */
+/* Rows of a block: their scores stay in L2, and blocks are even, or made of whole tiles if m is a symbol. */
 static void choose_rows(const nn_lower *L, attention *t) {
   int64_t m, mr = nn_tile_choose(L->target, t->acc, t->m, t->n).mr;
   int64_t fit = L->target->l2_bytes / 4 / (nn_dim_guess(t->n, 256) * nn_dtype_bits(t->acc) / 8 + 1);
   int64_t most = clamp64(fit, mr, MOST_ROWS);
-  t->rows = mr;
+  t->rows = most / mr * mr;
   if (!nn_dim_is_const(t->m, &m)) return;
   int64_t blocks = (m + most - 1) / most;
   t->rows = (m + blocks - 1) / (blocks > 0 ? blocks : 1);
-  t->is_exact = t->rows > 0 && m % t->rows == 0;
+  t->has_surplus = t->rows > 0 && m % t->rows != 0;
 }
 
 static void make_buffers(nn_lower *L, attention *t) {
@@ -306,6 +313,9 @@ static void emit_blocks(nn_lower *L, attention *t, nn_x *first, nn_x *end) {
   t->v = pack(L, t, 1, t->n, t->e);
   nn_x *block = nn_loop_begin(k, NN_FOR, "block", first, end);
   t->row = nn_let(k, nn_xi_mulc(k, block, t->rows));
+  t->rows_now = nn_x_int(k, t->rows);
+  if (!nn_dim_is_const(t->m, NULL))
+    t->rows_now = nn_let(k, nn_xi_min(k, t->rows_now, nn_xi_sub(k, nn_dim_x(L, t->m), t->row)));
   copy_q(L, t);
   multiply(L, t, 0);
   softmax_rows(L, t);

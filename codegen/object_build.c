@@ -1,7 +1,7 @@
-/* A program as one object in memory. Each kernel is a module of its own, with its own LLVM context, compiled by
-   whichever thread is free; the program's module calls them by name, and all are merged in a fixed order. So the
-   bytes do not depend on the number of threads, and no context ever holds more than one kernel. Targets whose
-   objects cannot be merged get one module of all. */
+/* A program as one object in memory. Each few kernels are a module of their own, with its own LLVM context, compiled
+   by whichever thread is free; the program's module calls them by name, and all are merged in a fixed order. So the
+   bytes do not depend on the number of threads, and no context ever holds much. Small programs, and targets whose
+   objects cannot be merged, get one module of all. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -15,12 +15,14 @@
 
 enum {
   MAX_THREADS = 64,
-  RETURN_BYTES = 64 /* of each call: return address and what it saves outside its frame */
+  BATCH_NODES = 256, /* expressions of a module's kernels: about 25 ms, of which the module itself takes 2 */
+  RETURN_BYTES = 64  /* of each call: return address and what it saves outside its frame */
 };
 
 typedef struct job {
   const nn_target *target;
-  const nn_kernel *kernel;
+  nn_kernel *const *kernels; /* consecutive ones of a program */
+  int nkernels, nnodes;
   nn_diags diags; /* threads do not share the module's */
   nn_object object;
   nn_status status;
@@ -112,24 +114,28 @@ static void declare_kernels(nn_emod *e, const nn_program *p) {
 
 /* ---- kernels ------------------------------------------------------------------------------------------ */
 
-static nn_status compile_kernel(nn_emod *e, const nn_kernel *k, nn_object *object) {
-  nn_v fn = nn_emit_kernel(e, k);
-  if (!fn) return NN_FAIL;
-  expose(fn);
+static nn_status compile_kernels(nn_emod *e, const job *j, nn_object *object) {
+  for (int i = 0; i < j->nkernels; i++) {
+    nn_v fn = nn_emit_kernel(e, j->kernels[i]);
+    if (!fn) return NN_FAIL;
+    expose(fn);
+  }
   declare_prelude(e);
   NN_TRY(nn_emod_finish(e));
   return nn_emod_code(e, LLVMObjectFile, object);
 }
 
-/* All that a kernel's object depends on. */
+/* All that the object of a job depends on. */
 static nn_cache_key key_of(const jobs *all, const job *j) {
   unsigned major, minor, patch;
   const nn_target *t = j->target;
   nn_arena *arena = j->diags.arena;
   LLVMGetVersion(&major, &minor, &patch);
-  return nn_cache_key_of(nn_sprintf(arena, "%s %u.%u.%u\n%s %s %s\n%d %s\n%s", NN_BUILD_ID, major, minor, patch,
-                                    t->triple, t->cpu, t->features, all->level, j->kernel->name,
-                                    nn_kernel_key(arena, j->kernel)));
+  char *text = nn_sprintf(arena, "%s %u.%u.%u\n%s %s %s\n%d", NN_BUILD_ID, major, minor, patch, t->triple, t->cpu,
+                          t->features, all->level);
+  for (int i = 0; i < j->nkernels; i++)
+    text = nn_sprintf(arena, "%s\n%s\n%s", text, j->kernels[i]->name, nn_kernel_key(arena, j->kernels[i]));
+  return nn_cache_key_of(text);
 }
 
 static void run_job(const jobs *all, job *j) {
@@ -138,7 +144,7 @@ static void run_job(const jobs *all, job *j) {
   if (all->cache) key = key_of(all, j);
   if (all->cache && nn_cache_find(all->cache, &key, &j->object)) return;
   j->status = nn_emod_init(&e, j->target, &j->diags, all->level);
-  if (j->status == NN_OK) j->status = compile_kernel(&e, j->kernel, &j->object);
+  if (j->status == NN_OK) j->status = compile_kernels(&e, j, &j->object);
   nn_emod_free(&e);
   if (all->cache && j->status == NN_OK) nn_cache_store(all->cache, &key, &j->object);
 }
@@ -167,9 +173,21 @@ static void run_threads(jobs *all, int nthreads) {
 static void order_jobs(jobs *all) {
   for (int i = 0; i < all->count; i++) {
     int k = i;
-    for (; k > 0 && all->items[all->order[k - 1]].kernel->nxs < all->items[i].kernel->nxs; k--)
-      all->order[k] = all->order[k - 1];
+    for (; k > 0 && all->items[all->order[k - 1]].nnodes < all->items[i].nnodes; k--) all->order[k] = all->order[k - 1];
     all->order[k] = i;
+  }
+}
+
+/* The kernels of one program. */
+static void add_jobs(jobs *all, const nn_program *p, const nn_target *t, const char *file) {
+  job *last = NULL;
+  for (int i = 0; i < p->nkernels; i++) {
+    if (!last || last->nnodes + p->kernels[i]->nxs > BATCH_NODES) {
+      last = &all->items[all->count++];
+      *last = (job){.target = t, .kernels = &p->kernels[i], .diags = {.arena = nn_arena_new(), .file = file}};
+    }
+    last->nkernels++;
+    last->nnodes += p->kernels[i]->nxs;
   }
 }
 
@@ -178,11 +196,7 @@ static void make_jobs(jobs *all, const nn_program *p, const nn_target *t, nn_are
   for (const nn_program *v = p; v; v = v->narrower) count += v->nkernels;
   all->items = NN_NEW_ARRAY(arena, job, count + 1);
   all->order = NN_NEW_ARRAY(arena, int, count + 1);
-  for (const nn_program *v = p; v; v = v->narrower)
-    for (int i = 0; i < v->nkernels; i++)
-      all->items[all->count++] = (job){.target = p->narrower ? v->target : t,
-                                       .kernel = v->kernels[i],
-                                       .diags = {.arena = nn_arena_new(), .file = file}};
+  for (const nn_program *v = p; v; v = v->narrower) add_jobs(all, v, p->narrower ? v->target : t, file);
   order_jobs(all);
 }
 
@@ -263,9 +277,16 @@ static nn_status build_parts(const nn_program *p, const nn_target *t, const nn_e
   return status;
 }
 
+/* One module is enough. */
+static bool is_small(const nn_program *p) {
+  int nnodes = 0;
+  for (int i = 0; i < p->nkernels; i++) nnodes += p->kernels[i]->nxs;
+  return nnodes <= BATCH_NODES && !p->narrower;
+}
+
 nn_status nn_program_object(const nn_program *p, const nn_target *t, const nn_emit_options *options,
                             const nn_linkage *linkage, nn_diags *diags, nn_object *object) {
-  if (!nn_objects_can_merge(t)) return compile_program(p, t, options, linkage, NULL, diags, object);
+  if (!nn_objects_can_merge(t) || is_small(p)) return compile_program(p, t, options, linkage, NULL, diags, object);
   nn_arena *arena = nn_arena_new();
   if (!arena) return nn_report(diags, NN_ERROR, NULL, NULL, NULL, "out of memory");
   nn_status status = build_parts(p, t, options, linkage, diags, arena, object);

@@ -400,6 +400,7 @@ nn_program *nn_program_build_variant(nn_module *m, const nn_target *t, const cha
   p->module = m;
   p->graph = m->main;
   p->worker_bytes = p->workspace_bytes = nn_dim_const(m, 0);
+  nn_spill_compact(m->spill);
   make_inputs(&b);
   make_outputs(&b, nn_graph_return(m->main));
   nn_status status = nn_aliases_find(p, aliases);

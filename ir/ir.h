@@ -234,6 +234,7 @@ void *nn_spill_take(nn_spill *s, size_t size_bytes);    /* contents undefined; N
 void nn_spill_give(nn_spill *s, void *memory);
 /* Offset from the base of what take returned, or of a place in it. */
 bool nn_spill_find(const nn_spill *s, const void *memory, int64_t *offset);
+void nn_spill_compact(nn_spill *s);                     /* closes gaps; addresses stay. Before the first reserve */
 int64_t nn_spill_reserve(nn_spill *s, size_t size_bytes); /* an offset from the base, a multiple of 64, to be written later */
 bool nn_spill_is_open(const nn_spill *s);               /* takes and reserves; NULL is not open */
 bool nn_spill_move(nn_spill *s, const char *path);      /* gives the file its name, with zeros in all gaps; false: nothing was taken, or errno */

@@ -60,6 +60,8 @@ void nn_spill_close(nn_spill *s) {
 
 int64_t nn_spill_base(const nn_spill *s) { return s->base; }
 
+bool nn_spill_is_open(const nn_spill *s) { return s && s->is_open; }
+
 static int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 /* Where reserved ranges may begin: at multiples of `align` from `origin` on. */
@@ -96,6 +98,57 @@ void *nn_spill_take(nn_spill *s, size_t size_bytes) {
   if (memory == MAP_FAILED) return NULL;
   insert(s, at, (range){begin, begin + bytes, memory});
   return memory;
+}
+
+/* ---- less room ---------------------------------------------------------------------------------------- */
+
+/* Also to a place before it that overlaps it. */
+static bool copy_within(int fd, int64_t from, int64_t to, int64_t bytes) {
+  char buffer[1 << 16];
+  for (int64_t done = 0; done < bytes;) {
+    int64_t left = bytes - done;
+    ssize_t n = pread(fd, buffer, left < (int64_t)sizeof buffer ? (size_t)left : sizeof buffer, (off_t)(from + done));
+    if (n <= 0 || pwrite(fd, buffer, (size_t)n, (off_t)(to + done)) != n) return false;
+    done += n;
+  }
+  return true;
+}
+
+/* Its address stays. */
+static bool move_range(const nn_spill *s, range *r, int64_t begin) {
+  int64_t bytes = r->end - r->begin;
+  if (!r->memory || !copy_within(s->fd, r->begin, begin, bytes)) return false;
+  int how = MAP_SHARED | MAP_FIXED;
+  if (mmap(r->memory, (size_t)bytes, PROT_READ | PROT_WRITE, how, s->fd, (off_t)begin) == MAP_FAILED) return false;
+  r->begin = begin;
+  r->end = begin + bytes;
+  return true;
+}
+
+/* The last ones into gaps that they fit in. Gives the bytes of the gaps that are left. */
+static int64_t fill_gaps(nn_spill *s) {
+  int64_t end = round_up(s->base, s->page), left = 0;
+  for (int i = 0; i < s->nranges; i++) {
+    range last = s->ranges[s->nranges - 1];
+    if (s->ranges[i].begin - end >= last.end - last.begin && move_range(s, &last, end)) {
+      s->nranges--;
+      insert(s, i, last);
+    }
+    left += s->ranges[i].begin - end;
+    end = s->ranges[i].end;
+  }
+  return left;
+}
+
+void nn_spill_compact(nn_spill *s) {
+  enum { TOLERATED = 32 }; /* of the whole, one part */
+  if (!nn_spill_is_open(s)) return;
+  int64_t gaps = fill_gaps(s), end = round_up(s->base, s->page);
+  if (s->nranges == 0 || gaps <= (s->ranges[s->nranges - 1].end - s->base) / TOLERATED) return;
+  for (int i = 0; i < s->nranges; i++) {
+    if (s->ranges[i].begin > end && !move_range(s, &s->ranges[i], end)) return;
+    end = s->ranges[i].end;
+  }
 }
 
 int64_t nn_spill_reserve(nn_spill *s, size_t size_bytes) {
@@ -144,8 +197,6 @@ static bool clear_gaps(nn_spill *s) {
   }
   return true;
 }
-
-bool nn_spill_is_open(const nn_spill *s) { return s && s->is_open; }
 
 bool nn_spill_move(nn_spill *s, const char *path) {
   bool is_used = false;

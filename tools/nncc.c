@@ -1,6 +1,7 @@
 /* The nncc program: dispatch to verbs. `nncc MODEL -o OUT` without a verb compiles. */
 #include "tools/tools.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -33,6 +34,7 @@ static void print_help(FILE *out) {
 
 int main(int argc, char **argv) {
   const char **args = (const char **)argv;
+  signal(SIGXFSZ, SIG_IGN); /* a file that grows too large is an error like any other */
   if (argc < 2) {
     print_help(stderr);
     return EXIT_USAGE;

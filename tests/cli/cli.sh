@@ -30,6 +30,9 @@ expect 0 'compiled' "$nncc" squeezenet.onnx -o model.o
 expect 0 'compiled' "$nncc" squeezenet.onnx -o model.a
 expect 0 'compiled' "$nncc" squeezenet.onnx -o model.so
 [ "$(uname -m)" != x86_64 ] || expect 0 'compiled' env PATH=/nonexistent "$nncc" squeezenet.onnx -o alone.so # without a linker
+expect 3 'cannot write .*limited.o.*File too large' sh -c "ulimit -f 100; '$nncc' squeezenet.onnx -o limited.o"
+expect 3 'cannot write .*limited.so.*File too large' sh -c "ulimit -f 100; '$nncc' squeezenet.onnx -o limited.so"
+absent limited.o* limited.so*
 expect 2 'expected 1 to 1024' "$nncc" squeezenet.onnx -o model.o --threads 0
 expect 0 'compiled' "$nncc" squeezenet.onnx -o model.s --header asm.h
 expect 0 'compiled' "$nncc" squeezenet.onnx -o model.ll --header ll.h

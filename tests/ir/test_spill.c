@@ -67,4 +67,27 @@ Test(spill, the_file_holds_what_was_written) {
   nn_spill_close(s);
 }
 
+Test(spill, gaps_are_closed) {
+  char name[64];
+  nn_spill *s = open_spill(64, name);
+  unsigned char *a = nn_spill_take(s, 300000), *b = nn_spill_take(s, 10000), *c = nn_spill_take(s, 200000),
+                *d = nn_spill_take(s, 90000);
+  cr_assert(a && b && c && d);
+  for (int i = 0; i < 200000; i++) c[i] = (unsigned char)(i * 7);
+  memset(d, 5, 90000);
+  int64_t first = offset_of(s, a);
+  nn_spill_give(s, a);
+  nn_spill_compact(s);
+  cr_expect_eq(offset_of(s, d), first);
+  cr_expect(offset_of(s, c) > first && offset_of(s, c) < offset_of(s, b));
+  for (int i = 0; i < 200000; i++) cr_assert_eq(c[i], (unsigned char)(i * 7));
+  for (int i = 0; i < 90000; i++) cr_assert_eq(d[i], 5);
+  int64_t before = offset_of(s, c);
+  nn_spill_give(s, d);
+  nn_spill_compact(s);
+  cr_expect(offset_of(s, c) < before && before < offset_of(s, c) + 200000, "it moved to a place that overlaps its own");
+  for (int i = 0; i < 200000; i++) cr_assert_eq(c[i], (unsigned char)(i * 7));
+  nn_spill_close(s);
+}
+
 Test(spill, an_unwritable_folder_gives_none) { cr_expect_null(nn_spill_open("/nonexistent/folder/file", 64)); }

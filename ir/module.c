@@ -1,5 +1,6 @@
 /* The module: what a compilation owns, and the contents of its static tensors. */
 #include "ir/ir.h"
+#include "runtime/nncc_rt.h"
 
 #include <stdlib.h>
 
@@ -55,6 +56,7 @@ nn_tensor *nn_tensor_new(nn_module *m, nn_type type) {
               nn_type_text(m->arena, type), t->size_bytes);
     return NULL;
   }
+  nncc_rt_want_large_pages(memory, t->size_bytes);
   own(m, t, memory);
   return t;
 }

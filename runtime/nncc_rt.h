@@ -143,6 +143,15 @@ void nncc_rt_session_destroy(nncc_rt_session *session); /* NULL is fine */
 int32_t nncc_rt_session_run(nncc_rt_session *session, const nncc_rt_tensor *in, const nncc_rt_tensor **out);
 nncc_rt_ctx *nncc_rt_session_ctx(nncc_rt_session *session);
 
+/* Moves the weights to private memory in large pages, where the system has them: the program may then read them from memory
+   nearly twice as fast. Takes about 1 ms for a MiB, once, and may be done while the model runs; for programs that
+   run a large model many times. The bytes moved; 0 where there are no large pages. */
+size_t nncc_rt_session_large_pages(nncc_rt_session *session);
+
+/* The same for any read-only memory, such as a caller's weights; and a hint for memory that is still untouched. */
+size_t nncc_rt_move_to_large_pages(const void *memory, size_t bytes);
+void nncc_rt_want_large_pages(void *memory, size_t bytes);
+
 /* A shared object made by `nncc -o NAME.so`: finds the descriptor NAME. */
 typedef struct nncc_rt_library nncc_rt_library;
 int32_t nncc_rt_library_open(const char *path, const char *name, nncc_rt_library **library, const nncc_rt_model **model);

@@ -75,6 +75,12 @@ int32_t nncc_rt_session_create(const nncc_rt_model *model, const char *weights_p
   return NNCC_RT_OK;
 }
 
+size_t nncc_rt_session_large_pages(nncc_rt_session *s) {
+  if (!s) return 0;
+  const void *weights = s->ctx.weights ? s->ctx.weights : s->model->weights;
+  return weights ? nncc_rt_move_to_large_pages(weights, s->model->weights_bytes) : 0;
+}
+
 static void release_run_outputs(nncc_rt_session *s) {
   for (int32_t i = 0; s->outputs && i < s->model->noutputs; i++) {
     free(s->outputs[i].from_run);
@@ -122,6 +128,7 @@ static int32_t grow_workspace(nncc_rt_session *s, size_t bytes) {
   s->ctx.workspace_bytes = 0;
   s->ctx.workspace = take_workspace(bytes);
   if (!s->ctx.workspace) return NNCC_RT_EMEMORY;
+  nncc_rt_want_large_pages(s->ctx.workspace, bytes);
   s->ctx.workspace_bytes = bytes;
   return NNCC_RT_OK;
 }

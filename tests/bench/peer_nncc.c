@@ -36,6 +36,9 @@ void engine_open(const char *library, const char *path, int threads, const peer_
   int32_t error = open_model(library, path);
   if (error == 0) error = nncc_rt_session_create(compiled, NULL, threads, &session);
   if (error != 0) peer_die("%s: %s", path, nncc_rt_error_text(error));
+#ifndef PEER_LINKED
+  nncc_rt_session_large_pages(session);
+#endif
   if (compiled->ninputs > PEER_MAX_IO || compiled->noutputs > PEER_MAX_IO)
     peer_die("%s: more than %d inputs or outputs", path, PEER_MAX_IO);
   for (int i = 0; i < compiled->ninputs; i++) {

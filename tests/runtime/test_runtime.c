@@ -94,3 +94,24 @@ Test(runtime, libraries_that_cannot_be_opened) {
   cr_expect_eq(nncc_rt_library_open(NULL, "m", &library, &model), NNCC_RT_EINVAL);
   nncc_rt_library_close(NULL);
 }
+
+/* What is moved keeps its contents, to the byte, and what lies around it stays. */
+Test(runtime, memory_moves_to_large_pages) {
+  enum { BYTES = 9 << 20, FRONT = 12345 };
+  unsigned char *memory = malloc(BYTES);
+  cr_assert(memory);
+  nncc_rt_want_large_pages(memory, BYTES);
+  for (size_t i = 0; i < BYTES; i++) memory[i] = (unsigned char)(i * 2654435761u >> 13);
+  size_t moved = nncc_rt_move_to_large_pages(memory + FRONT, BYTES - 2 * FRONT);
+  cr_expect(moved % (2u << 20) == 0 && moved <= BYTES - 2 * FRONT);
+#ifdef __linux__
+  cr_expect(moved >= 6u << 20, "moved %zu", moved);
+#endif
+  size_t wrong = 0;
+  for (size_t i = 0; i < BYTES; i++) wrong += memory[i] != (unsigned char)(i * 2654435761u >> 13);
+  cr_expect_eq(wrong, 0);
+  memory[0] = memory[BYTES - 1] = 1;
+  free(memory);
+  cr_expect_eq(nncc_rt_move_to_large_pages(&moved, sizeof moved), 0);
+  cr_expect_eq(nncc_rt_session_large_pages(NULL), 0);
+}

@@ -236,7 +236,8 @@ static void visit(layout *s, nn_op *op) {
   s->b.loc_op = op->loc_op;
   nn_value *blocked = in_blocks(s, op);
   if (blocked) {
-    blocked->name = op->out[0]->name;
+    blocked->name = op->out[0]->name; /* moves: names are unique, and the op may have users yet */
+    op->out[0]->name = NULL;
     set_blocked(s, op->out[0], blocked);
     return;
   }

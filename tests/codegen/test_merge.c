@@ -1,4 +1,6 @@
 /* Objects that are merged may come from a file: damaged ones are refused, never believed. */
+#include <unistd.h>
+
 #include "tests/codegen/run_case.h"
 
 #include "codegen/elf.h"
@@ -10,17 +12,21 @@ static const char *const text =
     "  %1 = exp %0 : f32[3,8]\n  return %1\n}\n";
 
 static nn_object make_object(run_case *c) {
-  const char *path = "/tmp/nncc-test-merge.o";
+  char path[64], weights[64]; /* tests run side by side */
+  snprintf(path, sizeof path, "/tmp/nncc-test-merge-%ld.o", (long)getpid());
+  snprintf(weights, sizeof weights, "/tmp/nncc-test-merge-%ld.weights", (long)getpid());
   nn_emit_options options = {.name = "model", .level = 1, .threads = 1};
   nn_target t;
   cr_assert_eq(nn_target_init(&t, "x86_64-pc-linux-gnu", "x86-64", &c->m->diags), NN_OK);
-  cr_assert_eq(nn_object_write(c->p, &t, &options, NN_OUT_OBJECT, path, "/tmp/nncc-test-merge.weights"), NN_OK);
+  cr_assert_eq(nn_object_write(c->p, &t, &options, NN_OUT_OBJECT, path, weights), NN_OK);
   nn_target_free(&t);
   FILE *f = fopen(path, "rb");
   cr_assert(f);
   nn_object object = {.bytes = malloc(1 << 20)};
   object.size = fread(object.bytes, 1, 1 << 20, f);
   fclose(f);
+  unlink(path);
+  unlink(weights);
   return object;
 }
 

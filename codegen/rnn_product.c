@@ -7,8 +7,8 @@
    and backwards in turn, as the pool goes through the tasks, so that one begins with what the last one left in a cache
    that does not hold all.
 
-   Weights may come so (pass recurrent), else R is packed before the first step; for a few steps it is read as it is, in a
-   product of its own, and the cell runs over all units afterwards.
+   Weights may come so (pass recurrent), else R is packed before the first step; for a few steps it is read as it is, in
+   a product of its own, and the cell runs over all units afterwards.
 
      panels: [ceil(H / W), gates * H, W], rows in the order of use: k, gate; a gru with two products has k, {z, r} and
      then k of h. Units beyond H hold anything. */
@@ -204,14 +204,13 @@ static void store_row(nn_lower *L, void *data, nn_x *m, nn_x *n0, nn_buf *sums, 
 }
 
 /* Tasks of one size where that is possible, by the work of a step: each reads its panels, and multiplies them with
-   each row. */
+   each row. A step of TASK_LEAST_WORK, some two microseconds, is just worth two tasks. */
 static int64_t panels_of_task(nn_lower *L, const step *s) {
   const nn_rnn *rec = s->rec;
   int64_t npanels = nn_dim_guess(panel_count(L, rec), 8), rows = nn_dim_guess(rec->batch, 8);
   int64_t panel = nn_dim_guess(rec->hidden, 128) * s->p->ngates * rec->width * (rows + 1);
-  int64_t tasks = npanels * panel / TASK_LEAST_WORK;
+  int64_t tasks = npanels * panel / TASK_LEAST_WORK + 1;
   if (tasks > MOST_TASKS) tasks = MOST_TASKS;
-  if (tasks < 1) tasks = 1;
   int64_t panels = tasks >= npanels ? 1 : (npanels + tasks - 1) / tasks;
   while (npanels % panels) panels--;
   return panels;

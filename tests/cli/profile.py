@@ -12,16 +12,25 @@ graph @main(%x: f32[N,64]) -> (f32[N,64], f32[N,64]) {
   return %1, %2
 }
 """
+OPEN = """nncc 1
+symbol K data
+graph @main(%x: f32[64], %n: i64[1]) -> (f32[K]) {
+  bind_dims %n {dims=[K]}
+  %0 = slice %x {starts=[3], steps=[1], dims=[K]} : f32[K]
+  %1 = neg %0 : f32[K]
+  return %1
+}
+"""
 ROWS = 48
 BENCH = ["bench", "m.nn", "x=x.npy", "--runs", "5"]
 failures = 0
 
 
-def write_npy(path, rows, columns):
-    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}"
+def write_npy(path, kind, shape, data):
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
     header += " " * (117 - len(header)) + "\n"
     with open(path, "wb") as file:
-        file.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(4 * rows * columns))
+        file.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + data)
 
 
 def check(holds, what):
@@ -93,6 +102,15 @@ def check_symbols():
     check(f"in {kernel} ()" in done.stdout, f"GDB stops in {kernel}: {done.stdout[-400:]} {done.stderr[-400:]}")
 
 
+def check_data_dependent():
+    """Sizes that only the run knows."""
+    open("open.nn", "w").write(OPEN)
+    write_npy("n.npy", "<i8", (1,), struct.pack("<q", 13))
+    result = json.loads(bench("open.nn", "n=n.npy", "--runs", "2", "--profile", "--json"))
+    calls = [s for s in result["steps"] if s["kernel"].startswith("nnk_")]
+    check([(s["flop"], s["value_bytes"]) for s in calls] == [(13, 2 * 4 * 13)], f"13 elements: {calls}")
+
+
 def check_map():
     done = subprocess.run([nncc, "m.nn", "-o", "m.o", "--map", "m.json"], capture_output=True, text=True)
     check(done.returncode == 0, f"compiling with --map: {done.stderr}")
@@ -114,10 +132,11 @@ with tempfile.TemporaryDirectory() as folder:
     os.chdir(folder)
     open("w.bin", "wb").write(bytes(4 * 64 * 64))
     open("m.nn", "w").write(MODEL)
-    write_npy("x.npy", ROWS, 64)  # the symbolic dimension is bound by the input
+    write_npy("x.npy", "<f4", (ROWS, 64), bytes(4 * ROWS * 64))  # the symbolic dimension is bound by the input
     common = BENCH[1:]
     check_map()
     check_symbols()
+    check_data_dependent()
     for threads in 1, 2:
         table = bench(*common, "--threads", str(threads), "--profile", "--profile-to", "p.json")
         check("roof %" in table and "activation" in table, "a table on the terminal")

@@ -192,7 +192,6 @@ graph @main(%x: f32[N,20,70]) -> (f32[N,20,33]) {
 }
 """
 RECURRENT = """nncc 1
-symbol N
 const $r : f32[96,24] = file "w.bin" 0
 const $h : f32[3,24] = file "w.bin" 128
 graph @main(%x: f32[7,3,96]) -> (f32[7,3,24], f32[3,24]) {

@@ -124,7 +124,10 @@ static bool open_bench(bench *b, int threads, nn_diags *diags) {
   size_t results = (size_t)threads * 64 * (size_t)b->target.vector_bytes;
   if (posix_memalign((void **)&b->x, 4096, (size_t)memory_bytes) != 0) b->x = NULL;
   if (posix_memalign((void **)&b->y, 4096, results) != 0) b->y = NULL;
-  if (b->x) memset(b->x, 0, (size_t)memory_bytes);
+  if (b->x) {
+    nncc_rt_want_large_pages(b->x, (size_t)memory_bytes); /* or address translation is what is measured */
+    memset(b->x, 0, (size_t)memory_bytes);
+  }
   return b->jit && b->x && b->y && (threads == 1 || b->pool);
 }
 

@@ -41,6 +41,17 @@ static bool parse_weights(compile_args *a) {
   return true;
 }
 
+/* With the CPU that the code is for: by default it may not run on another. */
+static void print_done(const compile_args *a, nncc_model *model, double ms) {
+  nn_variants v;
+  printf("%s: compiled in %.2f s", a->out, ms * 1e-3);
+  if (nn_variants_init(&v, a->options.target, a->options.cpu, &model->module->diags) == NN_OK) {
+    for (int i = 0; i < v.count; i++) printf("%s%s", i ? ", " : " for ", v.items[i].cpu);
+    nn_variants_free(&v);
+  }
+  printf("\n");
+}
+
 static int compile(const char *path, compile_args *a) {
   a->options.level = (int)a->level;
   a->options.threads = (int)a->threads;
@@ -52,10 +63,9 @@ static int compile(const char *path, compile_args *a) {
   if (status == NNCC_OK) status = nncc_model_compile(model, a->out, &a->options);
   progress_end();
   print_diagnostics(stderr, model);
+  if (status == NNCC_OK) print_done(a, model, now_ms() - start);
   nncc_model_free(model);
-  if (status != NNCC_OK) return EXIT_MODEL;
-  printf("%s: compiled in %.2f s\n", a->out, (now_ms() - start) * 1e-3);
-  return EXIT_OK;
+  return status == NNCC_OK ? EXIT_OK : EXIT_MODEL;
 }
 
 static bool is_complete(const compile_args *a, const strings *rest) {

@@ -13,7 +13,7 @@
 enum {
   TASKS_WANTED = 16,
   TASK_FLOPS = 1 << 18,  /* at least */
-  DIRECT_OPS = 5,        /* of an epilogue that is copied out for each register */
+  DIRECT_COST = 6,       /* of an epilogue that is copied out for each register */
   UNROLLED_CHANNELS = 4,
   MOST_PASSES = 12,      /* over a panel that still wait for the next one */
   LARGE = 1 << 24
@@ -152,23 +152,49 @@ typedef struct patch_line {
   nn_x *outer, *to, *y;  /* channel or block of channels; element of the patch; row of x */
 } patch_line;
 
-/* Pixels first .. end of a line: copied, or zeros. */
-static void copy_pixels(nn_lower *L, const patch_line *line, int64_t first, int64_t end, bool is_inside) {
+/* Pixels first .. end of a line in a block of channels: copied, or zeros. */
+static void copy_blocks(nn_lower *L, const patch_line *line, int64_t first, int64_t end, bool is_inside) {
   const blocked *c = line->c;
   nn_kernel *k = L->kernel;
-  if (first >= end) return;
   int64_t scale = c->is_sampled ? c->stride[1] : 1;
-  int lanes = c->is_planar ? 1 : c->tile.lanes;
+  int lanes = c->tile.lanes;
   nn_x *p = nn_loop_begin(k, NN_FOR, "p", nn_x_int(k, first), nn_x_int(k, end));
-  nn_x *v = c->is_planar ? nn_x_int(k, 0) : nn_loop_range(k, NN_UNROLL, "v", c->block / lanes);
+  nn_x *v = nn_loop_range(k, NN_UNROLL, "v", c->block / lanes);
   nn_x *l = nn_lanes_begin(L, lanes), *lane = nn_xi_add(k, nn_xi_mulc(k, v, lanes), l);
-  nn_x *x = nn_xi_addc(k, nn_xi_mulc(k, p, scale), -c->before[1]);
-  nn_x *index[5] = {c->image, line->outer, line->y, x, lane};
+  nn_x *index[5] = {c->image, line->outer, line->y, nn_xi_addc(k, nn_xi_mulc(k, p, scale), -c->before[1]), lane};
   nn_x *value = is_inside ? nn_read(L, c->x, index) : nn_zero(L, NN_F32);
   nn_store(k, c->a, nn_xi_add(k, nn_xi_add(k, line->to, nn_xi_mulc(k, p, c->step[2])), lane), value, NULL);
   nn_lanes_end(L, lanes);
-  if (!c->is_planar) nn_end(k);
   nn_end(k);
+  nn_end(k);
+}
+
+typedef struct planar_piece {
+  const patch_line *line;
+  int64_t first, count;
+  bool is_inside;
+} planar_piece;
+
+/* Of a planar x, a vector of pixels. */
+static void copy_planar(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
+  const planar_piece *piece = data;
+  const blocked *c = piece->line->c;
+  nn_kernel *k = L->kernel;
+  int64_t scale = c->is_sampled ? c->stride[1] : 1;
+  nn_x *j = nn_xi_add(k, i, nn_lanes_begin(L, lanes)), *p = nn_xi_addc(k, j, piece->first);
+  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, j, nn_x_int(k, piece->count)));
+  nn_x *index[4] = {c->image, piece->line->outer, piece->line->y, nn_xi_addc(k, nn_xi_mulc(k, p, scale), -c->before[1])};
+  nn_x *value = piece->is_inside ? nn_read(L, c->x, index) : nn_zero(L, NN_F32);
+  nn_store(k, c->a, nn_xi_add(k, piece->line->to, p), value, nn_guard(L));
+  if (is_tail) nn_guard_pop(L);
+  nn_lanes_end(L, lanes);
+}
+
+static void copy_pixels(nn_lower *L, const patch_line *line, int64_t first, int64_t end, bool is_inside) {
+  planar_piece piece = {line, first, end - first, is_inside};
+  if (first >= end) return;
+  if (!line->c->is_planar) copy_blocks(L, line, first, end, is_inside);
+  else nn_block_loops(L, nn_x_int(L->kernel, piece.count), line->c->tile.lanes, copy_planar, &piece);
 }
 
 static void copy_line(nn_lower *L, const patch_line *line) {
@@ -363,6 +389,21 @@ static void emit_task(nn_lower *L, blocked *c, nn_x *task) {
   emit_panels(L, c, group);
 }
 
+/* Rough: elementary functions are long code. */
+static int epilogue_cost(const nn_group *g) {
+  enum { FUNCTION = 10 };
+  int cost = 0;
+  for (int i = 0; i < g->nops; i++) {
+    if (!(nn_op_infos[g->ops[i]->code].flags & NN_POINTWISE)) continue;
+    switch (g->ops[i]->code) {
+    case NN_OP_COPY: case NN_OP_NEG: case NN_OP_ABS: case NN_OP_RELU: case NN_OP_ADD: case NN_OP_SUB: case NN_OP_MUL:
+    case NN_OP_MIN: case NN_OP_MAX: case NN_OP_SELECT: case NN_OP_LT: case NN_OP_LE: case NN_OP_CAST: cost++; break;
+    default: cost += FUNCTION;
+    }
+  }
+  return cost;
+}
+
 nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   nn_kernel *k = L->kernel;
   blocked c = {0};
@@ -380,7 +421,7 @@ nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   set_steps(L, &c);
   c.passes = c.is_flat ? nn_tile_cut_rows(c.band * c.out[1], c.mr).tiles : c.band * nn_tile_cut_rows(c.out[1], c.mr).tiles;
   if (c.panels > 1 && c.passes <= MOST_PASSES && panel_size(&c) * c.panels * 4 > L->target->l2_bytes / 2) c.tile.ahead = prefetch_weights;
-  if (nn_group_of(L)->nops > DIRECT_OPS)
+  if (epilogue_cost(nn_group_of(L)) > DIRECT_COST)
     c.stage = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(L->module, c.mr * c.width));
   nn_x *tasks = nn_xi_mul(k, nn_dim_x(L, c.y->type.dims[0]), nn_x_int(k, c.nbands * c.ngroups));
   emit_task(L, &c, nn_task_loop(L, false, "task", nn_let(k, tasks)));

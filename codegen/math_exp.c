@@ -60,15 +60,19 @@ nn_x *nn_mx_exp(const nn_mx *m, nn_x *x) {
   return nn_mx_let(m, nn_mx_mul(m, scaled, nn_mx_pow2(m, rest)));
 }
 
-/* Beyond fast_highest 2^n is infinite, and so must be the sum below: at `highest` both of its terms are. */
-nn_x *nn_mx_exp_fast(const nn_mx *m, nn_x *x) {
-  const limits *l = limits_of(m);
+static nn_x *exp_in_limits(const nn_mx *m, nn_x *x) {
   nn_x *n_magic, *part;
-  nn_x *high = nn_mx_let(m, nn_mx_select(m, nn_mx_ltc(m, x, l->fast_lowest), nn_mx_c(m, l->fast_lowest), x));
-  nn_x *in = nn_mx_let(m, nn_mx_select(m, nn_mx_gtc(m, high, l->fast_highest), nn_mx_c(m, l->highest), high));
-  reduce(m, in, &n_magic, &part);
+  reduce(m, x, &n_magic, &part);
   nn_x *scale = nn_mx_let(m, scale_of(m, n_magic, 0));
   return nn_mx_let(m, nn_mx_fma(m, scale, part, scale));
+}
+
+/* Beyond fast_highest 2^n is infinite, and so must be the sum: at `highest` both of its terms are. */
+nn_x *nn_mx_exp_fast(const nn_mx *m, nn_x *x) {
+  const limits *l = limits_of(m);
+  nn_x *high = nn_mx_let(m, nn_mx_select(m, nn_mx_ltc(m, x, l->fast_lowest), nn_mx_c(m, l->fast_lowest), x));
+  nn_x *in = nn_mx_let(m, nn_mx_select(m, nn_mx_gtc(m, high, l->fast_highest), nn_mx_c(m, l->highest), high));
+  return exp_in_limits(m, in);
 }
 
 nn_x *nn_mx_expm1_scaled(const nn_mx *m, nn_x *x, int shift) {
@@ -121,8 +125,12 @@ nn_x *nn_mx_tanh(const nn_mx *m, nn_x *x) {
   return unless_tiny(m, x, l->tanh_tiny, nn_mx_copysign(m, nn_mx_div(m, h, nn_mx_addc(m, h, 1)), x));
 }
 
-/* 1 / (1 + exp(-x)). Results below the normal numbers may be 0. */
+/* 1 / (1 + exp(-x)). Results below the normal numbers may be 0. The limits are those of -x, which then costs nothing: it is
+   only an operand of multiply-adds. */
 nn_x *nn_mx_sigmoid(const nn_mx *m, nn_x *x) {
-  nn_x *e = nn_mx_exp_fast(m, nn_mx_neg(m, x));
+  const limits *l = limits_of(m);
+  nn_x *low = nn_mx_let(m, nn_mx_select(m, nn_mx_gtc(m, x, -l->fast_lowest), nn_mx_c(m, -l->fast_lowest), x));
+  nn_x *in = nn_mx_let(m, nn_mx_select(m, nn_mx_ltc(m, low, -l->fast_highest), nn_mx_c(m, -l->highest), low));
+  nn_x *e = exp_in_limits(m, nn_mx_neg(m, in));
   return nn_mx_let(m, nn_mx_div(m, nn_mx_c(m, 1), nn_mx_addc(m, e, 1)));
 }

@@ -4,7 +4,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 typedef struct output {
   void *memory;    /* the session's; NULL when the last run allocated the output itself */
@@ -112,9 +111,7 @@ static void *take_workspace(size_t bytes) {
   if (bytes < page) return aligned_alloc(NNCC_RT_ALIGN, bytes);
   void *memory = NULL;
   if (posix_memalign(&memory, page, bytes) != 0) return NULL;
-#ifdef MADV_HUGEPAGE
-  (void)madvise(memory, bytes / page * page, MADV_HUGEPAGE); /* a wish: without it all works the same */
-#endif
+  nncc_rt_want_large_pages(memory, bytes);
   return memory;
 }
 
@@ -128,7 +125,6 @@ static int32_t grow_workspace(nncc_rt_session *s, size_t bytes) {
   s->ctx.workspace_bytes = 0;
   s->ctx.workspace = take_workspace(bytes);
   if (!s->ctx.workspace) return NNCC_RT_EMEMORY;
-  nncc_rt_want_large_pages(s->ctx.workspace, bytes);
   s->ctx.workspace_bytes = bytes;
   return NNCC_RT_OK;
 }

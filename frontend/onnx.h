@@ -119,6 +119,8 @@ nn_value *onnx_quantize(onnx_node *n, nn_value *x, nn_value *scale, nn_value *ze
 nn_value *onnx_cast_saturate(onnx_node *n, nn_value *x, nn_dtype to, bool saturate); /* onnx_cast.c */
 nn_status onnx_normalize(onnx_node *n, nn_value *x, int axis, double epsilon, nn_value **results); /* op normalize; onnx_norm.c */
 
+nn_status onnx_attend(onnx_node *n); /* Attention of ONNX itself; onnx_sdpa.c */
+
 /* onnx_ops.def: ONNX_OP(domain, Name) */
 #define ONNX_OP(domain, name) onnx_fn onnx_##name;
 #include "frontend/onnx_ops.def"

@@ -207,6 +207,7 @@ static nn_value *make_scores(onnx_node *n, const attention *a) {
 }
 
 nn_status onnx_Attention(onnx_node *n) {
+  if (!*n->domain) return onnx_attend(n);
   attention a;
   NN_TRY(check_attention(n, &a));
   NN_TRY(project(n, &a));

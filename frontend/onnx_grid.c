@@ -18,15 +18,19 @@ typedef struct sampler {
   nn_value *pixels; /* x as [N, C, all pixels], in the type computed in */
   nn_value *grid;   /* [N, P, nsp], f32 or f64 */
   const nn_dim *sizes;
-  int nsp, ntaps;   /* taps per dimension: 1 nearest, 2 linear, 4 cubic */
+  int nsp, ntaps; /* taps per dimension: 1 nearest, 2 linear, 4 cubic */
   padding padding;
   bool align;
 } sampler;
 
-static nn_value *binary(onnx_node *n, nn_opcode code, nn_value *x, nn_value *y) { return nn_b_binary(n->b, code, x, y); }
+static nn_value *binary(onnx_node *n, nn_opcode code, nn_value *x, nn_value *y) {
+  return nn_b_binary(n->b, code, x, y);
+}
 static nn_value *with(onnx_node *n, nn_opcode code, nn_value *x, double y) { return nn_b_scalar_op(n->b, code, x, y); }
 
-static nn_value *number_of(onnx_node *n, nn_dim d, nn_dtype t) { return nn_b_cast(n->b, onnx_as_scalar(n, nn_b_dims(n->b, &d, 1)), t); }
+static nn_value *number_of(onnx_node *n, nn_dim d, nn_dtype t) {
+  return nn_b_cast(n->b, onnx_as_scalar(n, nn_b_dims(n->b, &d, 1)), t);
+}
 
 /* ---- places ---------------------------------------------------------------------------------------------- */
 
@@ -36,7 +40,8 @@ static nn_value *place(const sampler *s, int d) {
   nn_dim one = nn_dim_const(n->m, 1);
   nn_value *g = nn_b_slice(n->b, s->grid, 2, nn_dim_const(n->m, s->nsp - 1 - d), one, one);
   g = g ? nn_b_reshape(n->b, g, 2, g->type.dims) : NULL;
-  nn_value *size = number_of(n, s->sizes[d], s->grid->type.dtype), *half = with(n, NN_OP_MUL, with(n, NN_OP_ADD, g, 1), 0.5);
+  nn_value *size = number_of(n, s->sizes[d], s->grid->type.dtype),
+           *half = with(n, NN_OP_MUL, with(n, NN_OP_ADD, g, 1), 0.5);
   if (s->align) return binary(n, NN_OP_MUL, half, with(n, NN_OP_SUB, size, 1));
   return with(n, NN_OP_SUB, binary(n, NN_OP_MUL, half, size), 0.5);
 }
@@ -110,7 +115,8 @@ static nn_value *read_pixels(const sampler *s, tap t) {
   nn_value *index = for_channels(n, t.index);
   if (!index) return NULL;
   nn_dim dims[3] = {s->pixels->type.dims[0], s->pixels->type.dims[1], index->type.dims[2]};
-  nn_op *op = nn_b_begin(n->b, NN_OP_GATHER_ELEMENTS, (nn_value *[]){s->pixels, nn_b_broadcast(n->b, index, 3, dims)}, 2, -1);
+  nn_op *op =
+      nn_b_begin(n->b, NN_OP_GATHER_ELEMENTS, (nn_value *[]){s->pixels, nn_b_broadcast(n->b, index, 3, dims)}, 2, -1);
   if (!op) return NULL;
   nn_set_int(op, "axis", 2);
   nn_value *x = nn_b_end(n->b, op);
@@ -143,7 +149,8 @@ static nn_value *sum_taps(const sampler *s, int d, const tap *outer) {
 /* ---- GridSample -------------------------------------------------------------------------------------------- */
 
 static nn_status read_attributes(onnx_node *n, sampler *s) {
-  const char *mode = onnx_str(n, "mode", n->since < 20 ? "bilinear" : "linear"), *pad = onnx_str(n, "padding_mode", "zeros");
+  const char *mode = onnx_str(n, "mode", n->since < 20 ? "bilinear" : "linear"),
+             *pad = onnx_str(n, "padding_mode", "zeros");
   s->ntaps = !strcmp(mode, "nearest") ? 1 : !strcmp(mode, "linear") || !strcmp(mode, "bilinear") ? 2 : 4;
   if (s->ntaps == 4 && strcmp(mode, "cubic") && strcmp(mode, "bicubic"))
     return onnx_fail(n, "mode is '%s', expected linear, nearest or cubic", mode);
@@ -156,7 +163,9 @@ static nn_status read_attributes(onnx_node *n, sampler *s) {
 
 /* Linear and cubic samples of integers are computed in f32. */
 static nn_value *to_compute(const sampler *s, nn_value *x) {
-  return s->ntaps == 1 ? x : nn_b_cast(s->n->b, x, nn_dtype_is_float(x->type.dtype) ? onnx_compute_dtype(x->type.dtype) : NN_F32);
+  return s->ntaps == 1
+             ? x
+             : nn_b_cast(s->n->b, x, nn_dtype_is_float(x->type.dtype) ? onnx_compute_dtype(x->type.dtype) : NN_F32);
 }
 
 nn_status onnx_GridSample(onnx_node *n) {
@@ -173,7 +182,8 @@ nn_status onnx_GridSample(onnx_node *n) {
   NN_TRY(nn_b_check(n->b, "eq", grid.dims[s.nsp + 1], nn_dim_const(n->m, s.nsp), "numbers of a place in the grid"));
   nn_dim samples = nn_dim_product(n->m, grid.dims + 1, s.nsp), dims[NN_MAX_RANK] = {x.dims[0], x.dims[1]};
   s.grid = nn_b_reshape(n->b, onnx_wide(n, n->in[1]), 3, (nn_dim[]){x.dims[0], samples, grid.dims[s.nsp + 1]});
-  s.pixels = nn_b_reshape(n->b, to_compute(&s, n->in[0]), 3, (nn_dim[]){x.dims[0], x.dims[1], nn_dim_product(n->m, s.sizes, s.nsp)});
+  s.pixels = nn_b_reshape(n->b, to_compute(&s, n->in[0]), 3,
+                          (nn_dim[]){x.dims[0], x.dims[1], nn_dim_product(n->m, s.sizes, s.nsp)});
   if (!s.grid || !s.pixels) return NN_FAIL;
   for (int d = 0; d < s.nsp; d++) dims[2 + d] = grid.dims[1 + d];
   ONNX_GIVE(n, nn_b_cast(n->b, nn_b_reshape(n->b, sum_taps(&s, 0, NULL), x.rank, dims), x.dtype));
@@ -197,7 +207,8 @@ static nn_value *places(onnx_node *n, nn_dtype t, const nn_dim *space, int nsp, 
   nn_dim dims[NN_MAX_RANK];
   for (int i = 0; i < nsp; i++) dims[i] = space[i];
   dims[nsp] = nn_dim_const(n->m, 1);
-  for (int k = 0; k < nsp; k++) parts[k] = nn_b_broadcast(n->b, line(n, t, dims, nsp, nsp - 1 - k, align), nsp + 1, dims);
+  for (int k = 0; k < nsp; k++)
+    parts[k] = nn_b_broadcast(n->b, line(n, t, dims, nsp, nsp - 1 - k, align), nsp + 1, dims);
   parts[nsp] = nn_b_fill(n->b, t, 1, nsp + 1, dims);
   nn_value *all = nn_b_concat(n->b, parts, nsp + 1, nsp);
   return nn_b_reshape(n->b, all, 2, (nn_dim[]){nn_dim_product(n->m, space, nsp), nn_dim_const(n->m, nsp + 1)});

@@ -1,21 +1,23 @@
-/* ONNX Attention (since 23) and RotaryEmbedding: on queries, keys and values that other nodes have made. The operator of
-   com.microsoft, which projects them itself, is in onnx_attention.c. */
+/* ONNX Attention (since 23) and RotaryEmbedding: on queries, keys and values that other nodes have made. The operator
+   of com.microsoft, which projects them itself, is in onnx_attention.c. */
 #include "frontend/onnx.h"
 
 #include <math.h>
 
 typedef struct sdpa {
-  nn_value *q, *k, *v;                             /* [B, heads, S or T, size of a head], keys with the past ones */
-  nn_dim batch, queries, keys, past;               /* S, T, and how many of T are past */
-  nn_dim q_heads, kv_heads, group;                 /* group: queries' heads that share one of the keys */
+  nn_value *q, *k, *v;               /* [B, heads, S or T, size of a head], keys with the past ones */
+  nn_dim batch, queries, keys, past; /* S, T, and how many of T are past */
+  nn_dim q_heads, kv_heads, group;   /* group: queries' heads that share one of the keys */
 } sdpa;
 
-enum { Q, K, V, MASK, PAST_KEY, PAST_VALUE, LENGTHS };            /* inputs */
-enum { SCALED, SOFTCAPPED, BIASED, PROBABILITIES };               /* qk_matmul_output_mode */
+enum { Q, K, V, MASK, PAST_KEY, PAST_VALUE, LENGTHS }; /* inputs */
+enum { SCALED, SOFTCAPPED, BIASED, PROBABILITIES };    /* qk_matmul_output_mode */
 
 static nn_value *input(onnx_node *n, int i) { return i < n->nin ? n->in[i] : NULL; }
 static nn_dim number(onnx_node *n, int64_t value) { return nn_dim_const(n->m, value); }
-static nn_value *binary(onnx_node *n, nn_opcode code, nn_value *x, nn_value *y) { return nn_b_binary(n->b, code, x, y); }
+static nn_value *binary(onnx_node *n, nn_opcode code, nn_value *x, nn_value *y) {
+  return nn_b_binary(n->b, code, x, y);
+}
 
 /* ---- heads ---------------------------------------------------------------------------------------------- */
 
@@ -30,7 +32,9 @@ static nn_value *split_heads(onnx_node *n, nn_value *x, const char *attr) {
   return nn_b_reshape(n->b, x, 4, (nn_dim[]){x->type.dims[0], x->type.dims[1], number(n, heads), size});
 }
 
-static nn_value *swap_heads(onnx_node *n, nn_value *x) { return x ? nn_b_transpose(n->b, x, (int64_t[]){0, 2, 1, 3}) : NULL; }
+static nn_value *swap_heads(onnx_node *n, nn_value *x) {
+  return x ? nn_b_transpose(n->b, x, (int64_t[]){0, 2, 1, 3}) : NULL;
+}
 
 /* Input i as [B, heads, S, size], behind its past. */
 static nn_value *read_heads(onnx_node *n, int i, const char *attr, int past) {
@@ -82,7 +86,8 @@ static nn_value *group_matmul(onnx_node *n, const sdpa *a, nn_value *x, nn_value
   nn_dim rows = nn_dim_mul(n->m, a->group, a->queries);
   nn_value *grouped = nn_b_reshape(n->b, x, 4, (nn_dim[]){a->batch, a->kv_heads, rows, x->type.dims[3]});
   nn_value *product = onnx_matmul_trans(n, grouped, y, false, trans_y);
-  return product ? nn_b_reshape(n->b, product, 4, (nn_dim[]){a->batch, a->q_heads, a->queries, product->type.dims[3]}) : NULL;
+  return product ? nn_b_reshape(n->b, product, 4, (nn_dim[]){a->batch, a->q_heads, a->queries, product->type.dims[3]})
+                 : NULL;
 }
 
 /* ---- what is added to the scores -------------------------------------------------------------------------- */
@@ -92,7 +97,9 @@ static nn_value *bias_of(onnx_node *n, nn_value *keep, nn_dtype t) {
   return nn_b_select(n->b, keep, nn_b_scalar(n->b, t, 0), nn_b_scalar(n->b, t, -INFINITY));
 }
 
-static nn_value *add(onnx_node *n, nn_value *bias, nn_value *more) { return bias ? binary(n, NN_OP_ADD, bias, more) : more; }
+static nn_value *add(onnx_node *n, nn_value *bias, nn_value *more) {
+  return bias ? binary(n, NN_OP_ADD, bias, more) : more;
+}
 
 static nn_value *key_positions(onnx_node *n, const sdpa *a) {
   nn_dim one = number(n, 1);
@@ -224,7 +231,8 @@ static nn_value *join_halves(onnx_node *n, nn_value *first, nn_value *second, bo
   if (!first || !second) return NULL;
   if (!interleaved) return nn_b_concat(n->b, (nn_value *[]){first, second}, 2, 3);
   const nn_dim *d = first->type.dims;
-  nn_value *pairs = nn_b_concat(n->b, (nn_value *[]){nn_b_unsqueeze(n->b, first, 4), nn_b_unsqueeze(n->b, second, 4)}, 2, 4);
+  nn_value *pairs =
+      nn_b_concat(n->b, (nn_value *[]){nn_b_unsqueeze(n->b, first, 4), nn_b_unsqueeze(n->b, second, 4)}, 2, 4);
   return nn_b_reshape(n->b, pairs, 4, (nn_dim[]){d[0], d[1], d[2], nn_dim_mul(n->m, d[3], number(n, 2))});
 }
 
@@ -258,11 +266,14 @@ nn_status onnx_RotaryEmbedding(onnx_node *n) {
   int64_t asked = onnx_int(n, "rotary_embedding_dim", 0);
   if (asked) turned = number(n, asked);
   if (asked < 0 || !nn_dim_divides(n->m, turned, number(n, 2), &half))
-    return onnx_fail(n, "%s numbers of a head are to be rotated, expected an even count", nn_dim_text(n->m->arena, turned));
+    return onnx_fail(n, "%s numbers of a head are to be rotated, expected an even count",
+                     nn_dim_text(n->m->arena, turned));
   NN_TRY(nn_b_check(n->b, "le", turned, size, "rotary_embedding_dim against the size of a head"));
   nn_value *y = rotate(n, nn_b_slice(n->b, x, 3, zero, turned, one), half);
   if (turned != size)
-    y = y ? nn_b_concat(n->b, (nn_value *[]){y, nn_b_slice(n->b, x, 3, turned, nn_dim_sub(n->m, size, turned), one)}, 2, 3) : NULL;
+    y = y ? nn_b_concat(n->b, (nn_value *[]){y, nn_b_slice(n->b, x, 3, turned, nn_dim_sub(n->m, size, turned), one)}, 2,
+                        3)
+          : NULL;
   y = y && is_flat ? nn_b_reshape(n->b, y, 3, n->in[0]->type.dims) : swap_heads(n, y);
   ONNX_GIVE(n, nn_b_cast(n->b, y, n->in[0]->type.dtype));
 }

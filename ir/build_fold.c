@@ -1,7 +1,7 @@
 /* Evaluating ops on constants as soon as they are made, when they are small.
 
-   f16 and bf16 constants are not rounded here: arithmetic is f32 (passes/pass_widen.c), so a result that the narrow type
-   does not hold exactly stays a cast of its f32 constant, for others to look behind (nn_const_behind). */
+   f16 and bf16 constants are not rounded here: arithmetic is f32 (passes/pass_widen.c), so a result that the narrow
+   type does not hold exactly stays a cast of its f32 constant, for others to look behind (nn_const_behind). */
 #include "ir/ir.h"
 
 #include <string.h>
@@ -124,7 +124,8 @@ static bool evaluate_wide(nn_builder *b, nn_op *op, nn_value **results) {
   for (int i = 0; i < op->nout && ok; i++) {
     nn_dtype narrow = op->out[i]->type.dtype;
     if (results[i]->type.dtype == narrow) continue;
-    results[i] = is_exact(results[i], narrow) ? convert(b->graph->module, results[i], narrow) : nn_b_cast(&unfolded, results[i], narrow);
+    results[i] = is_exact(results[i], narrow) ? convert(b->graph->module, results[i], narrow)
+                                              : nn_b_cast(&unfolded, results[i], narrow);
     ok = results[i] != NULL;
   }
   if (twin) nn_op_remove(twin);
@@ -138,7 +139,8 @@ nn_value *nn_b_settle(nn_builder *b, nn_value *v) {
 
 /* A cast that rounds a constant to a narrow type is left for others to look behind. */
 static bool rounds(const nn_op *op) {
-  return op->code == NN_OP_CAST && nn_dtype_is_narrow(op->out[0]->type.dtype) && !is_exact(op->in[0], op->out[0]->type.dtype);
+  return op->code == NN_OP_CAST && nn_dtype_is_narrow(op->out[0]->type.dtype) &&
+         !is_exact(op->in[0], op->out[0]->type.dtype);
 }
 
 bool nn_b_fold(nn_builder *b, nn_op *op, nn_value **results) {

@@ -31,15 +31,19 @@ Test(onnx_narrow, a_mover_between_products_does_not_round) {
 }
 
 Test(onnx_narrow, movers_that_follow_each_other_round) {
-  expect_rounding(MATMUL("m", "x", "a") "node Transpose t a b\nnode Reshape r b,s c\n" MATMUL("n", "c", "y") "out y 10 4,4", "t ");
-  expect_rounding(MATMUL("m", "x", "a") "node Transpose t a b\nnode Slice r b,i,j c\ninit i 7 1 0\ninit j 7 1 2\n" MATMUL("n", "c", "y") "out y 10 2,4",
-                  "t r ");
+  expect_rounding(
+      MATMUL("m", "x", "a") "node Transpose t a b\nnode Reshape r b,s c\n" MATMUL("n", "c", "y") "out y 10 4,4", "t ");
+  expect_rounding(
+      MATMUL("m", "x", "a") "node Transpose t a b\nnode Slice r b,i,j c\ninit i 7 1 0\ninit j 7 1 2\n" MATMUL(
+          "n", "c", "y") "out y 10 2,4",
+      "t r ");
 }
 
 Test(onnx_narrow, what_the_graph_stores_is_rounded) {
   expect_rounding(MATMUL("m", "x", "a") "node Transpose t a y\nout y 10 4,4", "t ");
   expect_rounding("node Transpose t x a\n" MATMUL("n", "a", "y") "out y 10 4,4", "t ");
-  expect_rounding(MATMUL("m", "x", "a") "node Transpose t a b\n" MATMUL("n", "b", "y") "out y 10 4,4\nout b 10 4,4", "t ");
+  expect_rounding(MATMUL("m", "x", "a") "node Transpose t a b\n" MATMUL("n", "b", "y") "out y 10 4,4\nout b 10 4,4",
+                  "t ");
 }
 
 Test(onnx_narrow, versions_differ) {
@@ -56,9 +60,8 @@ Test(onnx_narrow, norms_round_next_to_others_that_do) {
 Test(onnx_narrow, casts_of_the_model) {
   expect_rounding(MATMUL("m", "x", "a") "node Cast c a b to=i:1\nnode Exp e b y\nout y 1 4,4", "");
   expect_rounding("in z 1 4,4\nnode Cast c z a to=i:10\nnode Cast d a y to=i:1\nout y 1 4,4", "d ");
-  expect_rounding("in z 1 4,4\nnode Cast c z a to=i:10\nnode Transpose t a b\n" MATMUL("n", "b", "y") "out y 10 4,4", "t ");
+  expect_rounding("in z 1 4,4\nnode Cast c z a to=i:10\nnode Transpose t a b\n" MATMUL("n", "b", "y") "out y 10 4,4",
+                  "t ");
 }
 
-Test(onnx_narrow, models_of_f32_have_no_marks) {
-  expect_rounding("in z 1 4,4\nnode Transpose t z y\nout y 1 4,4", "");
-}
+Test(onnx_narrow, models_of_f32_have_no_marks) { expect_rounding("in z 1 4,4\nnode Transpose t z y\nout y 1 4,4", ""); }

@@ -82,7 +82,7 @@ static nn_status shape_cell(nn_op *op, const cell *c) {
 static nn_status check_gate_vectors(nn_op *op, int i, int ngates) {
   nn_module *m = op->graph->module;
   if (i >= op->nin || !op->in[i]) return NN_OK;
-  nn_dim dim = nn_dim_mul(m, nn_dim_const(m, ngates), op->in[1]->type.dims[1]);
+  nn_dim hidden = op->in[2]->type.dims[1], dim = nn_dim_mul(m, nn_dim_const(m, ngates), hidden);
   return check_operand(op, i, 1, &dim);
 }
 

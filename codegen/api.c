@@ -67,7 +67,8 @@ static bool is_embedded(const nncc_compile_options *o, const nn_program *p) {
 static nn_program *make_program(nncc_model *model, const nn_target *t, const nncc_compile_options *o) {
   nn_module *m = model->module;
   nn_pass_options passes = {
-      .print_after = o->print_after, .print_to = stderr, .time_passes = o->time_passes != 0, .threads = o->threads};
+      .print_after = o->print_after, .print_to = stderr, .time_passes = o->time_passes != 0, .no_winograd = o->no_winograd != 0,
+      .threads = o->threads};
   if (m->diags.nerrors > 0) return NULL; /* it did not load: said already */
   if (model->finish && !model->is_optimised && model->finish(model) != NN_OK) return NULL;
   model->is_optimised = true;

@@ -301,6 +301,7 @@ nn_program *nn_compile(nn_module *m, const nn_target *t, int level, const char *
   nn_env_init(&m->env, t, &m->diags);
   m->env.level = level;
   m->env.threads = options ? options->threads : 0;
+  m->env.no_winograd = options && options->no_winograd;
   nn_status status = nn_pipeline_infer(m, options);
   nn_env_free(&m->env);
   m->env = outer;

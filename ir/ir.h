@@ -350,6 +350,7 @@ typedef struct nn_pass_env {
   /* Columns of a panel of weights, for the target's register tiles of f32 (codegen/gemm.c). */
   int64_t (*panel_width)(void *self, nn_dim rows, nn_dim columns);
   int level;              /* optimisation level */
+  bool no_winograd;       /* products by their definition */
   int threads;            /* that evaluate; 0: one for each processor */
 } nn_pass_env;
 

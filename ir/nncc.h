@@ -101,6 +101,8 @@ typedef struct nncc_compile_options {
   int symbols;             /* code in memory: GDB and perf (by /tmp/perf-PID.map) see the kernels by name */
   const char *map;         /* path of a JSON file: the kernels, and the nodes of the model that they do the work of; NULL: none */
   int threads;             /* that compile: the result is the same for any number. 0: one for each processor */
+  int no_winograd;         /* convolutions and products by their definition, neither in Winograd's nor in Strassen's form: slower, of
+                              smaller rounding errors, and weights of convolutions keep their size */
   const char *cache;       /* folder of compiled kernels, kept from one compilation to the next; NULL: what the
                               environment's NNCC_CACHE says, if anything. Only whom one trusts should be able to write there */
 } nncc_compile_options;

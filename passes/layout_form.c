@@ -126,7 +126,8 @@ nn_conv_form nn_layout_form(const nn_op *op, int64_t block, bool is_blocked, dou
     bool fits = is_blocked && channels % (groups * block) == 0 && outputs % (groups * width) == 0;
     return fits ? (nn_conv_form){NN_FORM_BLOCKED, 0} : none;
   }
-  int64_t tile = op->graph->module->env.level >= WINOGRAD_LEVEL ? best_tile(op, weight_flops) : 1;
+  const nn_pass_env *env = &op->graph->module->env;
+  int64_t tile = env->level >= WINOGRAD_LEVEL && !env->no_winograd ? best_tile(op, weight_flops) : 1;
   return tile > 1 ? (nn_conv_form){NN_FORM_WINOGRAD, tile} : (nn_conv_form){NN_FORM_BLOCKED, 0};
 }
 

@@ -83,7 +83,8 @@ static nn_value *panels_of(nn_builder *b, const nn_op *op, int64_t columns, int6
 static bool pays_strassen(const nn_op *op, int64_t columns, int64_t width) {
   nn_type x = op->in[0]->type;
   int64_t rows, depth = nn_dim_value(x.dims[x.rank - 1]);
-  if (op->graph->module->env.level < STRASSEN_LEVEL || !nn_dim_is_const(rows_of(op), &rows)) return false;
+  const nn_pass_env *env = &op->graph->module->env;
+  if (env->level < STRASSEN_LEVEL || env->no_winograd || !nn_dim_is_const(rows_of(op), &rows)) return false;
   return rows >= STRASSEN_ROWS && columns >= STRASSEN_PANELS * width && depth >= STRASSEN_DEPTH;
 }
 

@@ -19,6 +19,7 @@ typedef struct nn_pass_options {
   const char *print_after; /* pass name or "all" (only what changed), or NULL */
   FILE *print_to;
   bool time_passes;        /* table on print_to at the end */
+  bool no_winograd;        /* products by their definition */
   bool verify_each;        /* verify, and print -> parse -> print, after each pass */
   int threads;             /* that evaluate constants; 0: one for each processor */
 } nn_pass_options;

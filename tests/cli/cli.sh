@@ -28,6 +28,10 @@ expect 2 '-o OUT is missing' "$nncc" squeezenet.onnx
 # compile, every kind of output
 expect 0 'compiled' "$nncc" squeezenet.onnx -o model.o
 expect 0 'compiled' "$nncc" squeezenet.onnx -o model.a
+expect 0 'compiled' "$nncc" squeezenet.onnx -o with.o --map with.json
+expect 0 'compiled' "$nncc" squeezenet.onnx -o without.o --no-winograd --map without.json
+must "no convolution is in Winograd's form" grep -q conv_winograd with.json
+must "a convolution is in Winograd's form all the same" sh -c '! grep -q winograd without.json'
 expect 0 'compiled' "$nncc" squeezenet.onnx -o model.so
 [ "$(uname -m)" != x86_64 ] || expect 0 'compiled' env PATH=/nonexistent "$nncc" squeezenet.onnx -o alone.so # without a linker
 expect 3 'cannot write .*limited.o.*File too large' sh -c "ulimit -f 100; '$nncc' squeezenet.onnx -o limited.o"

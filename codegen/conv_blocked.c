@@ -201,7 +201,7 @@ static void copy_line(nn_lower *L, const patch_line *line) {
   const blocked *c = line->c;
   nn_kernel *k = L->kernel;
   int64_t width = reach_of(c, 1, c->out[1]), scale = c->is_sampled ? c->stride[1] : 1;
-  int64_t lo = clamp64(ceil_div(clamp64(c->before[1], 0, LARGE), scale), 0, width);
+  int64_t lo = clamp64(ceil_div(clamp64(c->before[1], 0, INT64_MAX - scale), scale), 0, width);
   int64_t hi = clamp64(ceil_div(c->in[1] + c->before[1], scale), lo, width);
   nn_x *inside = nn_x_binary(k, NN_X_AND, nn_x_binary(k, NN_X_LE, nn_x_int(k, 0), line->y),
                              nn_x_binary(k, NN_X_LT, line->y, nn_x_int(k, c->in[0])));

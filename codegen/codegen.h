@@ -64,6 +64,8 @@ nn_x *nn_guard(nn_lower *L);                 /* the conjunction, NULL if none */
 /* True if v is a plain dense buffer of this kernel (no producer to inline): then *buf is its buffer and a
    nest may load from it directly with row-major flat indices. */
 bool nn_read_is_plain(nn_lower *L, nn_value *v, nn_buf **buf);
+/* The op that computes the elements of v where this kernel reads them; NULL: they are in memory or a nest's. */
+nn_op *nn_read_op(const nn_lower *L, const nn_value *v);
 /* True if nn_write of v only stores to one plain dense buffer. */
 bool nn_write_is_plain(nn_lower *L, nn_value *v, nn_buf **buf);
 /* True if reads of v along dim cost a vector load (stride 1 or 0 in memory, as far as can be told). */
@@ -141,6 +143,7 @@ void nn_reshape_run(nn_module *m, nn_type from, nn_type to, int *i, int *j);
 /* ---- math.c: elementary functions as loop IR, f32 and f64 (f16, bf16, f8: through f32) --------------- */
 /* Each states its bound in ULP; the table is docs/math.md. x is float; bind operands before. */
 nn_x *nn_math(nn_lower *L, nn_opcode code, nn_x *x);            /* EXP LOG EXPM1 LOG1P SIN ... SIGMOID SOFTPLUS ERF TANH */
+nn_x *nn_math_gate(nn_lower *L, nn_x *y, nn_x *x);              /* y * sigmoid(x), of f32 or f64 */
 nn_x *nn_math_pow(nn_lower *L, nn_x *x, nn_x *y);
 nn_x *nn_math_fmod(nn_lower *L, nn_x *x, nn_x *y);              /* C fmod, exact */
 

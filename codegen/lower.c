@@ -238,6 +238,8 @@ bool nn_read_is_plain(nn_lower *L, nn_value *v, nn_buf **buf) {
   return true;
 }
 
+nn_op *nn_read_op(const nn_lower *L, const nn_value *v) { return source_of(L, v)->kind == FROM_OP ? v->def : NULL; }
+
 static bool buffer_is_unit(nn_type type, int dim) {
   if (nn_dim_is(type.dims[dim], 1)) return true;
   for (int i = dim + 1; i < type.rank; i++)

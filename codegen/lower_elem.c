@@ -40,7 +40,6 @@ ROUNDING(round, NN_X_ROUND)
 ROUNDING(trunc, NN_X_TRUNC)
 BINARY(add, NN_X_ADD)
 BINARY(sub, NN_X_SUB)
-BINARY(mul, NN_X_MUL)
 BINARY(div, NN_X_DIV)
 BINARY(and, NN_X_AND)
 BINARY(or, NN_X_OR)
@@ -75,6 +74,27 @@ FUNCTION(sigmoid, SIGMOID)
 FUNCTION(softplus, SOFTPLUS)
 
 nn_x *elem_copy(nn_lower *L, nn_op *op, nn_x *const *index) { return operand(L, op, 0, index); }
+
+/* ---- products ------------------------------------------------------------------------------------- */
+
+/* The op of operand i where it is a sigmoid made for this product, else NULL. */
+static nn_op *gate_of(const nn_lower *L, const nn_op *op, int i) {
+  nn_dtype t = op->in[i]->type.dtype;
+  nn_op *made = nn_read_op(L, op->in[i]);
+  return made && made->code == NN_OP_SIGMOID && (t == NN_F32 || t == NN_F64) ? made : NULL;
+}
+
+/* y * sigmoid(x) = y / (1 + exp(-x)). */
+nn_x *elem_mul(nn_lower *L, nn_op *op, nn_x *const *index) {
+  for (int i = 0; i < 2; i++) {
+    nn_op *gate = gate_of(L, op, i);
+    if (!gate) continue;
+    nn_x *y = operand(L, op, 1 - i, index);
+    return nn_math_gate(L, y, nn_read(L, gate->in[0], index));
+  }
+  nn_x *x = operand(L, op, 0, index);
+  return nn_x_binary(L->kernel, NN_X_MUL, x, operand(L, op, 1, index));
+}
 
 /* ---- signs --------------------------------------------------------------------------------------- */
 

@@ -115,6 +115,11 @@ nn_x *nn_math(nn_lower *L, nn_opcode code, nn_x *x) {
   return nn_let(k, nn_x_cast(k, fn(&m, widen(k, x)), x->dtype));
 }
 
+nn_x *nn_math_gate(nn_lower *L, nn_x *y, nn_x *x) {
+  nn_mx m = numbers_of(L, x->dtype);
+  return nn_mx_gate(&m, y, x);
+}
+
 nn_x *nn_math_pow(nn_lower *L, nn_x *x, nn_x *y) {
   nn_kernel *k = L->kernel;
   nn_mx m = numbers_of(L, x->dtype);

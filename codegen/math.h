@@ -64,6 +64,7 @@ nn_x *nn_mx_sinh(const nn_mx *m, nn_x *x);
 nn_x *nn_mx_cosh(const nn_mx *m, nn_x *x);
 nn_x *nn_mx_tanh(const nn_mx *m, nn_x *x);
 nn_x *nn_mx_sigmoid(const nn_mx *m, nn_x *x);
+nn_x *nn_mx_gate(const nn_mx *m, nn_x *y, nn_x *x);            /* y * sigmoid(x) */
 
 /* math_log.c */
 nn_x *nn_mx_log(const nn_mx *m, nn_x *x);

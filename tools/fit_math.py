@@ -82,6 +82,7 @@ def series(f, terms):
 
 
 q_exp = series(lambda r: (exp(r) - 1 - r) / r ** 2, [mpf(1) / 2, mpf(1) / 6, mpf(1) / 24])
+q_exp1 = series(lambda r: (exp(r) - 1) / r, [mpf(1), mpf(1) / 2, mpf(1) / 6])
 q_log = series(lambda f: (log1p(f) - f + f * f / 2) / f ** 3, [mpf(1) / 3, -mpf(1) / 4, mpf(1) / 5])
 q_sin = series(lambda t: (sin(sqrt(t)) - sqrt(t)) / sqrt(t) ** 3, [-mpf(1) / 6, mpf(1) / 120])
 q_cos = series(lambda t: (cos(sqrt(t)) - 1 + t / 2) / t ** 2, [mpf(1) / 24, -mpf(1) / 720])
@@ -108,6 +109,7 @@ def erfc_scaled(t, center):
 
 FITS = {
     "exp_f32": lambda: fit("exp_f32", "f32", q_exp, lambda r: r * r + tiny, -half_ln2, half_ln2, 4),
+    "logistic_f32": lambda: fit("logistic_f32", "f32", q_exp1, lambda r: abs(r) / exp(r) + tiny, -half_ln2, half_ln2, 4),
     "erf_far_f32": lambda: fit("erf_far_f32", "f32", lambda t: -erfc(t + mpf("2.5")), lambda t: mpf(1), mpf("-1.5"), mpf("1.43"), 14),
     "exp_f64": lambda: fit("exp_f64", "f64", q_exp, lambda r: r * r + tiny, -half_ln2, half_ln2, 10),
     "exp_mid": lambda: fit("exp_mid", "f64", q_exp, lambda r: r * r + tiny, -half_ln2, half_ln2, 5),

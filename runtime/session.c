@@ -46,11 +46,12 @@ static int32_t create_outputs(nncc_rt_session *s) {
   return NNCC_RT_OK;
 }
 
+/* A single worker has a pool, too: no threads, but repeated work changes its direction (threads.c). */
 static int32_t create_rest(nncc_rt_session *s, const char *weights_path, int32_t nworkers) {
   int32_t error = create_outputs(s);
   if (error == NNCC_RT_OK && weights_path)
     error = nncc_rt_load_weights(s->model, weights_path, &s->weights, &s->ctx.weights);
-  if (error == NNCC_RT_OK && nworkers > 1 && !(s->pool = nncc_rt_pool_create(nworkers))) error = NNCC_RT_EMEMORY;
+  if (error == NNCC_RT_OK && !(s->pool = nncc_rt_pool_create(nworkers))) error = NNCC_RT_EMEMORY;
   if (error != NNCC_RT_OK) return error;
   nncc_rt_ctx_use_pool(&s->ctx, s->pool);
   s->ctx.allocate = allocate;

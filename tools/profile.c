@@ -106,7 +106,7 @@ void profile_open(profile *p, engine *e) {
   p->sample = allocate(2 * (size_t)p->nsteps, sizeof *p->sample);
   p->symbols = allocate((size_t)p->program->module->nsymbols, sizeof *p->symbols);
   p->parallel_for = ctx->parallel_for;
-  if (!ctx->parallel_for) return;
+  if (ctx->nworkers < 2) return;
   ctx->user = p;
   ctx->parallel_for = traced_parallel_for;
 }

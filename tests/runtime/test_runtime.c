@@ -87,6 +87,25 @@ Test(runtime, pools_run_every_task_once) {
   nncc_rt_pool_destroy(NULL);
 }
 
+static void note(void *arg, int64_t task, int32_t worker) {
+  int64_t **end = arg;
+  *(*end)++ = task + worker;
+}
+
+/* A session of one worker, too: a recurrent layer's weights that fill the cache would never be found there. */
+Test(runtime, one_worker_repeats_work_backwards) {
+  nncc_rt_model model = {.abi = NNCC_RT_ABI};
+  nncc_rt_session *session;
+  cr_assert_eq(nncc_rt_session_create(&model, NULL, 1, &session), NNCC_RT_OK);
+  nncc_rt_ctx *ctx = nncc_rt_session_ctx(session);
+  int64_t order[6], *end = order, expected[] = {0, 1, 2, 2, 1, 0};
+  cr_assert(ctx->parallel_for);
+  for (int i = 0; i < 2; i++) ctx->parallel_for(ctx, 3, note, &end);
+  cr_expect_eq(end - order, 6);
+  cr_expect(memcmp(order, expected, sizeof order) == 0);
+  nncc_rt_session_destroy(session);
+}
+
 Test(runtime, libraries_that_cannot_be_opened) {
   nncc_rt_library *library;
   const nncc_rt_model *model;

@@ -127,6 +127,7 @@ nncc_status nncc_model_compile(nncc_model *model, const char *out, const nncc_co
     return NNCC_ERROR;
   }
   if (nn_variants_init(&variants, o->target, o->cpu, diags) != NN_OK) return NNCC_ERROR;
+  for (int i = 0; i < variants.count; i++) variants.items[i].fp = o->fp;
   nn_status status = check_variants(model, &variants, kind);
   if (!model->module->spill && status == NN_OK)
     model->module->spill = open_spill(model, &variants.items[0], out, kind, o);
@@ -167,6 +168,7 @@ nn_status nn_model_jit_hooked(nncc_model *model, const nncc_compile_options *opt
   const nncc_compile_options *o = options ? options : &defaults;
   nn_target target = {0};
   NN_TRY(nn_target_init(&target, NULL, o->cpu, &model->module->diags));
+  target.fp = o->fp;
   nn_status status = compile_in_memory(model, &target, o, hook, program, compiled);
   nn_target_free(&target);
   return status;

@@ -10,6 +10,7 @@
 
 #include "ir/ir.h"
 #include "ir/loop.h"
+#include "ir/nncc.h"
 #include "runtime/nncc_rt.h"
 
 /* ---- target.c: the machine as data --------------------------------------------------------------- */
@@ -29,12 +30,18 @@ typedef struct nn_target {
   bool unaligned_ok;
   bool is_little_endian;
   int l1_bytes, l2_bytes, l3_bytes; /* data caches of a core (l3: what one core may count on) */
+  nncc_fp fp;                     /* strict until set */
 } nn_target;
 
 /* NULL triple: the host's. NULL cpu: the host's own when triple is NULL ("native"), else the baseline.
    x86-64-v1..v4 and LLVM CPU names. Errors into diags. */
 nn_status nn_target_init(nn_target *t, const char *triple, const char *cpu, nn_diags *diags);
 void nn_target_free(nn_target *t);
+/* The machine that loops are made for: t, but where results must be the same on all targets one that is none of them, so that all run the
+   same loops. In the arena, or t; the texts are t's. */
+const nn_target *nn_target_of_loops(const nn_target *t, nn_arena *arena);
+const char *nn_fp_name(nncc_fp fp);                  /* "strict", ... */
+bool nn_fp_from_name(const char *name, nncc_fp *fp);
 int nn_target_lanes(const nn_target *t, nn_dtype dtype); /* vector_bytes / element size as held in registers (f16 as f32); at least 1 */
 
 /* ---- lower.c: one kernel ------------------------------------------------------------------------- */

@@ -271,15 +271,16 @@ static int64_t panel_width(void *self, nn_dim rows, nn_dim columns) {
 
 void nn_env_init(nn_pass_env *env, const nn_target *t, nn_diags *diags) {
   memset(env, 0, sizeof *env);
-  env->vector_bytes = t->vector_bytes;
-  env->level = 2;
   nn_arena *arena = nn_arena_new();
   if (!arena) return;
   evaluator *ev = NN_NEW(arena, evaluator);
   ev->arena = arena;
-  ev->target = t;
+  ev->target = nn_target_of_loops(t, arena);
   ev->silent.arena = arena;
   ev->has_host = nn_target_init(&ev->host, NULL, NULL, diags) == NN_OK;
+  ev->host.fp = t->fp;
+  env->vector_bytes = ev->target->vector_bytes;
+  env->level = 2;
   env->self = ev;
   env->evaluate = evaluate;
   env->panel_width = panel_width;
@@ -301,7 +302,7 @@ nn_program *nn_compile(nn_module *m, const nn_target *t, int level, const char *
   nn_env_init(&m->env, t, &m->diags);
   m->env.level = level;
   m->env.threads = options ? options->threads : 0;
-  m->env.no_winograd = options && options->no_winograd;
+  m->env.no_winograd = t->fp == NNCC_FP_EXACT || (options && options->no_winograd);
   nn_status status = nn_pipeline_infer(m, options);
   nn_env_free(&m->env);
   m->env = outer;

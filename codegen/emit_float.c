@@ -252,12 +252,22 @@ static nn_v emit_fma(nn_emod *e, nn_v a, nn_v b, nn_v c) {
   return nn_call(e, "llvm.fma", &type, 1, args, 3);
 }
 
+/* What --fp fast lets LLVM do: multiply and add in one, forget the sign of a zero, multiply by the inverse of a number. Not more: sums
+   are in the order that the lowering chose, the elementary functions rely on how (x + big) - big rounds, and division by
+   an approximate reciprocal would make NaN of x / 0 and x / infinity. */
+static nn_v relaxed(nn_emod *e, nn_v v, bool divides_by_number) {
+  if (e->target->fp != NNCC_FP_FAST || !LLVMCanValueUseFastMathFlags(v)) return v;
+  LLVMFastMathFlags flags = LLVMFastMathAllowContract | LLVMFastMathNoSignedZeros;
+  LLVMSetFastMathFlags(v, divides_by_number ? flags | LLVMFastMathAllowReciprocal : flags);
+  return v;
+}
+
 static nn_v f_op(nn_emod *e, nn_xop op, nn_dtype t, nn_v a, nn_v b, nn_v c) {
   switch (op) {
-  case NN_X_ADD: return LLVMBuildFAdd(e->b, a, b, "");
-  case NN_X_SUB: return LLVMBuildFSub(e->b, a, b, "");
-  case NN_X_MUL: return LLVMBuildFMul(e->b, a, b, "");
-  case NN_X_DIV: return LLVMBuildFDiv(e->b, a, b, "");
+  case NN_X_ADD: return relaxed(e, LLVMBuildFAdd(e->b, a, b, ""), false);
+  case NN_X_SUB: return relaxed(e, LLVMBuildFSub(e->b, a, b, ""), false);
+  case NN_X_MUL: return relaxed(e, LLVMBuildFMul(e->b, a, b, ""), false);
+  case NN_X_DIV: return relaxed(e, LLVMBuildFDiv(e->b, a, b, ""), LLVMIsConstant(b));
   case NN_X_FMA: return emit_fma(e, a, b, c);
   case NN_X_NEG: return LLVMBuildFNeg(e->b, a, "");
   case NN_X_ABS: return nn_call1(e, "llvm.fabs", a);

@@ -91,7 +91,7 @@ static void print_top(header *h) {
   print_comment_text(h, p->module->producer ? p->module->producer : "a neural network");
   fputs(", compiled by nncc for ", h->out);
   print_cpus(h);
-  fprintf(h->out, " (%s).\n\n", h->target->triple);
+  fprintf(h->out, " (%s), floating point %s.\n\n", h->target->triple, nn_fp_name(h->target->fp));
   fprintf(h->out, "   A run needs %s_WORKSPACE + workers * %s_WORKER_WORKSPACE bytes of workspace, aligned to\n",
           h->name, h->name);
   fprintf(h->out,

@@ -11,6 +11,7 @@ void nn_host_env_init(nn_pass_env *env) {
   memset(env, 0, sizeof *env);
   if (!silent.arena) return;
   if (nn_target_init(&host, NULL, NULL, &silent) == NN_OK) {
+    host.fp = NNCC_FP_EXACT; /* a model is read in the same way everywhere */
     nn_env_init(env, &host, &silent);
     nn_target_free(&host);
   }

@@ -533,12 +533,13 @@ static nn_status lower_group(nn_lower *L) {
 
 nn_kernel *nn_lower_op(nn_module *m, const nn_target *t, nn_op *op, nn_value ***args, int *nargs) {
   nn_lower_state state = {0};
-  nn_lower L = {.module = m, .target = t, .op = op, .state = &state};
+  nn_lower L = {.module = m, .target = nn_target_of_loops(t, m->arena), .op = op, .state = &state};
   int errors = m->diags.nerrors;
   if (make_group(m, op, &state.group) != NN_OK) return NULL;
   L.group = op->code == NN_OP_FUSED ? nn_attr_graph(op, "body") : NULL;
   L.kernel = nn_kernel_new(m, kernel_name(m->arena, op, &state.group));
   L.kernel->loc = op->loc;
+  L.kernel->is_unfused = t->fp == NNCC_FP_EXACT;
   state.sources = nn_map_new(m->arena);
   arg_list list = {0};
   declare_group(&L, &list);

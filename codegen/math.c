@@ -97,11 +97,23 @@ static math_fn *function_of(nn_opcode code) {
   }
 }
 
+/* Instead of function_of; NULL: there is none. */
+static math_fn *near_function_of(nn_opcode code) {
+  switch (code) {
+    case NN_OP_EXP: return nn_mx_near_exp;
+    case NN_OP_TANH: return nn_mx_near_tanh;
+    case NN_OP_ERF: return nn_mx_near_erf;
+    case NN_OP_SIGMOID: return nn_mx_near_sigmoid;
+    default: return NULL;
+  }
+}
+
 static nn_dtype computed_in(nn_dtype t) { return t == NN_F64 ? NN_F64 : NN_F32; }
 
 static nn_mx numbers_of(const nn_lower *L, nn_dtype t) {
   nn_mx m = nn_mx_of(L->kernel, computed_in(t));
   m.has_f64 = !L->target || L->target->has_sqrt_f64;
+  m.is_near = L->target && L->target->fp == NNCC_FP_FAST && m.t == NN_F32;
   return m;
 }
 
@@ -109,15 +121,15 @@ static nn_x *widen(nn_kernel *k, nn_x *x) { return nn_let(k, nn_x_cast(k, x, com
 
 nn_x *nn_math(nn_lower *L, nn_opcode code, nn_x *x) {
   nn_kernel *k = L->kernel;
-  math_fn *fn = function_of(code);
-  assert(fn && nn_dtype_is_float(x->dtype));
   nn_mx m = numbers_of(L, x->dtype);
+  math_fn *near = m.is_near ? near_function_of(code) : NULL, *fn = near ? near : function_of(code);
+  assert(fn && nn_dtype_is_float(x->dtype));
   return nn_let(k, nn_x_cast(k, fn(&m, widen(k, x)), x->dtype));
 }
 
 nn_x *nn_math_gate(nn_lower *L, nn_x *y, nn_x *x) {
   nn_mx m = numbers_of(L, x->dtype);
-  return nn_mx_gate(&m, y, x);
+  return m.is_near ? nn_mx_near_gate(&m, y, x) : nn_mx_gate(&m, y, x);
 }
 
 nn_x *nn_math_pow(nn_lower *L, nn_x *x, nn_x *y) {

@@ -13,6 +13,7 @@
 typedef struct nn_mx {
   nn_kernel *k;
   nn_dtype t, ti;        /* the float type and the integer of its width */
+  bool is_near;          /* approximations will do: --fp fast, f32 */
   bool has_f64;          /* f64 is hardware arithmetic: f32 functions may use it */
   int mantissa, bias;    /* stored bits, exponent offset */
   double magic;          /* 1.5 * 2^mantissa: adding it leaves the nearest integer in the low bits */
@@ -90,6 +91,13 @@ nn_x *nn_mx_tan(const nn_mx *m, nn_x *x);
 nn_x *nn_mx_asin(const nn_mx *m, nn_x *x);
 nn_x *nn_mx_acos(const nn_mx *m, nn_x *x);
 nn_x *nn_mx_atan(const nn_mx *m, nn_x *x);
+
+/* math_near.c: f32, for --fp fast */
+nn_x *nn_mx_near_exp(const nn_mx *m, nn_x *x);
+nn_x *nn_mx_near_sigmoid(const nn_mx *m, nn_x *x);
+nn_x *nn_mx_near_gate(const nn_mx *m, nn_x *y, nn_x *x);
+nn_x *nn_mx_near_tanh(const nn_mx *m, nn_x *x);
+nn_x *nn_mx_near_erf(const nn_mx *m, nn_x *x);
 
 /* math_pow.c, math_fmod.c */
 nn_x *nn_mx_pow(const nn_mx *m, nn_x *x, nn_x *y);

@@ -131,8 +131,8 @@ static nn_cache_key key_of(const jobs *all, const job *j) {
   const nn_target *t = j->target;
   nn_arena *arena = j->diags.arena;
   LLVMGetVersion(&major, &minor, &patch);
-  char *text = nn_sprintf(arena, "%s %u.%u.%u\n%s %s %s\n%d", NN_BUILD_ID, major, minor, patch, t->triple, t->cpu,
-                          t->features, all->level);
+  char *text = nn_sprintf(arena, "%s %u.%u.%u\n%s %s %s\n%d %s", NN_BUILD_ID, major, minor, patch, t->triple, t->cpu,
+                          t->features, all->level, nn_fp_name(t->fp));
   for (int i = 0; i < j->nkernels; i++)
     text = nn_sprintf(arena, "%s\n%s\n%s", text, j->kernels[i]->name, nn_kernel_key(arena, j->kernels[i]));
   return nn_cache_key_of(text);

@@ -291,6 +291,35 @@ void nn_target_free(nn_target *t) {
   t->triple = t->cpu = t->features = NULL;
 }
 
+/* Vectors that two registers of 16 bytes hold, and the tiles of 16 registers, are good enough for all of x86-64 and aarch64. Tails are
+   masked, in code that a target without masks does one by one; f32 functions do without f64, which not every target has. */
+const nn_target *nn_target_of_loops(const nn_target *t, nn_arena *arena) {
+  if (t->fp != NNCC_FP_EXACT) return t;
+  nn_target *seen = NN_NEW(arena, nn_target);
+  *seen = *t;
+  seen->vector_bytes = 32;
+  seen->vector_registers = 16;
+  seen->has_fma = seen->has_sqrt_f64 = false;
+  seen->has_masked_memory = seen->has_round = seen->has_f16_convert = seen->unaligned_ok = true;
+  seen->l1_bytes = 32 << 10;
+  seen->l2_bytes = 512 << 10;
+  seen->l3_bytes = 2 << 20;
+  return seen;
+}
+
+static const char *const fp_names[] = {[NNCC_FP_STRICT] = "strict", [NNCC_FP_EXACT] = "exact", [NNCC_FP_FAST] = "fast"};
+
+const char *nn_fp_name(nncc_fp fp) { return fp_names[fp]; }
+
+bool nn_fp_from_name(const char *name, nncc_fp *fp) {
+  for (size_t i = 0; i < sizeof fp_names / sizeof *fp_names; i++)
+    if (strcmp(name, fp_names[i]) == 0) {
+      *fp = (nncc_fp)i;
+      return true;
+    }
+  return false;
+}
+
 int nn_target_lanes(const nn_target *t, nn_dtype dtype) {
   int bytes = nn_dtype_bits(dtype) / 8;
   if (nn_dtype_is_float(dtype) && bytes < 4) bytes = 4;

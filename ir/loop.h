@@ -122,6 +122,7 @@ struct nn_kernel {
   int nsymbols, symbols_cap;
   nn_block body;
   int nvars, nxs;
+  bool is_unfused;       /* a multiply-add is made as two operations, on every target */
   bool can_fail;         /* has NN_X_INDEX or NN_S_FAIL */
   struct nn_x_table *table; /* interning */
   struct nn_lb *builder;

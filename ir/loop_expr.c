@@ -399,7 +399,7 @@ nn_x *nn_x_binary(nn_kernel *k, nn_xop op, nn_x *a, nn_x *b) {
 
 nn_x *nn_x_fma(nn_kernel *k, nn_x *a, nn_x *b, nn_x *c) {
   assert(a->dtype == b->dtype && a->dtype == c->dtype);
-  if (!nn_dtype_is_float(a->dtype)) return nn_x_binary(k, NN_X_ADD, nn_x_binary(k, NN_X_MUL, a, b), c);
+  if (!nn_dtype_is_float(a->dtype) || k->is_unfused) return nn_x_binary(k, NN_X_ADD, nn_x_binary(k, NN_X_MUL, a, b), c);
   if (is_float_const(a, 1)) return nn_x_binary(k, NN_X_ADD, b, c);
   if (is_float_const(b, 1)) return nn_x_binary(k, NN_X_ADD, a, c);
   if (is_float_const(c, -0.0)) return nn_x_binary(k, NN_X_MUL, a, b);

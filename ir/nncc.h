@@ -83,6 +83,12 @@ nncc_status nncc_weight_set(nncc_model *model, const char *name, const void *dat
 
 /* ---- compiling --------------------------------------------------------------------------------------- */
 
+/* What is promised of floating-point results; docs/math.md has the bounds.
+   STRICT: the same bits for any number of threads, on one target. EXACT: and on every target, at every level: sums in one order, multiply-adds
+   in two roundings, neither Winograd nor Strassen; slower. FAST: sums may be reordered, divisions be products with reciprocals, and
+   exp, tanh, sigmoid, erf are good to about 1e-6; NaN and infinity stay what they are, the sign of a zero need not. */
+typedef enum nncc_fp { NNCC_FP_STRICT, NNCC_FP_EXACT, NNCC_FP_FAST } nncc_fp;
+
 typedef enum nncc_weights { NNCC_WEIGHTS_AUTO, NNCC_WEIGHTS_EMBED, NNCC_WEIGHTS_FILE } nncc_weights;
 
 typedef struct nncc_compile_options {
@@ -103,6 +109,7 @@ typedef struct nncc_compile_options {
   int threads;             /* that compile: the result is the same for any number. 0: one for each processor */
   int no_winograd;         /* convolutions and products by their definition, neither in Winograd's nor in Strassen's form: slower, of
                               smaller rounding errors, and weights of convolutions keep their size */
+  nncc_fp fp;
   const char *cache;       /* folder of compiled kernels, kept from one compilation to the next; NULL: what the
                               environment's NNCC_CACHE says, if anything. Only whom one trusts should be able to write there */
 } nncc_compile_options;

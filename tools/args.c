@@ -63,6 +63,15 @@ bool pins_take(pins *p, int option, const char *value) {
   return true;
 }
 
+bool code_take(code_args *c, const char *verb, int option, const char *value) {
+  if (option != OPT_FP) return false;
+  if (!nn_fp_from_name(value, &c->fp)) {
+    fprintf(stderr, "nncc %s: --fp %s: expected strict, exact or fast\n", verb, value);
+    c->bad = true;
+  }
+  return true;
+}
+
 void pins_free(pins *p) {
   strings_free(&p->dims);
   strings_free(&p->shapes);

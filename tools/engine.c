@@ -1,11 +1,14 @@
 /* A compiled model, whichever way: the JIT, an object that goes through the linker and dlopen, or the loop
-   interpreter (without passes but the one that says where f16 is rounded: the plainest reading of the model). */
+   interpreter (without passes but the one that says where f16 is rounded: the plainest reading of the model; where
+   bits are promised to be the same everywhere, the program that would be compiled). */
 #include "tools/tools.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { COMPILED_LEVEL = 2 };
 
 struct engine {
   engine_kind kind;
@@ -36,17 +39,27 @@ static void release(nncc_rt_ctx *self, void *memory) {
 
 /* ---- opening -------------------------------------------------------------------------------------------- */
 
+static nncc_compile_options options_of(const engine_options *o) {
+  nncc_compile_options options = {.level = o->level};
+  if (o->code) options.fp = o->code->fp;
+  return options;
+}
+
 static bool open_jit(engine *e, const engine_options *o) {
-  nncc_compile_options options = {.level = o->level, .symbols = o->symbols};
+  nncc_compile_options options = options_of(o);
+  options.symbols = o->symbols;
   return nn_model_jit_hooked(e->model, &options, o->hook, &e->program, &e->compiled) == NN_OK;
 }
 
-static bool open_library(engine *e, int level) {
+static bool open_library(engine *e, const engine_options *o) {
   char dir[] = "/tmp/nncc-XXXXXX";
   if (!mkdtemp(dir)) return nn_report(&e->model->module->diags, NN_ERROR, NULL, NULL, NULL, "cannot make a folder in /tmp") == NN_OK;
   char path[64];
   snprintf(path, sizeof path, "%s/model.so", dir);
-  nncc_compile_options options = {.level = level, .header = "", .name = "model", .weights = NNCC_WEIGHTS_EMBED};
+  nncc_compile_options options = options_of(o);
+  options.header = "";
+  options.name = "model";
+  options.weights = NNCC_WEIGHTS_EMBED;
   bool ok = nncc_model_compile(e->model, path, &options) == NNCC_OK;
   if (ok && nncc_rt_library_open(path, "model", &e->library, &e->compiled) != NNCC_RT_OK)
     ok = nn_report(&e->model->module->diags, NN_ERROR, NULL, NULL, NULL, "the shared object that was just made cannot be loaded") == NN_OK;
@@ -55,16 +68,21 @@ static bool open_library(engine *e, int level) {
   return ok;
 }
 
-static bool open_interpreter(engine *e) {
+static nn_program *plain_program(nn_module *m, const nn_target *t) {
   static const char *const meaning[] = {"widen"};
+  if (nn_passes_run(m, meaning, 1, NULL) != NN_OK) return NULL;
+  nn_program *p = nn_program_build(m, t);
+  return p && nn_plan_memory(p, t) == NN_OK ? p : NULL;
+}
+
+static bool open_interpreter(engine *e, const engine_options *o) {
   nn_module *m = e->model->module;
   if (e->model->finish && e->model->finish(e->model) != NN_OK) return false;
-  if (nn_passes_run(m, meaning, 1, NULL) != NN_OK) return false;
   if (nn_target_init(&e->target, NULL, NULL, &m->diags) != NN_OK) return false;
   e->has_target = true;
-  nn_program *p = nn_program_build(m, &e->target);
-  if (!p || nn_plan_memory(p, &e->target) != NN_OK) return false;
-  e->program = p;
+  if (o->code) e->target.fp = o->code->fp;
+  e->program = e->target.fp == NNCC_FP_EXACT ? nn_compile(m, &e->target, COMPILED_LEVEL, NULL, NULL) : plain_program(m, &e->target);
+  if (!e->program) return false;
   int n = engine_noutputs(e);
   e->outputs = calloc((size_t)n + 1, sizeof *e->outputs);
   e->views = calloc((size_t)n + 1, sizeof *e->views);
@@ -76,13 +94,13 @@ static bool open_interpreter(engine *e) {
 static bool open_kind(engine *e, const engine_options *o) {
   switch (o->kind) {
     case ENGINE_JIT: return open_jit(e, o);
-    case ENGINE_AOT: return open_library(e, o->level);
-    case ENGINE_INTERP: return open_interpreter(e);
+    case ENGINE_AOT: return open_library(e, o);
+    case ENGINE_INTERP: return open_interpreter(e, o);
   }
   return false;
 }
 
-engine *engine_open_with(nncc_model *model, const engine_options *o) {
+engine *engine_open(nncc_model *model, const engine_options *o) {
   engine *e = calloc(1, sizeof *e);
   if (!e) return NULL;
   e->kind = o->kind;
@@ -92,10 +110,6 @@ engine *engine_open_with(nncc_model *model, const engine_options *o) {
   if (ok) return e;
   engine_close(e);
   return NULL;
-}
-
-engine *engine_open(nncc_model *model, engine_kind kind, int threads, int level) {
-  return engine_open_with(model, &(engine_options){.kind = kind, .threads = threads, .level = level});
 }
 
 nn_module *engine_module(const engine *e) { return e->model->module; }

@@ -107,9 +107,17 @@ def erfc_scaled(t, center):
     return exp(x * x) * erfc(x) * (x + center)
 
 
+def near_erf(u):
+    """erf(x) / x at x^2 = (u + 1) / 2 * 3.25^2."""
+    x = sqrt((u + 1) / 2) * mpf("3.25")
+    return erf(x) / x if x > tiny else 2 / sqrt(pi)
+
+
 FITS = {
     "exp_f32": lambda: fit("exp_f32", "f32", q_exp, lambda r: r * r + tiny, -half_ln2, half_ln2, 4),
     "logistic_f32": lambda: fit("logistic_f32", "f32", q_exp1, lambda r: abs(r) / exp(r) + tiny, -half_ln2, half_ln2, 4),
+    "near_exp_f32": lambda: fit("near_exp_f32", "f32", q_exp1, lambda r: abs(r) / exp(r) + tiny, -half_ln2, half_ln2, 3),
+    "near_erf_f32": lambda: fit("near_erf_f32", "f32", near_erf, lambda u: mpf(1), -1, 1, 10),
     "erf_far_f32": lambda: fit("erf_far_f32", "f32", lambda t: -erfc(t + mpf("2.5")), lambda t: mpf(1), mpf("-1.5"), mpf("1.43"), 14),
     "exp_f64": lambda: fit("exp_f64", "f64", q_exp, lambda r: r * r + tiny, -half_ln2, half_ln2, 10),
     "exp_mid": lambda: fit("exp_mid", "f64", q_exp, lambda r: r * r + tiny, -half_ln2, half_ln2, 5),

@@ -26,12 +26,19 @@ void free_option_texts(const struct poptOption *options); /* what rows of POPT_A
 
 /* What fixes sizes of a model while it is loaded: the options that all verbs have which load one. */
 typedef struct pins { strings dims, shapes; } pins;
-enum { OPT_DIM = 1, OPT_SHAPE, OPT_OF_VERB }; /* a verb's own numbers begin at the last */
+enum { OPT_DIM = 1, OPT_SHAPE, OPT_FP, OPT_OF_VERB }; /* a verb's own numbers begin at the last */
 #define PIN_OPTIONS                                                                   \
   {"dim", 0, POPT_ARG_STRING, NULL, OPT_DIM, "fix a symbolic dimension", "N=4"},      \
   {"shape", 0, POPT_ARG_STRING, NULL, OPT_SHAPE, "fix an input's shape", "x=1,3,224,224"}
 bool pins_take(pins *p, int option, const char *value); /* whether the option is one of them */
 void pins_free(pins *p);
+
+/* What decides how a model is compiled, in the verbs that do so. */
+typedef struct code_args { nncc_fp fp; bool bad; } code_args;
+#define CODE_OPTIONS                                                                                                   \
+  {"fp", 0, POPT_ARG_STRING, NULL, OPT_FP,                                                                             \
+   "floating point. strict (default): the same bits for any number of threads; exact: and on every CPU; fast: approximate", "MODE"}
+bool code_take(code_args *c, const char *verb, int option, const char *value); /* whether it is one of them; says what is wrong, and sets bad */
 int parse_int(const char *text, long min, long max, long *value); /* 0 if good */
 bool is_terminal(FILE *f);
 int finish_output(int code); /* code, but EXIT_RUN if stdout could not be written (a full disk): says so */
@@ -83,15 +90,15 @@ difference host_tensor_compare(const nncc_rt_tensor *a, const nncc_rt_tensor *b,
 typedef enum engine_kind { ENGINE_JIT, ENGINE_AOT, ENGINE_INTERP } engine_kind;
 typedef struct engine engine;
 
-/* Compiles; the model's diagnostics tell when it gives NULL. threads >= 1. */
-engine *engine_open(nncc_model *model, engine_kind kind, int threads, int level);
 typedef struct engine_options {
   engine_kind kind;
-  int threads, level;
+  int threads, level;       /* threads >= 1 */
+  const code_args *code;    /* NULL: the defaults */
   const nn_step_hook *hook; /* JIT: it is called; or NULL */
   bool symbols;             /* JIT: names for GDB and perf */
 } engine_options;
-engine *engine_open_with(nncc_model *model, const engine_options *o);
+/* Compiles; the model's diagnostics tell when it gives NULL. */
+engine *engine_open(nncc_model *model, const engine_options *o);
 void engine_close(engine *e);
 nn_module *engine_module(const engine *e);
 const nn_program *engine_program(const engine *e); /* NULL: AOT */

@@ -8,6 +8,7 @@
 
 typedef struct bench_args {
   pins pins;
+  code_args code;
   const char *model;
   const char *const *files;
   long threads, runs, level;
@@ -21,6 +22,7 @@ enum { OPT_THREADS = OPT_OF_VERB, OPT_RUNS, OPT_LEVEL };
 static void on_option(void *data, int option, const char *value) {
   bench_args *a = data;
   pins_take(&a->pins, option, value);
+  code_take(&a->code, "bench", option, value);
   if (option == OPT_THREADS) a->bad |= parse_int(value, 1, 256, &a->threads) != 0;
   if (option == OPT_RUNS) a->bad |= parse_int(value, 1, 1000000, &a->runs) != 0;
   if (option == OPT_LEVEL) a->bad |= parse_int(value, 0, 3, &a->level) != 0;
@@ -176,10 +178,11 @@ static int bench_model(bench_args *a, const strings *rest) {
   double start = now_ms();
   if (load_model(a->model, &a->pins, &model) == NNCC_OK) {
     progress_start("compiling");
-    e = engine_open_with(model, &(engine_options){.kind = a->aot ? ENGINE_AOT : ENGINE_JIT,
+    e = engine_open(model, &(engine_options){.kind = a->aot ? ENGINE_AOT : ENGINE_JIT,
                                                   .threads = r.threads,
                                                   .level = (int)a->level,
-                                                  .hook = a->profile ? &p.hook : NULL,
+                                                  .code = &a->code,
+                                             .hook = a->profile ? &p.hook : NULL,
                                                   .symbols = a->symbols});
     progress_end();
   }
@@ -208,6 +211,7 @@ int verb_bench(int argc, const char **argv) {
       {"threads", 0, POPT_ARG_STRING, NULL, OPT_THREADS, "threads (default 1)", "N"},
       {"runs", 0, POPT_ARG_STRING, NULL, OPT_RUNS, "number of runs (default: about two seconds' worth)", "N"},
       PIN_OPTIONS,
+      CODE_OPTIONS,
       {"level", 'O', POPT_ARG_STRING, NULL, OPT_LEVEL, "0 to 3 (default 2)", "LEVEL"},
       {"aot", 0, POPT_ARG_NONE, &a.aot, 0, "through object, linker and dlopen", NULL},
       {"profile", 0, POPT_ARG_NONE, &a.profile, 0,
@@ -219,7 +223,7 @@ int verb_bench(int argc, const char **argv) {
       {"json", 0, POPT_ARG_NONE, &a.json, 0, "print JSON", NULL},
       POPT_TABLEEND};
   int code = EXIT_USAGE;
-  if (parse_args(argc, argv, table, "MODEL [FILE|NAME=FILE]... [options]", &rest, on_option, &a)) {
+  if (parse_args(argc, argv, table, "MODEL [FILE|NAME=FILE]... [options]", &rest, on_option, &a) && !a.code.bad) {
     a.profile |= a.profile_file != NULL;
     const char *wrong = complaint(&a, &rest);
     if (wrong)

@@ -6,6 +6,7 @@
 typedef struct compile_args {
   const char *out, *weights;
   pins pins;
+  code_args code;
   strings aliases;
   nncc_compile_options options;
   long level, threads;
@@ -17,6 +18,7 @@ enum { OPT_LEVEL = OPT_OF_VERB, OPT_ALIAS, OPT_THREADS };
 static void on_option(void *data, int option, const char *value) {
   compile_args *a = data;
   pins_take(&a->pins, option, value);
+  code_take(&a->code, "compile", option, value);
   if (option == OPT_ALIAS) strings_add(&a->aliases, value);
   if (option == OPT_LEVEL && parse_int(value, 0, 3, &a->level) != 0) {
     fprintf(stderr, "nncc: -O %s: expected 0, 1, 2 or 3\n", value);
@@ -49,12 +51,13 @@ static void print_done(const compile_args *a, nncc_model *model, double ms) {
     for (int i = 0; i < v.count; i++) printf("%s%s", i ? ", " : " for ", v.items[i].cpu);
     nn_variants_free(&v);
   }
-  printf("\n");
+  printf(", floating point %s\n", nn_fp_name(a->options.fp));
 }
 
 static int compile(const char *path, compile_args *a) {
   a->options.level = (int)a->level;
   a->options.threads = (int)a->threads;
+  a->options.fp = a->code.fp;
   a->options.aliases = strings_list(&a->aliases);
   nncc_model *model = NULL;
   double start = now_ms();
@@ -92,6 +95,7 @@ int verb_compile(int argc, const char **argv) {
       {"weights", 0, POPT_ARG_STRING, &a.weights, 0,
        "embed, or file: OUT.weights beside the object (default: embed up to 1 GiB)", "WHERE"},
       PIN_OPTIONS,
+      CODE_OPTIONS,
       {"alias", 0, POPT_ARG_STRING, NULL, OPT_ALIAS, "the output may be the same memory as the input (again for more)",
        "IN=OUT"},
       {"level", 'O', POPT_ARG_STRING, NULL, OPT_LEVEL, "0 to 3 (default 2)", "LEVEL"},
@@ -103,7 +107,7 @@ int verb_compile(int argc, const char **argv) {
       {"print-after", 0, POPT_ARG_STRING, &o->print_after, 0, "print the IR after this pass, or all", "PASS"},
       {"time-passes", 0, POPT_ARG_NONE, &o->time_passes, 0, "print what the passes took", NULL},
       POPT_TABLEEND};
-  bool ok = parse_args(argc, argv, table, "MODEL -o OUT [options]", &rest, on_option, &a) && !a.bad;
+  bool ok = parse_args(argc, argv, table, "MODEL -o OUT [options]", &rest, on_option, &a) && !a.bad && !a.code.bad;
   int code = ok && is_complete(&a, &rest) && parse_weights(&a) ? compile(rest.items[0], &a) : EXIT_USAGE;
   free_option_texts(table);
   strings_free(&a.aliases);

@@ -9,6 +9,7 @@
 
 typedef struct run_args {
   pins pins;
+  code_args code;
   strings dumps;
   const char *model, *out_dir, *format, *compare;
   const char *const *files;
@@ -23,7 +24,7 @@ enum { OPT_DUMP = OPT_OF_VERB, OPT_RANDOM, OPT_THREADS };
 static void on_option(void *data, int option, const char *value) {
   run_args *a = data;
   long number = 0;
-  if (pins_take(&a->pins, option, value)) return;
+  if (pins_take(&a->pins, option, value) || code_take(&a->code, "run", option, value)) return;
   switch (option) {
   case OPT_DUMP: strings_add(&a->dumps, value); break;
   case OPT_RANDOM:
@@ -126,8 +127,8 @@ static int open_session(session *s, const run_args *a, engine_kind kind, bool al
   if (!load(a, names, all_values || a->dumps.count, &s->model) || (all_values && !load(a, NULL, true, &s->names)))
     return EXIT_MODEL;
   progress_start("compiling");
-  s->e = engine_open_with(
-      s->model, &(engine_options){.kind = kind, .threads = (int)a->threads, .level = -1, .symbols = a->symbols});
+  s->e = engine_open(
+      s->model, &(engine_options){.kind = kind, .code = &a->code, .threads = (int)a->threads, .level = -1, .symbols = a->symbols});
   progress_end();
   if (!s->e) print_diagnostics(stderr, s->model);
   return s->e ? EXIT_OK : EXIT_MODEL;
@@ -277,6 +278,7 @@ int verb_run(int argc, const char **argv) {
       {"compare", 0, POPT_ARG_STRING, &a.compare, 0,
        "name the first node that differs from the interpreter, or from DIR/VALUE.npy", "interp|DIR"},
       PIN_OPTIONS,
+      CODE_OPTIONS,
       {"threads", 0, POPT_ARG_STRING, NULL, OPT_THREADS, "threads (default 1)", "N"},
       {"interp", 0, POPT_ARG_NONE, &a.interp, 0, "by the loop interpreter", NULL},
       {"aot", 0, POPT_ARG_NONE, &a.aot, 0, "through object, linker and dlopen", NULL},
@@ -285,7 +287,7 @@ int verb_run(int argc, const char **argv) {
   int code = EXIT_USAGE;
   bool ok = parse_args(argc, argv, table, "MODEL [FILE|NAME=FILE]... [options]", &rest, on_option, &a);
   a.format = format ? format : "npy";
-  if (ok && is_complete(&a, &rest)) {
+  if (ok && !a.code.bad && is_complete(&a, &rest)) {
     a.model = rest.items[0];
     a.files = strings_list(&rest) + 1;
     code = run(&a);

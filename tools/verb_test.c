@@ -17,6 +17,7 @@ typedef struct test_args {
   int aot, interp, verbose;
   long threads, jobs, timeout_s, level;
   const char *filter;
+  code_args code;
   bool bad;
 } test_args;
 
@@ -243,11 +244,10 @@ static void run_case(const char *dir, const test_args *a, result *r) {
   nncc_model *model = NULL;
   engine *e = NULL;
   if (nncc_model_load(path, NULL, &model) == NNCC_OK)
-    e = engine_open(model,
-                    a->interp ? ENGINE_INTERP
-                    : a->aot  ? ENGINE_AOT
-                              : ENGINE_JIT,
-                    (int)a->threads, (int)a->level);
+    e = engine_open(model, &(engine_options){.kind = a->interp ? ENGINE_INTERP : a->aot ? ENGINE_AOT : ENGINE_JIT,
+                                             .threads = (int)a->threads,
+                                             .level = (int)a->level,
+                                             .code = &a->code});
   free(path);
   if (e)
     run_sets(e, dir, r);
@@ -376,6 +376,7 @@ static void filter_cases(strings *cases, const char *filter) {
 
 static void on_option(void *data, int option, const char *value) {
   test_args *a = data;
+  code_take(&a->code, "test", option, value);
   if (option == OPT_THREADS) a->bad |= parse_int(value, 1, 256, &a->threads) != 0;
   if (option == OPT_JOBS) a->bad |= parse_int(value, 1, 64, &a->jobs) != 0;
   if (option == OPT_TIMEOUT) a->bad |= parse_int(value, 1, 100000, &a->timeout_s) != 0;
@@ -400,6 +401,7 @@ int verb_test(int argc, const char **argv) {
   const struct poptOption table[] = {
       {"aot", 0, POPT_ARG_NONE, &a.aot, 0, "through object, linker and dlopen instead of the JIT", NULL},
       {"interp", 0, POPT_ARG_NONE, &a.interp, 0, "by the loop interpreter", NULL},
+      CODE_OPTIONS,
       {"filter", 0, POPT_ARG_STRING, &a.filter, 0, "only cases whose path contains this", "TEXT"},
       {"threads", 0, POPT_ARG_STRING, NULL, OPT_THREADS, "threads of a run (default 1)", "N"},
       {"jobs", 'j', POPT_ARG_STRING, NULL, OPT_JOBS, "cases at once (default 2)", "N"},
@@ -410,7 +412,7 @@ int verb_test(int argc, const char **argv) {
   bool ok = parse_args(argc, argv, table, "DIR... [options]", &rest, on_option, &a);
   if (ok && a.bad)
     fprintf(stderr, "nncc test: --threads, --jobs and --timeout take positive numbers\n");
-  else if (ok)
+  else if (ok && !a.code.bad)
     code = test(&rest, &a);
   free_option_texts(table);
   strings_free(&rest);

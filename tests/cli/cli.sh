@@ -32,6 +32,12 @@ expect 0 'compiled' "$nncc" squeezenet.onnx -o with.o --map with.json
 expect 0 'compiled' "$nncc" squeezenet.onnx -o without.o --no-winograd --map without.json
 must "no convolution is in Winograd's form" grep -q conv_winograd with.json
 must "a convolution is in Winograd's form all the same" sh -c '! grep -q winograd without.json'
+expect 0 'floating point exact' "$nncc" squeezenet.onnx -o exact.o --fp exact --map exact.json
+must "the header does not say what is promised" grep -q 'floating point exact' exact.h
+must "a convolution of --fp exact is in Winograd's form" sh -c '! grep -q winograd exact.json'
+for verb in run bench test compile; do
+  expect 2 "nncc $verb: --fp loose: expected strict, exact or fast" "$nncc" $verb squeezenet.onnx --fp loose
+done
 expect 0 'compiled' "$nncc" squeezenet.onnx -o model.so
 [ "$(uname -m)" != x86_64 ] || expect 0 'compiled' env PATH=/nonexistent "$nncc" squeezenet.onnx -o alone.so # without a linker
 expect 3 'cannot write .*limited.o.*File too large' sh -c "ulimit -f 100; '$nncc' squeezenet.onnx -o limited.o"

@@ -1,4 +1,4 @@
-# One, two and three threads give the same bits.
+# One, two and three threads give the same bits (--fp exact: exact_bits.py).
 #   sh thread_bits.sh NNCC MODEL...
 set -eu
 nncc=$1
@@ -6,12 +6,14 @@ shift
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 for model in "$@"; do
-  for threads in 1 2 3; do
-    mkdir -p "$dir/$threads"
-    "$nncc" run "$model" --random 7 --threads $threads -o "$dir/$threads" >/dev/null
+  for fp in strict fast; do
+    for threads in 1 2 3; do
+      mkdir -p "$dir/$threads"
+      "$nncc" run "$model" --random 7 --fp $fp --threads $threads -o "$dir/$threads" >/dev/null
+    done
+    for threads in 2 3; do
+      diff -r "$dir/1" "$dir/$threads" || { echo "$model, $fp: $threads threads give other bits than one"; exit 1; }
+    done
+    [ -n "$(ls "$dir/1")" ] || { echo "$model gave no outputs"; exit 1; }
   done
-  for threads in 2 3; do
-    diff -r "$dir/1" "$dir/$threads" || { echo "$model: $threads threads give other bits than one"; exit 1; }
-  done
-  [ -n "$(ls "$dir/1")" ] || { echo "$model gave no outputs"; exit 1; }
 done

@@ -51,8 +51,8 @@ must "side.weights is missing" [ -s side.weights ]
 printf 'nncc 1\ngraph @main(%%x: f32[8], %%u: f32[8]) -> (f32[8]) {\n  %%0 = add %%x, %%u : f32[8]\n  return %%0 {names=["y"]}\n}\n' >state.nn
 expect 0 'compiled' "$nncc" state.nn -o state.o --alias x=y
 expect 0 'state_ALIASES ..0, 0..' cat state.h
-expect 0 'compiled .* for x86-64, x86-64-v3$' "$nncc" state.nn -o several.a --mcpu x86-64-v3,x86-64
-expect 0 'compiled .* for cortex-m4$' "$nncc" state.nn -o state.o --target thumbv7em-none-eabihf
+expect 0 'compiled .* for x86-64, x86-64-v3, floating point strict$' "$nncc" state.nn -o several.a --mcpu x86-64-v3,x86-64
+expect 0 'compiled .* for cortex-m4, floating point strict$' "$nncc" state.nn -o state.o --target thumbv7em-none-eabihf
 expect 0 'several_ISA_X86_64_V3 2' cat several.h
 expect 0 'T several_init' nm several.a
 expect 3 "alias 'x=z': no such output" "$nncc" state.nn -o bad.o --alias x=z

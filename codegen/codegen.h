@@ -183,8 +183,11 @@ typedef struct nn_tiles {
   bool store_direct;                         /* the store is cheap: straight from the registers, code copied out */
   bool store_checks;                         /* the store itself leaves out what is beyond N, whatever is_tail says */
   void (*pack)(nn_lower *L, void *data, nn_x *n0); /* before a task's row tiles of a panel: makes B ready; may be NULL */
+  /* Instead of pack, for a whole panel, while its first row tile runs: gives B's element of row k, column n0 + j, and keeps it. NULL: pack */
+  nn_x *(*pack_line)(nn_lower *L, void *data, nn_x *k, nn_x *n0, nn_x *j);
   void (*prepare)(nn_lower *L, void *data, nn_x *first, nn_x *end); /* the same once in a task, for all its columns */
   void (*ahead)(nn_lower *L, void *data, nn_x *n0, nn_x *at); /* prefetches element `at` of the panel after n0's (it may not exist); NULL: none. One k loop */
+  void (*ahead_a)(nn_lower *L, void *data, nn_x *m, nn_x *at); /* prefetches element `at` behind row m's first in memory; NULL: none. One k loop */
   bool exact_rows;                           /* code for each number of rows of the last tile: if it often is the only one */
   int64_t panels;                            /* of a task; 0: by work */
   int64_t most_panels;                       /* of a task; it takes so many if there are tasks enough. 0: by work */

@@ -21,6 +21,7 @@ enum {
   LEAST_SUMS = 10,
   REUSING_PANELS = 16,
   PACKED_ROWS = 96,
+  PACKING_TILES = 16,
   K_UNROLL = 4,
   SPARE_REGISTERS = 3,
   LINE_BYTES = 64
@@ -82,6 +83,7 @@ typedef struct variant {
   bool is_tail;  /* columns beyond N are masked */
   bool is_any;   /* the panel may be a tail or not: B is padded, and stores look */
   bool clamp;    /* fewer than `rows` rows may be left */
+  bool packs;    /* the panel is whole, and packed on the way */
   nn_x *m0, *n0; /* of the row tile and of the panel */
   nn_x *tile;    /* number of the row tile */
   nn_x *j0;      /* first column in the panel */
@@ -108,7 +110,8 @@ static void load_b(const run *r, const variant *v, nn_x *const *ks, nn_buf *b) {
   nn_x *j = nn_xi_add(k, v->j0, vector_at(k, c, v->lanes, l));
   bool masked = v->is_tail && !r->t->b_padded;
   if (masked) nn_guard_push(L, nn_x_binary(k, NN_X_LT, nn_xi_add(k, v->n0, j), r->n));
-  nn_store(k, b, vector_at(k, c, v->lanes, l), r->t->b(L, r->t->data, ks, v->n0, j), NULL);
+  nn_x *value = v->packs ? r->t->pack_line(L, r->t->data, ks[0], v->n0, j) : r->t->b(L, r->t->data, ks, v->n0, j);
+  nn_store(k, b, vector_at(k, c, v->lanes, l), value, NULL);
   if (masked) nn_guard_pop(L);
   nn_lanes_end(L, v->lanes);
   nn_end(k);
@@ -149,10 +152,19 @@ static void look_ahead(const run *r, const variant *v, nn_x *depth, nn_x *round,
   for (int64_t i = 0; i < lines; i++) t->ahead(r->L, t->data, v->n0, nn_xi_mulc(k, nn_xi_addc(k, first, i), line));
 }
 
+/* Rows of A lie one behind the other: asks for the next tile's, some lines in each round. */
+static void look_ahead_rows(const run *r, const variant *v, nn_x *round) {
+  nn_kernel *k = r->L->kernel;
+  int64_t line = LINE_BYTES * 8 / nn_dtype_bits(r->t->acc), lines = ceil_div((int64_t)K_UNROLL * v->rows, line);
+  nn_x *first = nn_xi_mulc(k, round, lines);
+  nn_x *next = nn_xi_addc(k, v->m0, v->rows);
+  for (int64_t i = 0; i < lines; i++) r->t->ahead_a(r->L, r->t->data, next, nn_xi_mulc(k, nn_xi_addc(k, first, i), line));
+}
+
 static void k_loop_ahead(const run *r, const variant *v, nn_buf *acc, nn_buf *b) {
   nn_kernel *k = r->L->kernel;
   nn_x *depth = nn_let(k, nn_dim_x(r->L, r->t->kcount[0])), *rounds = nn_xi_floordiv(k, depth, nn_x_int(k, K_UNROLL));
-  if (r->static_m >= 0 && r->ntiles == 1) { /* many lines: one k's at a time */
+  if (r->t->ahead && r->static_m >= 0 && r->ntiles == 1) { /* many lines: one k's at a time */
     nn_x *each = nn_loop_begin(k, NN_FOR, "k", nn_x_int(k, 0), depth);
     nn_loop_unroll_by(k, K_UNROLL);
     look_ahead(r, v, depth, each, 1);
@@ -162,7 +174,8 @@ static void k_loop_ahead(const run *r, const variant *v, nn_buf *acc, nn_buf *b)
   }
   rounds = nn_let(k, rounds);
   nn_x *round = nn_loop_begin(k, NN_FOR, "round", nn_x_int(k, 0), rounds);
-  look_ahead(r, v, depth, round, K_UNROLL);
+  if (r->t->ahead) look_ahead(r, v, depth, round, K_UNROLL);
+  if (r->t->ahead_a) look_ahead_rows(r, v, round);
   nn_x *ki = nn_xi_add(k, nn_xi_mulc(k, round, K_UNROLL), nn_loop_range(k, NN_UNROLL, "k", K_UNROLL));
   accumulate(r, v, &ki, acc, b);
   nn_end(k);
@@ -176,7 +189,7 @@ static void k_loops(const run *r, const variant *v, nn_buf *acc, nn_buf *b) {
   nn_kernel *k = r->L->kernel;
   const nn_tiles *t = r->t;
   nn_x *ks[NN_TILE_LOOPS];
-  if (t->ahead && t->nk == 1) {
+  if ((t->ahead || t->ahead_a) && t->nk == 1) {
     k_loop_ahead(r, v, acc, b);
     return;
   }
@@ -406,10 +419,11 @@ static blocks choose_blocks(const nn_lower *L, const nn_tiles *t) {
   int64_t flops = 2 * t->tile.mr * width * depth, outer = t->outer ? clamp64(nn_dim_guess(t->outer, 1), 1, 1 << 20) : 1;
   int64_t ntiles = clamp64(ceil_div(nn_dim_guess(t->m, 128), t->tile.mr), 1, 1 << 20);
   int64_t npanels = clamp64(ceil_div(nn_dim_guess(t->n, 1024), width), 1, 1 << 20), columns = npanels * outer;
-  int64_t fit = clamp64(L->target->l2_bytes / 2 / (depth * t->tile.mr * nn_dtype_bits(t->acc) / 8 + 1), 1, ntiles);
+  int64_t keeps = t->pack_line ? L->target->l3_bytes : L->target->l2_bytes; /* rows pass by a panel that stays */
+  int64_t fit = clamp64(keeps / 2 / (depth * t->tile.mr * nn_dtype_bits(t->acc) / 8 + 1), 1, ntiles);
   int64_t cuts = clamp64(ceil_div(TASKS_WANTED, columns), 1, ntiles),
-          least = clamp64(ceil_div(TASK_LEAST_FLOPS, flops), 1, ntiles);
-  int64_t tiles = clamp64(ntiles / cuts, least, ntiles);
+          least = clamp64(ceil_div(TASK_LEAST_FLOPS, flops), t->pack_line ? PACKING_TILES : 1, 1 << 20);
+  int64_t tiles = clamp64(ntiles / cuts, least < ntiles ? least : ntiles, ntiles);
   if (tiles > fit) tiles = fit;
   int64_t row_blocks = ceil_div(ntiles, tiles);
   tiles = ceil_div(ntiles, row_blocks);
@@ -438,6 +452,42 @@ static void block_range(nn_lower *L, nn_x *block, int64_t size, nn_x *count, nn_
   *end = nn_let(k, nn_xi_min(k, nn_xi_addc(k, *first, size), count));
 }
 
+/* Makes the panel ready, in its first row tile if panel and tile are whole. Gives the first tile that is left. */
+static nn_x *emit_packing(const run *r, nn_x *n0, nn_x *tile) {
+  const nn_tiles *t = r->t;
+  nn_kernel *k = r->L->kernel;
+  int width = t->tile.nv * t->tile.lanes;
+  variant v = {.nv = t->tile.nv, .lanes = t->tile.lanes, .n0 = n0, .j0 = nn_x_int(k, 0), .packs = true, .tile = tile};
+  if (!t->pack_line || (r->static_n >= 0 && r->static_n < width)) {
+    t->pack(r->L, t->data, n0);
+    return tile;
+  }
+  nn_x *is_whole = NULL;
+  if (r->static_n < 0 || r->static_n % width)
+    is_whole = nn_x_binary(k, NN_X_LE, nn_xi_addc(k, n0, width), r->n);
+  if (r->static_m < 0) {
+    v.m0 = nn_let(k, nn_xi_mulc(k, tile, t->tile.mr));
+    nn_x *fits = nn_x_binary(k, NN_X_LE, nn_xi_addc(k, v.m0, t->tile.mr), r->m);
+    is_whole = is_whole ? nn_x_binary(k, NN_X_AND, is_whole, fits) : fits;
+  }
+  if (is_whole) {
+    is_whole = nn_let(k, is_whole);
+    nn_if_begin(k, is_whole);
+  }
+  if (r->static_m >= 0) {
+    rows_static(r, v, tile);
+  } else {
+    emit_tile(r, v, t->tile.mr);
+    store_tile(r, v, r->stage, nn_x_int(k, t->tile.mr), store_rows);
+  }
+  nn_x *next = nn_xi_addc(k, tile, 1);
+  if (!is_whole) return next;
+  nn_else(k);
+  t->pack(r->L, t->data, n0);
+  nn_end(k);
+  return nn_let(k, nn_x_select(k, is_whole, next, tile));
+}
+
 static void emit_task(run *r, blocks size, nn_x *row_block, nn_x *column_block, nn_x *ntiles, nn_x *npanels) {
   nn_lower *L = r->L;
   nn_kernel *k = L->kernel;
@@ -450,7 +500,7 @@ static void emit_task(run *r, blocks size, nn_x *row_block, nn_x *column_block, 
     t->prepare(L, t->data, nn_let(k, nn_xi_mulc(k, panel, width)), nn_let(k, nn_xi_mulc(k, panel_end, width)));
   panel = nn_loop_begin(k, NN_FOR, "panel", panel, panel_end);
   nn_x *n0 = nn_let(k, nn_xi_mulc(k, panel, width));
-  if (t->pack) t->pack(L, t->data, n0);
+  if (t->pack) tile = emit_packing(r, n0, tile);
   tile = nn_loop_begin(k, NN_FOR, "tile", tile, tile_end);
   emit_panel(r, n0, tile);
   nn_end(k);

@@ -12,11 +12,14 @@ enum {
   THIN_ROWS_LARGE = 8,
   ROW_GAP = 16,
   IN_PLACE_TILES = 3,
+  IN_PLACE_TILES_LARGE = 24,
+  LEAST_FLAT_ROWS = 8,
+  SPARE_REGISTERS = 1,
   LINE_BYTES = 64,
-  L1_WAYS = 8,
+  WAYS = 8,          /* of the caches */
+  WAYS_OF_PANEL = 6, /* of L2's */
   COPY_PANELS = 8,
-  STREAM_AHEAD = 2080,
-  PACKED_AT_ONCE = 32
+  STREAM_AHEAD = 2080
 };
 
 typedef struct product {
@@ -70,6 +73,15 @@ static void pack_line(nn_lower *L, const product *p, nn_x *ki, nn_x *n0, bool is
   nn_end(k);
 }
 
+/* The same within a tile. */
+static nn_x *keep_packed(nn_lower *L, void *data, nn_x *ki, nn_x *n0, nn_x *j) {
+  const product *p = data;
+  nn_kernel *k = L->kernel;
+  nn_x *value = nn_let(k, nn_gemm_b(L, p->g, ki, nn_xi_add(k, n0, j)));
+  nn_store(k, p->b, nn_xi_add(k, nn_xi_mulc(k, ki, tile_width(p)), j), value, NULL);
+  return value;
+}
+
 static void pack_panel(nn_lower *L, const product *p, nn_x *n0, bool is_tail) {
   nn_kernel *k = L->kernel;
   nn_x *ki = nn_loop_begin(k, NN_FOR, "k", nn_x_int(k, 0), p->k);
@@ -90,25 +102,6 @@ static void pack_any_panel(nn_lower *L, void *data, nn_x *n0) {
   if (rest && whole) nn_end(k);
 }
 
-/* All panels, some rows in a task: rows of B are read as they lie in memory. */
-static void pack_by_rows(nn_lower *L, const product *p) {
-  nn_kernel *k = L->kernel;
-  int width = p->tile.nv * p->tile.lanes;
-  nn_x *n = nn_dim_x(L, p->g->n), *whole = nn_let(k, nn_xi_floordiv(k, n, nn_x_int(k, width)));
-  nn_x *block = nn_task_loop(L, p->g->in_parallel, "rows", nn_ceildiv_x(L, p->k, PACKED_AT_ONCE));
-  nn_x *first = nn_let(k, nn_xi_mulc(k, block, PACKED_AT_ONCE));
-  nn_x *ki = nn_loop_begin(k, NN_FOR, "k", first, nn_let(k, nn_xi_min(k, nn_xi_addc(k, first, PACKED_AT_ONCE), p->k)));
-  nn_x *panel = nn_loop_begin(k, NN_FOR, "panel", nn_x_int(k, 0), whole);
-  pack_line(L, p, ki, nn_let(k, nn_xi_mulc(k, panel, width)), false);
-  nn_end(k);
-  nn_x *rest = nn_let(k, nn_xi_mulc(k, whole, width));
-  nn_if_begin(k, nn_x_binary(k, NN_X_LT, rest, n));
-  pack_line(L, p, ki, rest, true);
-  nn_end(k);
-  nn_end(k);
-  nn_end(k);
-}
-
 static bool reads_rows(const nn_gemm *g) { return g->b_plain ? is_one(g->b_stride_n) : !g->b_unit_k; }
 
 static void pack_b(nn_lower *L, product *p) {
@@ -120,10 +113,6 @@ static void pack_b(nn_lower *L, product *p) {
     return;
   }
   p->b = nn_temp(L, temp_space(g), g->acc, nn_dim_mul(m, nn_dim_mul(m, panels, width), g->k));
-  if (reads_rows(g)) {
-    pack_by_rows(L, p);
-    return;
-  }
   nn_x *panel = nn_task_loop(L, g->in_parallel, "panel", nn_dim_x(L, panels));
   pack_any_panel(L, p, nn_let(L->kernel, nn_xi_mul(L->kernel, panel, nn_dim_x(L, width))));
   nn_end(L->kernel);
@@ -209,29 +198,105 @@ static void same_panel(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
   nn_prefetch(k, p->b, nn_xi_addc(k, nn_xi_add(k, nn_xi_mul(k, n0, p->k), at), STREAM_AHEAD));
 }
 
-static bool b_in_place(const product *p) {
+/* The same where B is read in its own order. */
+static void next_panel_in_place(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
+  const product *p = data;
   const nn_gemm *g = p->g;
-  int64_t m;
-  if (!g->b_plain || !is_one(g->b_stride_n)) return false;
-  return !nn_dim_is_const(g->m, &m) || m <= (int64_t)IN_PLACE_TILES * p->tile.mr;
+  nn_kernel *k = L->kernel;
+  nn_x *width = nn_x_int(k, tile_width(p));
+  nn_x *row = nn_xi_mul(k, nn_xi_floordiv(k, at, width), g->b_stride_k);
+  nn_x *column = nn_xi_add(k, nn_xi_addc(k, n0, tile_width(p)), nn_xi_mod(k, at, width));
+  nn_prefetch(k, g->b_plain, nn_xi_add(k, nn_xi_add(k, g->b_base, row), column));
 }
 
-/* The rows of a tile fall into so few cache sets that they drive each other out of L1, and the product is large
-   enough to pay for a copy. */
-static bool rows_collide(const nn_lower *L, const product *p) {
+static void next_rows(nn_lower *L, void *data, nn_x *m, nn_x *at) {
+  const product *p = data;
+  nn_kernel *k = L->kernel;
+  if (p->a)
+    nn_prefetch(k, p->a, nn_xi_add(k, nn_xi_mul(k, m, p->a_pitch), at));
+  else
+    nn_prefetch(k, p->g->a_plain, nn_xi_add(k, nn_xi_add(k, p->g->a_base, nn_xi_mul(k, m, p->g->a_stride_m)), at));
+}
+
+/* ---- the choice of a form ---------------------------------------------------------------------------------- */
+
+static int64_t bytes_of(const nn_gemm *g, nn_dim rows, nn_dim columns) {
+  return nn_dim_guess(rows, 128) * nn_dim_guess(columns, 128) * nn_dtype_bits(g->acc) / 8;
+}
+
+/* How many of the lines that lie `pitch` bytes apart fall into one set of a cache. */
+static int64_t lines_of_set(int64_t count, int64_t pitch, int64_t cache_bytes) {
+  int64_t span = cache_bytes / WAYS, common = span;
+  for (int64_t rest = pitch; rest != 0;) {
+    int64_t next = common % rest;
+    common = rest;
+    rest = next;
+  }
+  int64_t places = common < 1 ? 1 : span / common;
+  return (count + places - 1) / places;
+}
+
+/* The rows of a tile drive each other out of L1. */
+static bool rows_collide(const nn_lower *L, const nn_gemm *g, int rows) {
+  int64_t pitch;
+  if (!g->a_plain || !is_one(g->a_stride_k) || !nn_x_is_const(g->a_stride_m, &pitch)) return false;
+  return lines_of_set(rows, pitch * nn_dtype_bits(g->a_plain->dtype) / 8, L->target->l1_bytes) > WAYS;
+}
+
+/* A copy of A serves some panels. */
+static bool copy_pays(const product *p) {
+  return nn_dim_guess(p->g->n, 1024) >= COPY_PANELS * tile_width(p);
+}
+
+static bool has_few_rows(const product *p, int64_t tiles) {
+  int64_t m;
+  return nn_dim_is_const(p->g->m, &m) && m <= tiles * p->tile.mr;
+}
+
+/* Half the rows and twice the vectors: A's elements are read half as often, B's twice. A panel has to stay in L2. */
+static void flatten_tile(const nn_lower *L, product *p) {
   const nn_gemm *g = p->g;
-  int64_t pitch, sets = L->target->l1_bytes / (LINE_BYTES * L1_WAYS), count = 1;
-  if (!is_one(g->a_stride_k) || !nn_x_is_const(g->a_stride_m, &pitch) || sets < 1) return false;
-  if (nn_dim_guess(g->n, 1024) < (int64_t)COPY_PANELS * p->tile.nv * p->tile.lanes) return false;
-  pitch = pitch * nn_dtype_bits(g->a_plain->dtype) / 8;
-  if (pitch < sets * LINE_BYTES / L1_WAYS) return false;
-  for (int r = 1; r < p->tile.mr; r++) count += r * pitch / LINE_BYTES % sets == 0;
-  return count >= L1_WAYS / 2;
+  nn_tile *tile = &p->tile;
+  int64_t n, panel = 2 * tile_width(p) * nn_dim_guess(g->k, 128) * nn_dtype_bits(g->acc) / 8;
+  if (tile->mr % 2 || tile->mr < LEAST_FLAT_ROWS || has_few_rows(p, IN_PLACE_TILES)) return;
+  if (tile->mr * tile->nv + 2 * tile->nv + SPARE_REGISTERS > L->target->vector_registers) return;
+  if (nn_dim_is_const(g->n, &n) && n < 2 * tile_width(p)) return;
+  if (panel > L->target->l2_bytes / 2 && (copy_pays(p) || !rows_collide(L, g, tile->mr))) return;
+  tile->mr /= 2;
+  tile->nv *= 2;
+}
+
+/* A small B, or for few rows: unless a panel's rows drive each other out of L2. */
+static bool b_in_place(const nn_lower *L, const product *p) {
+  const nn_gemm *g = p->g;
+  int64_t pitch;
+  if (!g->b_plain || !is_one(g->b_stride_n)) return false;
+  if (!nn_dim_is_const(g->m, NULL) || has_few_rows(p, IN_PLACE_TILES)) return true;
+  if (nn_x_is_const(g->b_stride_k, &pitch)) {
+    pitch = pitch * nn_dtype_bits(g->b_plain->dtype) / 8;
+    if (lines_of_set(nn_dim_guess(g->k, 128), pitch, L->target->l2_bytes) > WAYS_OF_PANEL) return false;
+  }
+  return bytes_of(g, g->k, g->n) <= L->target->l2_bytes || has_few_rows(p, IN_PLACE_TILES_LARGE);
+}
+
+static void set_panels(product *p, nn_tiles *t) {
+  p->b = p->g->b_panels;
+  p->b_width = p->g->panel_width;
+  if (p->b_width == tile_width(p)) t->ahead = has_few_rows(p, 1) ? same_panel : next_panel;
+}
+
+static void set_packed(nn_lower *L, product *p, nn_tiles *t) {
+  bool by_rows = reads_rows(p->g);
+  p->own_panel = p->g->in_parallel || by_rows || nn_tiles_pack_pays(L, t);
+  if (p->own_panel) t->pack = pack_any_panel;
+  if (by_rows) t->pack_line = keep_packed;
+  pack_b(L, p);
 }
 
 static void emit_tiled(nn_lower *L, const nn_gemm *g) {
   product p = {
       .g = g, .tile = nn_tile_choose(L->target, g->acc, g->m, g->n), .k = nn_let(L->kernel, nn_dim_x(L, g->k))};
+  if (!g->b_panels) flatten_tile(L, &p);
   nn_tiles t = {.tile = p.tile,
                 .m = g->m,
                 .n = g->n,
@@ -244,19 +309,15 @@ static void emit_tiled(nn_lower *L, const nn_gemm *g) {
                 .store_direct = g->store_direct,
                 .data = &p,
                 .in_parallel = g->in_parallel};
-  int64_t rows;
-  if (!g->a_plain || rows_collide(L, &p)) pack_a(L, &p);
+  if (!g->a_plain || (rows_collide(L, g, p.tile.mr) && copy_pays(&p))) pack_a(L, &p);
   p.b_width = tile_width(&p);
-  if (g->b_panels && g->panel_width % p.b_width == 0) {
-    p.b = g->b_panels;
-    p.b_width = g->panel_width;
-    if (p.b_width == tile_width(&p))
-      t.ahead = nn_dim_is_const(g->m, &rows) && rows <= p.tile.mr ? same_panel : next_panel;
-  } else if (!b_in_place(&p)) {
-    p.own_panel = g->in_parallel || (reads_rows(g) ? nn_tiles_row_blocks(L, &t) == 1 : nn_tiles_pack_pays(L, &t));
-    if (p.own_panel) t.pack = pack_any_panel;
-    pack_b(L, &p);
-  }
+  if (g->b_panels && g->panel_width % p.b_width == 0)
+    set_panels(&p, &t);
+  else if (!b_in_place(L, &p))
+    set_packed(L, &p, &t);
+  if (!t.ahead && g->b_plain && is_one(g->b_stride_n) && bytes_of(g, g->k, g->n) > L->target->l2_bytes / 2)
+    t.ahead = next_panel_in_place;
+  if ((p.a || is_one(g->a_stride_k)) && bytes_of(g, g->m, g->k) > 2 * L->target->l2_bytes) t.ahead_a = next_rows;
   t.b_padded = p.b != NULL;
   nn_tiles_emit(L, &t);
 }

@@ -72,6 +72,7 @@ static double fma_once(void) {
   vec s8 = s0 + 8, s9 = s0 + 9, s10 = s0 + 10, s11 = s0 + 11;
   x += 0.999f;
   y += 0.001f;
+  __asm__("" : "+x"(x), "+x"(y)); /* known ones would fold one sum away */
   int64_t count = 4000000;
   double start = now();
   for (int64_t i = 0; i < count; i++) {

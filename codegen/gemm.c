@@ -20,7 +20,7 @@ enum {
   MANY_PANELS = 16,
   LEAST_SUMS = 10,
   REUSING_PANELS = 16,
-  PACKED_ROWS = 96,
+  PACKED_ROWS = 512,
   PACKING_TILES = 16,
   K_UNROLL = 4,
   SPARE_REGISTERS = 3,
@@ -419,10 +419,10 @@ static blocks choose_blocks(const nn_lower *L, const nn_tiles *t) {
   int64_t flops = 2 * t->tile.mr * width * depth, outer = t->outer ? clamp64(nn_dim_guess(t->outer, 1), 1, 1 << 20) : 1;
   int64_t ntiles = clamp64(ceil_div(nn_dim_guess(t->m, 128), t->tile.mr), 1, 1 << 20);
   int64_t npanels = clamp64(ceil_div(nn_dim_guess(t->n, 1024), width), 1, 1 << 20), columns = npanels * outer;
-  int64_t keeps = t->pack_line ? L->target->l3_bytes : L->target->l2_bytes; /* rows pass by a panel that stays */
+  int64_t keeps = t->pack ? L->target->l3_bytes : L->target->l2_bytes; /* rows pass by a panel that stays */
   int64_t fit = clamp64(keeps / 2 / (depth * t->tile.mr * nn_dtype_bits(t->acc) / 8 + 1), 1, ntiles);
   int64_t cuts = clamp64(ceil_div(TASKS_WANTED, columns), 1, ntiles),
-          least = clamp64(ceil_div(TASK_LEAST_FLOPS, flops), t->pack_line ? PACKING_TILES : 1, 1 << 20);
+          least = clamp64(ceil_div(TASK_LEAST_FLOPS, flops), t->pack ? PACKING_TILES : 1, 1 << 20);
   int64_t tiles = clamp64(ntiles / cuts, least < ntiles ? least : ntiles, ntiles);
   if (tiles > fit) tiles = fit;
   int64_t row_blocks = ceil_div(ntiles, tiles);

@@ -9,6 +9,7 @@
 
 enum {
   THIN_ROWS = 4,
+  THIN_ROWS_BESIDE_TILES = 2,
   THIN_ROWS_LARGE = 8,
   ROW_GAP = 16,
   IN_PLACE_TILES = 3,
@@ -19,7 +20,8 @@ enum {
   WAYS = 8,          /* of the caches */
   WAYS_OF_PANEL = 6, /* of L2's */
   COPY_PANELS = 8,
-  STREAM_AHEAD = 2080
+  STREAM_AHEAD = 2080,
+  COLUMNS_UNROLL = 4
 };
 
 typedef struct product {
@@ -45,10 +47,20 @@ nn_x *nn_gemm_b(nn_lower *L, const nn_gemm *g, nn_x *k, nn_x *n) {
   return nn_x_cast(kn, nn_x_load(kn, g->b_plain, at, nn_guard(L)), g->acc);
 }
 
+static void prefetch_b(nn_lower *L, const nn_gemm *g, nn_x *ki, nn_x *n) {
+  nn_kernel *k = L->kernel;
+  nn_x *row = nn_xi_mul(k, ki, g->b_stride_k), *column = nn_xi_mul(k, n, g->b_stride_n);
+  nn_prefetch(k, g->b_plain, nn_xi_add(k, nn_xi_add(k, g->b_base, row), column));
+}
+
 static bool is_one(const nn_x *x) {
   int64_t value;
   return nn_x_is_const(x, &value) && value == 1;
 }
+
+static bool reads_rows(const nn_gemm *g) { return g->b_plain ? is_one(g->b_stride_n) : !g->b_unit_k; }
+
+static bool is_row_major(const nn_gemm *g) { return g->b_plain && is_one(g->b_stride_n); }
 
 static int64_t tile_width(const product *p) { return (int64_t)p->tile.nv * p->tile.lanes; }
 
@@ -56,21 +68,18 @@ static int64_t tile_width(const product *p) { return (int64_t)p->tile.nv * p->ti
 
 static nn_buf_space temp_space(const nn_gemm *g) { return g->in_parallel ? NN_BUF_WORKER : NN_BUF_WORKSPACE; }
 
-/* Row k of the panel that begins with column n0. */
-static void pack_line(nn_lower *L, const product *p, nn_x *ki, nn_x *n0, bool is_tail) {
+/* A vector of row k, the c-th of the panel that begins with column n0. */
+static void pack_vector(nn_lower *L, const product *p, nn_x *ki, nn_x *n0, nn_x *c, bool is_tail) {
   nn_kernel *k = L->kernel;
-  int width = p->tile.nv * p->tile.lanes;
-  nn_x *c = nn_loop_range(k, NN_UNROLL, "c", p->tile.nv);
   nn_x *l = nn_lanes_begin(L, p->tile.lanes);
   nn_x *j = nn_xi_add(k, nn_xi_mulc(k, c, p->tile.lanes), l), *n = nn_xi_add(k, n0, j);
   nn_x *first = p->own_panel ? nn_x_int(k, 0) : nn_xi_mul(k, n0, p->k);
-  nn_x *to = nn_xi_add(k, nn_xi_add(k, first, nn_xi_mulc(k, ki, width)), j);
+  nn_x *to = nn_xi_add(k, nn_xi_add(k, first, nn_xi_mulc(k, ki, tile_width(p))), j);
   if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, n, nn_dim_x(L, p->g->n)));
   nn_x *value = nn_gemm_b(L, p->g, ki, n);
   if (is_tail) nn_guard_pop(L);
   nn_store(k, p->b, to, value, NULL);
   nn_lanes_end(L, p->tile.lanes);
-  nn_end(k);
 }
 
 /* The same within a tile. */
@@ -82,11 +91,37 @@ static nn_x *keep_packed(nn_lower *L, void *data, nn_x *ki, nn_x *n0, nn_x *j) {
   return value;
 }
 
-static void pack_panel(nn_lower *L, const product *p, nn_x *n0, bool is_tail) {
+static void pack_panel_by_rows(nn_lower *L, const product *p, nn_x *n0, bool is_tail) {
   nn_kernel *k = L->kernel;
   nn_x *ki = nn_loop_begin(k, NN_FOR, "k", nn_x_int(k, 0), p->k);
-  pack_line(L, p, ki, n0, is_tail);
+  nn_x *c = nn_loop_range(k, NN_UNROLL, "c", p->tile.nv);
+  pack_vector(L, p, ki, n0, c, is_tail);
   nn_end(k);
+  nn_end(k);
+}
+
+/* B's columns are contiguous: as much of them as a line holds at once, so that each line is read once. */
+static void pack_panel_by_columns(nn_lower *L, const product *p, nn_x *n0, bool is_tail) {
+  nn_kernel *k = L->kernel;
+  int64_t block = LINE_BYTES * 8 / nn_dtype_bits(p->g->acc);
+  nn_x *whole = nn_let(k, nn_xi_floordiv(k, p->k, nn_x_int(k, block)));
+  nn_x *c = nn_loop_range(k, NN_FOR, "c", p->tile.nv);
+  nn_x *at = nn_loop_begin(k, NN_FOR, "block", nn_x_int(k, 0), whole);
+  nn_x *ki = nn_xi_add(k, nn_xi_mulc(k, at, block), nn_loop_range(k, NN_UNROLL, "k", block));
+  pack_vector(L, p, ki, n0, c, is_tail);
+  nn_end(k);
+  nn_end(k);
+  ki = nn_loop_begin(k, NN_FOR, "k", nn_xi_mulc(k, whole, block), p->k);
+  pack_vector(L, p, ki, n0, c, is_tail);
+  nn_end(k);
+  nn_end(k);
+}
+
+static void pack_panel(nn_lower *L, const product *p, nn_x *n0, bool is_tail) {
+  if (reads_rows(p->g))
+    pack_panel_by_rows(L, p, n0, is_tail);
+  else
+    pack_panel_by_columns(L, p, n0, is_tail);
 }
 
 static void pack_any_panel(nn_lower *L, void *data, nn_x *n0) {
@@ -101,8 +136,6 @@ static void pack_any_panel(nn_lower *L, void *data, nn_x *n0) {
   if (rest) pack_panel(L, p, n0, true);
   if (rest && whole) nn_end(k);
 }
-
-static bool reads_rows(const nn_gemm *g) { return g->b_plain ? is_one(g->b_stride_n) : !g->b_unit_k; }
 
 static void pack_b(nn_lower *L, product *p) {
   nn_module *m = L->module;
@@ -204,9 +237,8 @@ static void next_panel_in_place(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
   const nn_gemm *g = p->g;
   nn_kernel *k = L->kernel;
   nn_x *width = nn_x_int(k, tile_width(p));
-  nn_x *row = nn_xi_mul(k, nn_xi_floordiv(k, at, width), g->b_stride_k);
   nn_x *column = nn_xi_add(k, nn_xi_addc(k, n0, tile_width(p)), nn_xi_mod(k, at, width));
-  nn_prefetch(k, g->b_plain, nn_xi_add(k, nn_xi_add(k, g->b_base, row), column));
+  prefetch_b(L, g, nn_xi_floordiv(k, at, width), column);
 }
 
 static void next_rows(nn_lower *L, void *data, nn_x *m, nn_x *at) {
@@ -221,7 +253,7 @@ static void next_rows(nn_lower *L, void *data, nn_x *m, nn_x *at) {
 /* ---- the choice of a form ---------------------------------------------------------------------------------- */
 
 static int64_t bytes_of(const nn_gemm *g, nn_dim rows, nn_dim columns) {
-  return nn_dim_guess(rows, 128) * nn_dim_guess(columns, 128) * nn_dtype_bits(g->acc) / 8;
+  return nn_dim_guess(rows, 256) * nn_dim_guess(columns, 256) * nn_dtype_bits(g->acc) / 8;
 }
 
 /* How many of the lines that lie `pitch` bytes apart fall into one set of a cache. */
@@ -266,12 +298,13 @@ static void flatten_tile(const nn_lower *L, product *p) {
   tile->nv *= 2;
 }
 
-/* A small B, or for few rows: unless a panel's rows drive each other out of L2. */
+/* A small B, or for few rows, unless a panel's rows drive each other out of L2 or are of another type. */
 static bool b_in_place(const nn_lower *L, const product *p) {
   const nn_gemm *g = p->g;
   int64_t pitch;
-  if (!g->b_plain || !is_one(g->b_stride_n)) return false;
+  if (!is_row_major(g)) return false;
   if (!nn_dim_is_const(g->m, NULL) || has_few_rows(p, IN_PLACE_TILES)) return true;
+  if (g->b_plain->dtype != g->acc) return false; /* converts once */
   if (nn_x_is_const(g->b_stride_k, &pitch)) {
     pitch = pitch * nn_dtype_bits(g->b_plain->dtype) / 8;
     if (lines_of_set(nn_dim_guess(g->k, 128), pitch, L->target->l2_bytes) > WAYS_OF_PANEL) return false;
@@ -287,8 +320,9 @@ static void set_panels(product *p, nn_tiles *t) {
 
 static void set_packed(nn_lower *L, product *p, nn_tiles *t) {
   bool by_rows = reads_rows(p->g);
+  t->pack = pack_any_panel;
   p->own_panel = p->g->in_parallel || by_rows || nn_tiles_pack_pays(L, t);
-  if (p->own_panel) t->pack = pack_any_panel;
+  if (!p->own_panel) t->pack = NULL;
   if (by_rows) t->pack_line = keep_packed;
   pack_b(L, p);
 }
@@ -315,7 +349,7 @@ static void emit_tiled(nn_lower *L, const nn_gemm *g) {
     set_panels(&p, &t);
   else if (!b_in_place(L, &p))
     set_packed(L, &p, &t);
-  if (!t.ahead && g->b_plain && is_one(g->b_stride_n) && bytes_of(g, g->k, g->n) > L->target->l2_bytes / 2)
+  if (!t.ahead && is_row_major(g) && bytes_of(g, g->k, g->n) > L->target->l2_bytes / 2)
     t.ahead = next_panel_in_place;
   if ((p.a || is_one(g->a_stride_k)) && bytes_of(g, g->m, g->k) > 2 * L->target->l2_bytes) t.ahead_a = next_rows;
   t.b_padded = p.b != NULL;
@@ -361,16 +395,18 @@ static nn_gemm swap_operands(const nn_gemm *g) {
   return s;
 }
 
-/* Few rows: each element of B is used a few times only, so it should be read once, in its own order. */
-static bool is_thin(const nn_lower *L, const nn_gemm *g) {
-  int64_t m, bytes = nn_dim_guess(g->k, 256) * nn_dim_guess(g->n, 256) / 8 * nn_dtype_bits(g->acc);
-  if (!nn_dim_is_const(g->m, &m)) return false;
-  if (g->b_panels) return false;
-  return m <= THIN_ROWS || (m <= THIN_ROWS_LARGE && bytes > L->target->l2_bytes);
-}
-
 static bool reads_along_k(const nn_gemm *g) {
   return g->b_plain ? is_one(g->b_stride_k) && !is_one(g->b_stride_n) : g->b_unit_k;
+}
+
+/* Few rows: each element of B is used a few times only, so it should be read once, in its own order. Tiles that need no
+   copy of it read it nearly as well, and add faster. */
+static bool is_thin(const nn_lower *L, const nn_gemm *g) {
+  int64_t m;
+  bool by_tiles = is_row_major(g);
+  if (g->b_panels || !nn_dim_is_const(g->m, &m)) return false;
+  return m <= (by_tiles ? THIN_ROWS_BESIDE_TILES : THIN_ROWS) ||
+         (m <= THIN_ROWS_LARGE && bytes_of(g, g->k, g->n) > (by_tiles ? L->target->l3_bytes : L->target->l2_bytes));
 }
 
 static void emit_form(nn_lower *L, const nn_gemm *g) {

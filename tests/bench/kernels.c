@@ -144,7 +144,9 @@ static bool run_nncc(bench *b) { return nncc_rt_session_run(b->session, b->in, &
 static bool run_openblas(bench *b) {
   const kernel_case *c = &b->c;
   int m = (int)c->n[0], n = (int)c->n[1], k = (int)c->n[2];
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, 1, c->in[0], k, c->in[1], n, 0, c->out, n);
+  bool trans_a = c->n[3] != 0, trans_b = c->n[4] != 0;
+  cblas_sgemm(CblasRowMajor, trans_a ? CblasTrans : CblasNoTrans, trans_b ? CblasTrans : CblasNoTrans, m, n, k, 1, c->in[0],
+              trans_a ? m : k, c->in[1], trans_b ? k : n, 0, c->out, n);
   return true;
 }
 

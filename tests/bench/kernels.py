@@ -22,6 +22,7 @@ WEIGHTS = 1 << 24  # numbers in the file of constants
 SQUARE = (64, 128, 256, 512, 1024, 2048)
 SKINNY = ((128, 768, 3072), (128, 3072, 768), (128, 768, 768), (64, 2304, 768), (197, 3072, 768), (3136, 64, 576))
 THIN = tuple((m, 4096, 4096) for m in (1, 2, 4, 8)) + ((1, 1000, 2048), (4, 768, 768))
+TRANSPOSED = ((64, 64, 64), (128, 128, 64), (256, 256, 256), (1024, 1024, 1024), (128, 768, 768), (768, 3072, 128), (4, 768, 768), (768, 4, 768))
 ROWS = ((1536, 128), (128, 768), (1000, 1000), (8, 65536))
 PEERLESS = "none"
 # images, C, H, W, O, kernel, stride, padding, groups
@@ -44,11 +45,15 @@ def graph(params, body, result, constants=()):
     return f"nncc 1\n{consts}graph @main({names}) -> ({tensor(result)}) {{\n" + "".join(f"  {line}\n" for line in body) + "  return %r\n}\n"
 
 
-def gemm(m, n, k, is_packed):
-    params = [("x", (m, k))] + ([] if is_packed else [("y", (k, n))])
-    text = graph(params, [f"%r = matmul %x, {'$y' if is_packed else '%y'} : {tensor((m, n))}"], (m, n), [("y", (k, n))] if is_packed else ())
+def gemm(m, n, k, is_packed, trans=""):
+    """trans: of a and b, the operands that are given as their transposes."""
+    a, b = (k, m) if "a" in trans else (m, k), (n, k) if "b" in trans else (k, n)
+    params = [("x", a)] + ([] if is_packed else [("y", b)])
+    attrs = f" {{{', '.join(f'trans_{c}=1' for c in trans)}}}" if trans else ""
+    text = graph(params, [f"%r = matmul %x, {'$y' if is_packed else '%y'}{attrs} : {tensor((m, n))}"], (m, n), [("y", b)] if is_packed else ())
     kind = "packed" if is_packed else "gemm"
-    return f"{kind} {m}x{n}x{k}", f"{kind} {m} {n} {k}", text, 2e-9 * m * n * k, 4e-9 * (m * k + k * n + m * n)
+    name = " ".join([kind, f"{m}x{n}x{k}", *(f"{c}^T" for c in trans)])
+    return name, f"{kind} {m} {n} {k} {int('a' in trans)} {int('b' in trans)}", text, 2e-9 * m * n * k, 4e-9 * (m * k + k * n + m * n)
 
 
 def rows(kind, r, c):
@@ -95,6 +100,9 @@ def all_cases():
     for packed in (True, False):
         for m, n, k in [(s, s, s) for s in SQUARE] + list(SKINNY) + list(THIN):
             yield gemm(m, n, k, packed)
+    for trans in ("a", "b", "ab"):
+        for m, n, k in TRANSPOSED:
+            yield gemm(m, n, k, False, trans)
     for kind in ("softmax", "norm", "gelu", "sum"):
         for r, c in ROWS:
             yield rows(kind, r, c)

@@ -96,10 +96,19 @@ static void finish(dnnl_kernel *k, dnnl_primitive_desc_t pd) {
   dnnl_primitive_desc_destroy(pd);
 }
 
-/* n: M, N, K. */
+/* A matrix that lies as its transpose does. */
+static dnnl_memory_desc_t matrix(int64_t rows, int64_t columns, bool is_transposed) {
+  dnnl_memory_desc_t d;
+  int64_t dims[] = {rows, columns}, strides[] = {is_transposed ? 1 : columns, is_transposed ? rows : 1};
+  check(dnnl_memory_desc_init_by_strides(&d, 2, dims, dnnl_f32, strides), "a matrix");
+  return d;
+}
+
+/* n: M, N, K; whether A and B are transposed. */
 static void make_gemm(dnnl_kernel *k, const kernel_case *c, bool is_packed) {
-  const int64_t a[] = {c->n[0], c->n[2]}, b[] = {c->n[2], c->n[1]}, y[] = {c->n[0], c->n[1]};
-  dnnl_memory_desc_t ma = plain(2, a), mb = plain(2, b), my = plain(2, y), weights = is_packed ? any(2, b) : mb;
+  const int64_t b[] = {c->n[2], c->n[1]};
+  dnnl_memory_desc_t ma = matrix(c->n[0], c->n[2], c->n[3]), mb = matrix(c->n[2], c->n[1], c->n[4]);
+  dnnl_memory_desc_t my = matrix(c->n[0], c->n[1], false), weights = is_packed ? any(2, b) : mb;
   dnnl_matmul_desc_t d;
   check(dnnl_matmul_desc_init(&d, &ma, &weights, NULL, &my), "matmul");
   dnnl_primitive_desc_t pd = describe(&d);

@@ -102,6 +102,29 @@ Test(matmul, large) {
   try_sizes(1, 300, 700, 0, 0, "f32", "f32");
   try_sizes(1, 300, 700, 0, 1, "f32", "f32");
   try_sizes(600, 40, 2, 0, 0, "f32", "f32");
+  try_sizes(70, 130, 150, 0, 1, "f32", "f32");
+}
+
+/* Many rows: B's rows collide in the caches, or have another type, or are another op's; A is larger than L2. */
+Test(matmul, packed_while_the_first_tile_runs) {
+  try_sizes(40, 100, 2048, 0, 0, "f32", "f32");
+  try_sizes(81, 35, 101, 0, 0, "f16", "f16");
+  try_sizes(1700, 80, 33, 0, 0, "f32", "f32");
+  for (int64_t n = 30; n < 100; n += 23)
+    op_case_run(&(op_case){.in = {"f32[N,21]", "f32[21,83]"},
+                           .out = {"f32[N,83]"},
+                           .before = "  %b = neg %1 : f32[21,83]\n  %c = neg %b : f32[21,83]\n",
+                           .line = "matmul %0, %c",
+                           .n = n,
+                           .expect = expect_matmul});
+}
+
+Test(matmul, few_rows) {
+  for (int64_t m = 1; m < 10; m++) {
+    try_sizes(m, 60, 100, 0, 0, "f32", "f32");
+    try_sizes(m, 60, 100, 0, 1, "f32", "f32");
+    try_sizes(100, 60, m, (int)m % 2, (int)m / 2 % 2, "f32", "f32");
+  }
 }
 
 /* p: columns */

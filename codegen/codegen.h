@@ -22,6 +22,7 @@ typedef struct nn_target {
   int pointer_bits;
   int vector_bytes;               /* widest useful vector: 16, 32, 64; 4 = none (scalar code) */
   int vector_registers;
+  bool half_vectors;              /* the multipliers are half as wide as vectors: a half takes half the time */
   bool has_fma;                   /* f32 and f64 */
   bool has_f16_convert;           /* f16 <-> f32 in hardware */
   bool has_masked_memory;         /* masked vector loads and stores of 32- and 64-bit lanes */

@@ -35,10 +35,12 @@ typedef struct blocked {
   int64_t a_stride[2];                   /* of windows in a */
   int64_t band, nbands, group_panels, ngroups; /* tasks */
   nn_buf *stage;
+  int64_t stage_size;
   /* of the present task, panel and tile */
   nn_x *image, *y0, *rows, *a_base, *panel, *block0, *row, *pass, *first;
   int64_t passes;                        /* row tiles of a band */
   nn_conv_tile tile;
+  int64_t tile_blocks;                   /* of y that a tile writes */
   nn_x *tail_block;                      /* the incomplete block of x's channels, or NULL */
 } blocked;
 
@@ -279,20 +281,31 @@ static void set_k_loops(nn_lower *L, blocked *c, int64_t blocks, int64_t inner) 
   t->unroll_by[3] = inner < 2 * UNROLLED_CHANNELS ? NN_TILE_COPIED : UNROLLED_CHANNELS;
 }
 
-/* Result r of the tile, its vector c of the panel. */
-static void write_result(nn_lower *L, const blocked *c, nn_buf *src, nn_x *r, nn_x *v) {
+/* Result r of the tile, `lanes` channels from channel `at` of the panel on; src NULL: zeros. */
+static void write_vector(nn_lower *L, const blocked *c, nn_buf *src, nn_x *r, nn_x *at, int lanes) {
   nn_kernel *k = L->kernel;
-  int lanes = c->tile.lanes;
-  nn_x *channel = nn_xi_mulc(k, v, lanes), *block = nn_x_int(k, c->block), *width = nn_x_int(k, c->out[1]);
+  nn_x *block = nn_x_int(k, c->block), *width = nn_x_int(k, c->out[1]);
   nn_x *pixel = nn_xi_add(k, c->first, r), *row = c->row;
   if (c->is_flat) row = nn_xi_floordiv(k, pixel, width);
-  nn_x *kb = nn_xi_add(k, nn_xi_mulc(k, c->panel, c->width / c->block), nn_xi_floordiv(k, channel, block));
+  nn_x *kb = nn_xi_add(k, nn_xi_mulc(k, c->panel, c->width / c->block), nn_xi_floordiv(k, at, block));
   nn_x *l = nn_lanes_begin(L, lanes);
   nn_x *index[5] = {c->image, kb, nn_xi_add(k, c->y0, row), c->is_flat ? nn_xi_mod(k, pixel, width) : pixel,
-                    nn_xi_add(k, nn_xi_mod(k, channel, block), l)};
-  nn_x *at = nn_xi_add(k, nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, r, c->tile.nv), v), lanes), l);
-  nn_write(L, c->y, index, nn_let(k, nn_x_load(k, src, at, NULL)));
+                    nn_xi_add(k, nn_xi_mod(k, at, block), l)};
+  nn_x *from = nn_xi_add(k, nn_xi_add(k, nn_xi_mulc(k, r, (int64_t)c->tile.nv * c->tile.lanes), at), l);
+  nn_write(L, c->y, index, src ? nn_let(k, nn_x_load(k, src, from, NULL)) : nn_zero(L, NN_F32));
   nn_lanes_end(L, lanes);
+}
+
+/* The tile's channels, and those beyond K that are in the same blocks. */
+static void write_results(nn_lower *L, const blocked *c, nn_buf *src, int rows) {
+  nn_kernel *k = L->kernel;
+  int lanes = c->tile.lanes;
+  nn_x *r = nn_loop_range(k, c->stage ? NN_FOR : NN_UNROLL, "r", rows), *v = nn_loop_range(k, NN_UNROLL, "c", c->tile.nv);
+  write_vector(L, c, src, r, nn_xi_mulc(k, v, lanes), lanes);
+  nn_end(k);
+  for (int64_t at = (int64_t)c->tile.nv * lanes; at < c->tile_blocks * c->block; at += lanes)
+    write_vector(L, c, NULL, r, nn_x_int(k, at), lanes);
+  nn_end(k);
 }
 
 static void emit_tile(nn_lower *L, nn_x *pass, nn_x *first, int rows, void *data) {
@@ -313,11 +326,7 @@ static void emit_tile(nn_lower *L, nn_x *pass, nn_x *first, int rows, void *data
     c->tail_block = NULL;
   }
   if (c->stage) nn_conv_tile_move(L, &c->tile, rows, acc, c->stage);
-  nn_x *r = c->stage ? nn_loop_range(k, NN_FOR, "r", rows) : nn_loop_range(k, NN_UNROLL, "r", rows);
-  nn_x *v = nn_loop_range(k, NN_UNROLL, "c", c->tile.nv);
-  write_result(L, c, c->stage ? c->stage : acc, r, v);
-  nn_end(k);
-  nn_end(k);
+  write_results(L, c, c->stage ? c->stage : acc, rows);
 }
 
 static void emit_flat(nn_lower *L, blocked *c, int64_t rows) {
@@ -350,19 +359,32 @@ static void set_panel(nn_lower *L, blocked *c, nn_x *panel) {
   c->block0 = c->groups > 1 ? nn_let(k, nn_xi_mulc(k, group, c->blocks)) : nn_x_int(k, 0);
 }
 
+/* The last panel, of `count` channels, which lie in `blocks` blocks. */
+static void set_last_vectors(nn_lower *L, blocked *c, int64_t count, int64_t blocks) {
+  enum { FEWEST_LANES = 4 };
+  int lanes = c->tile.lanes, half = lanes / 2;
+  if (L->target->half_vectors && half >= FEWEST_LANES && ceil_div(count, half) % 2 != 0) c->tile.lanes = half;
+  c->tile.nv = (int)ceil_div(count, c->tile.lanes);
+  c->tile.ahead = NULL; /* no panel follows */
+  c->tile_blocks = blocks;
+  c->mr = nn_conv_tile_rows(L->target, c->tile.nv);
+  if (c->stage && c->mr * c->tile.nv * c->tile.lanes > c->stage_size) c->mr = (int)(c->stage_size / (c->tile.nv * c->tile.lanes));
+}
+
 /* The panels of a task's group: those that are whole, and the last one where it is not. */
 static void emit_panels(nn_lower *L, blocked *c, nn_x *group) {
   nn_kernel *k = L->kernel;
-  int64_t in_panel = c->width / c->block, whole = c->out_blocks / in_panel, rest = c->out_blocks % in_panel;
+  int64_t in_panel = c->width / c->block, whole = c->groups > 1 ? c->panels : c->outputs / c->width;
+  int64_t rest = c->groups > 1 ? 0 : c->outputs % c->width;
   nn_x *lo = nn_let(k, nn_xi_mulc(k, group, c->group_panels)), *hi = nn_xi_addc(k, lo, c->group_panels);
   if (whole) {
-    c->tile.nv = (int)(c->width / c->tile.lanes);
+    c->tile_blocks = in_panel;
     set_panel(L, c, nn_loop_begin(k, NN_FOR, "panel", lo, nn_let(k, nn_xi_min(k, hi, nn_x_int(k, whole)))));
     emit_band(L, c);
     nn_end(k);
   }
   if (!rest) return;
-  c->tile.nv = (int)(rest * c->block / c->tile.lanes);
+  set_last_vectors(L, c, rest, c->out_blocks - whole * in_panel);
   nn_if_begin(k, nn_x_binary(k, NN_X_LT, nn_x_int(k, whole), hi));
   set_panel(L, c, nn_x_int(k, whole));
   emit_band(L, c);
@@ -421,8 +443,9 @@ nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   set_steps(L, &c);
   c.passes = c.is_flat ? nn_tile_cut_rows(c.band * c.out[1], c.mr).tiles : c.band * nn_tile_cut_rows(c.out[1], c.mr).tiles;
   if (c.panels > 1 && c.passes <= MOST_PASSES && panel_size(&c) * c.panels * 4 > L->target->l2_bytes / 2) c.tile.ahead = prefetch_weights;
+  c.stage_size = c.mr * c.width;
   if (epilogue_cost(nn_group_of(L)) > DIRECT_COST)
-    c.stage = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(L->module, c.mr * c.width));
+    c.stage = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(L->module, c.stage_size));
   nn_x *tasks = nn_xi_mul(k, nn_dim_x(L, c.y->type.dims[0]), nn_x_int(k, c.nbands * c.ngroups));
   emit_task(L, &c, nn_task_loop(L, false, "task", nn_let(k, tasks)));
   nn_end(k);

@@ -137,9 +137,18 @@ static int level_of_features(arch a, const char *features) {
   return has_features(features, v2) ? 2 : 1;
 }
 
+/* CPUs that take two steps for a vector of their widest kind. */
+static bool multiplies_in_halves(const char *cpu) {
+  static const char *const names[] = {"znver1", "znver4"};
+  for (size_t i = 0; cpu && i < sizeof names / sizeof *names; i++)
+    if (strcmp(cpu, names[i]) == 0) return true;
+  return false;
+}
+
 static void set_x86_facts(nn_target *t, int level) {
   t->vector_bytes = level >= 4 ? 64 : level >= 3 ? 32 : 16;
   t->vector_registers = level >= 4 ? 32 : 16;
+  t->half_vectors = multiplies_in_halves(t->cpu);
   t->has_fma = t->has_f16_convert = t->has_masked_memory = level >= 3;
   t->has_round = level >= 2;
   t->has_sqrt_f64 = true;

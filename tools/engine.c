@@ -107,6 +107,7 @@ engine *engine_open(nncc_model *model, const engine_options *o) {
   e->model = model;
   bool ok = open_kind(e, o);
   if (ok && o->kind != ENGINE_INTERP) ok = nncc_rt_session_create(e->compiled, NULL, o->threads, &e->session) == NNCC_RT_OK;
+  if (ok && o->large_pages && e->session) nncc_rt_session_large_pages(e->session);
   if (ok) return e;
   engine_close(e);
   return NULL;

@@ -96,6 +96,7 @@ typedef struct engine_options {
   const code_args *code;    /* NULL: the defaults */
   const nn_step_hook *hook; /* JIT: it is called; or NULL */
   bool symbols;             /* JIT: names for GDB and perf */
+  bool large_pages;         /* for the weights and the workspace, where the system has them */
 } engine_options;
 /* Compiles; the model's diagnostics tell when it gives NULL. */
 engine *engine_open(nncc_model *model, const engine_options *o);

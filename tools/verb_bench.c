@@ -179,11 +179,12 @@ static int bench_model(bench_args *a, const strings *rest) {
   if (load_model(a->model, &a->pins, &model) == NNCC_OK) {
     progress_start("compiling");
     e = engine_open(model, &(engine_options){.kind = a->aot ? ENGINE_AOT : ENGINE_JIT,
-                                                  .threads = r.threads,
-                                                  .level = (int)a->level,
-                                                  .code = &a->code,
+                                             .large_pages = true,
+                                             .threads = r.threads,
+                                             .level = (int)a->level,
+                                             .code = &a->code,
                                              .hook = a->profile ? &p.hook : NULL,
-                                                  .symbols = a->symbols});
+                                             .symbols = a->symbols});
     progress_end();
   }
   r.compile_ms = now_ms() - start;

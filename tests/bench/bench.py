@@ -149,7 +149,8 @@ def time_interleaved(engines, rounds, round_ms, command):
     order = list(engines)
     for _ in range(rounds):
         for name in order:
-            time.sleep(0.01)  # the other engine's threads stop spinning
+            time.sleep(0.06)  # the other engine's threads spin for a while
+            engines[name].run(2)  # its own wake up, and its data come back to the caches
             engines[name].times += engines[name].run(counts[name], command)
         order.reverse()
 

@@ -11,7 +11,7 @@
 #include "codegen/codegen.h"
 
 enum {
-  TASKS_WANTED = 16,
+  TASKS_WANTED = 32,
   TASK_FLOPS = 1 << 18,  /* at least */
   DIRECT_COST = 6,       /* of an epilogue that is copied out for each register */
   UNROLLED_CHANNELS = 4,

@@ -280,6 +280,7 @@ void nn_env_init(nn_pass_env *env, const nn_target *t, nn_diags *diags) {
   ev->has_host = nn_target_init(&ev->host, NULL, NULL, diags) == NN_OK;
   ev->host.fp = t->fp;
   env->vector_bytes = ev->target->vector_bytes;
+  env->vector_registers = ev->target->vector_registers;
   env->level = 2;
   env->self = ev;
   env->evaluate = evaluate;

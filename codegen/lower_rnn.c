@@ -1,5 +1,5 @@
 /* Recurrent cells: lstm, gru, rnn. One direction of one layer, time major; xw[T, B, gates * H] already holds
-   x W^T with the biases. For each step
+   x W^T with the biases, or is made on the way (rnn_ahead.c). For each step
 
      sums[B, gates * H] = h R^T            rnn_product.c
      h, c = cell(xw[t] + sums, h, c)       rnn_cell.c, on the sums of a register tile
@@ -74,6 +74,7 @@ static void begin(nn_lower *L, nn_op *op, int ngates, int copies, nn_rnn *rec) {
                   .hidden = op->in[2]->type.dims[1],
                   .ngates = ngates};
   rec->acc = nn_acc_dtype(xw->type.dtype);
+  nn_rnn_ahead_find(rec);
   rec->is_reversed = nn_attr_int(op, "reverse") != 0;
   rec->lengths = operand(op, 2 + nstates(rec));
   rec->pitch = row_pitch(L->module, rec->batch, rec->hidden);
@@ -97,6 +98,7 @@ static void run_plain(nn_lower *L, nn_rnn *rec, nn_rnn_cell *cell) {
   nn_kernel *k = L->kernel;
   nn_rnn_choose_panels(L, rec, rec->ngates);
   nn_rnn_product p = nn_rnn_product_new(L, rec, rec->state[0], 0, rec->ngates);
+  if (rec->ahead.w) nn_rnn_ahead_start(L, rec, &p);
   rec->step = nn_loop_begin(k, NN_FOR, "s", nn_x_int(k, 0), nn_dim_x(L, rec->time));
   rec->h_from = copy_of_h(L, rec, rec->step);
   rec->h_to = copy_of_h(L, rec, nn_xi_addc(k, rec->step, 1));

@@ -40,6 +40,8 @@ static nn_x *add(nn_lower *L, nn_x *a, nn_x *b) {
 }
 
 static nn_x *input_part(nn_lower *L, const nn_rnn_unit *u, int gate) {
+  nn_kernel *k = L->kernel;
+  if (u->input) return load(L, u->rec->ahead.inputs, nn_xi_add(k, u->input, nn_xi_mulc(k, u->gate_stride, gate)));
   nn_x *index[3] = {u->t, u->b, column_of(L, u, gate)};
   return nn_let(L->kernel, nn_x_cast(L->kernel, nn_read(L, u->rec->xw, index), u->rec->acc));
 }

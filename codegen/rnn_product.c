@@ -16,13 +16,7 @@
 
 enum { FEW_STEPS = 16, FEW_ROWS = 4, CELL_COST = 16, MOST_TILE_ROWS = 12, TASK_LEAST_WORK = 1 << 17, MOST_TASKS = 16 };
 
-typedef struct step {
-  nn_rnn *rec;
-  const nn_rnn_product *p;
-  nn_rnn_cell *cell;
-  int64_t panels; /* of a task */
-  nn_x *back;     /* this step goes through the panels backwards: 0 or 1 */
-} step;
+typedef nn_rnn_step step;
 
 static nn_rnn_unit unit_at(nn_lower *L, const step *s, nn_x *b, nn_x *j) {
   nn_kernel *k = L->kernel;
@@ -144,12 +138,12 @@ nn_rnn_product nn_rnn_product_new(nn_lower *L, const nn_rnn *rec, nn_buf *a, int
 
 /* ---- in panels ------------------------------------------------------------------------------------------- */
 
-static nn_x *read_h(nn_lower *L, const step *s, nn_x *m, nn_x *ki) {
+nn_x *nn_rnn_h(nn_lower *L, const step *s, nn_x *m, nn_x *ki) {
   nn_x *base = s->p->a == s->rec->state[0] ? s->rec->h_from : NULL;
   return nn_x_load(L->kernel, s->p->a, nn_rnn_state_index(L, s->rec, base, m, ki), NULL);
 }
 
-static nn_x *tile_a(nn_lower *L, void *data, nn_x *m, nn_x *const *ks) { return read_h(L, data, m, ks[0]); }
+static nn_x *tile_a(nn_lower *L, void *data, nn_x *m, nn_x *const *ks) { return nn_rnn_h(L, data, m, ks[0]); }
 
 /* Number of the panel whose first column would be n0 in forward order: a task goes through its own backwards, too. */
 static nn_x *panel_at(nn_lower *L, const step *s, nn_x *n0) {
@@ -160,20 +154,23 @@ static nn_x *panel_at(nn_lower *L, const step *s, nn_x *n0) {
   return nn_xi_add(k, panel, nn_xi_mul(k, s->back, to_mirror));
 }
 
-static nn_x *tile_b(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j) {
-  const step *s = data;
+/* The rows of the other gates are behind that of the first. */
+nn_x *nn_rnn_weight(nn_lower *L, const step *s, nn_x *panel, nn_x *ki, nn_x *j) {
   const nn_rnn *rec = s->rec;
   nn_kernel *k = L->kernel;
-  nn_x *width = nn_x_int(k, rec->width), *panel = panel_at(L, s, n0);
-  nn_x *row = panel_row(L, rec, s->p, ks[0], nn_x_int(k, 0)); /* those of the other gates are behind it */
+  nn_x *width = nn_x_int(k, rec->width), *row = panel_row(L, rec, s->p, ki, nn_x_int(k, 0));
   if (rec->panels) return nn_x_load(k, rec->panels, panel_index(L, rec, panel, row, j), NULL);
   nn_x *index[3] = {panel, nn_xi_add(k, row, nn_xi_floordiv(k, j, width)), nn_xi_mod(k, j, width)};
   return nn_read(L, rec->r, index);
 }
 
+static nn_x *tile_b(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j) {
+  return nn_rnn_weight(L, data, panel_at(L, data, n0), ks[0], j);
+}
+
 typedef struct tile_row {
   const step *s;
-  nn_x *m, *j0, *count, *at;
+  nn_x *m, *j0, *count, *at, *input;
   nn_buf *sums;
 } tile_row;
 
@@ -185,22 +182,26 @@ static void emit_cells(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data
   nn_rnn_unit u = unit_at(L, row->s, row->m, nn_xi_add(k, row->j0, i));
   u.sums = row->sums;
   u.sum = nn_xi_add(k, row->at, i);
+  u.input = row->input ? nn_xi_add(k, row->input, i) : NULL;
   u.gate_stride = nn_x_int(k, row->s->rec->width);
   row->s->cell(L, &u);
   if (is_tail) nn_guard_pop(L);
   nn_lanes_end(L, lanes);
 }
 
-static void store_row(nn_lower *L, void *data, nn_x *m, nn_x *n0, nn_buf *sums, nn_x *at) {
-  const step *s = data;
+void nn_rnn_cells(nn_lower *L, const step *s, nn_x *panel, nn_x *m, nn_buf *sums, nn_x *at, nn_x *input) {
   nn_kernel *k = L->kernel;
-  tile_row row = {.s = s, .m = m, .at = at, .sums = sums};
+  tile_row row = {.s = s, .m = m, .at = at, .sums = sums, .input = input};
   int64_t hidden, width = s->rec->width;
-  row.j0 = nn_let(k, nn_xi_mulc(k, panel_at(L, s, n0), width));
+  row.j0 = nn_let(k, nn_xi_mulc(k, panel, width));
   row.count = nn_x_int(k, width);
   if (!nn_dim_is_const(s->rec->hidden, &hidden) || hidden % width)
     row.count = nn_let(k, nn_xi_min(k, row.count, nn_xi_sub(k, nn_dim_x(L, s->rec->hidden), row.j0)));
   nn_block_loops(L, row.count, s->p->tile.lanes, emit_cells, &row);
+}
+
+static void store_row(nn_lower *L, void *data, nn_x *m, nn_x *n0, nn_buf *sums, nn_x *at) {
+  nn_rnn_cells(L, data, panel_at(L, data, n0), m, sums, at, NULL);
 }
 
 /* Tasks of one size where that is possible, by the work of a step: each reads its panels, and multiplies them with
@@ -216,11 +217,17 @@ static int64_t panels_of_task(nn_lower *L, const step *s) {
   return panels;
 }
 
-static void multiply_panels(nn_lower *L, step *s) {
+static void choose_tasks(nn_lower *L, step *s) {
   nn_kernel *k = L->kernel;
+  int64_t hidden;
+  s->panels = panels_of_task(L, s);
+  bool is_even = s->panels == 1 || nn_dim_is_const(s->rec->hidden, &hidden); /* no task has fewer panels than others */
+  s->back = is_even ? nn_let(k, nn_xi_mod(k, s->rec->step, nn_x_int(k, 2))) : nn_x_int(k, 0);
+}
+
+static void multiply_panels(nn_lower *L, step *s) {
   nn_module *m = L->module;
   const nn_rnn *rec = s->rec;
-  int64_t hidden;
   nn_dim columns = nn_dim_mul(m, panel_count(L, rec), nn_dim_const(m, s->p->ngates * rec->width));
   nn_tiles t = {.tile = s->p->tile,
                 .m = rec->batch,
@@ -234,15 +241,13 @@ static void multiply_panels(nn_lower *L, step *s) {
                 .store_row = store_row,
                 .exact_rows = true,
                 .data = s};
-  s->panels = t.panels = panels_of_task(L, s);
-  bool is_even = s->panels == 1 || nn_dim_is_const(rec->hidden, &hidden); /* no task has fewer panels than others */
-  s->back = is_even ? nn_let(k, nn_xi_mod(k, rec->step, nn_x_int(k, 2))) : nn_x_int(k, 0);
+  t.panels = s->panels;
   nn_tiles_emit(L, &t);
 }
 
 /* ---- in place -------------------------------------------------------------------------------------------- */
 
-static nn_x *read_a(nn_lower *L, void *data, nn_x *m, nn_x *ki) { return read_h(L, data, m, ki); }
+static nn_x *read_a(nn_lower *L, void *data, nn_x *m, nn_x *ki) { return nn_rnn_h(L, data, m, ki); }
 
 static nn_x *read_r(nn_lower *L, void *data, nn_x *ki, nn_x *n) {
   const step *s = data;
@@ -302,7 +307,10 @@ static void multiply_in_place(nn_lower *L, step *s) {
 
 void nn_rnn_product_emit(nn_lower *L, nn_rnn *rec, const nn_rnn_product *p, nn_rnn_cell *cell) {
   step s = {.rec = rec, .p = p, .cell = cell};
-  if (rec->width)
+  if (rec->width) choose_tasks(L, &s);
+  if (rec->ahead.w)
+    nn_rnn_ahead_step(L, &s);
+  else if (rec->width)
     multiply_panels(L, &s);
   else
     multiply_in_place(L, &s);

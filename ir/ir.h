@@ -347,6 +347,7 @@ typedef struct nn_pass_env {
   /* Evaluates an op whose inputs are all constants; writes the results' contents to new tensors. */
   nn_status (*evaluate)(void *self, nn_op *op, nn_tensor **results);
   int vector_bytes;       /* of the target */
+  int vector_registers;
   /* Columns of a panel of weights, for the target's register tiles of f32 (codegen/gemm.c). */
   int64_t (*panel_width)(void *self, nn_dim rows, nn_dim columns);
   int level;              /* optimisation level */
@@ -453,6 +454,8 @@ nn_status nn_need_ints_min(nn_op *op, const char *attr, int64_t min); /* every e
 nn_status nn_need_one_of(nn_op *op, const char *attr, const char *const *names); /* STR or STRS; NULL-terminated */
 nn_status nn_give(nn_op *op, int result, nn_dtype dtype, int rank, const nn_dim *dims);
 nn_status nn_product_dtype(nn_op *op, nn_dtype *result);           /* of matmul and conv (op_matmul.c) */
+enum { NN_PROJECTED_STEPS = 64 }; /* least number of steps of a layer that projects its input itself */
+int64_t nn_projected_rows(int64_t registers, int64_t columns, int64_t vectors); /* steps of a block; 0: registers are too few (op_rnn.c) */
 int64_t nn_recurrent_width(int64_t lanes, nn_dim batch, nn_dim hidden, int64_t ngates); /* units of a panel of recurrent weights; gates of the largest product (op_rnn.c) */
 nn_status nn_window_dims(nn_op *op, const nn_dim *kernel, bool ceil, nn_dim *dims); /* spatial dims of conv and pools (op_conv.c) */
 nn_dim nn_dim_prefer(nn_module *m, nn_dim a, nn_dim b);            /* of two dims that are equal at run time: the one that says more */

@@ -5,10 +5,10 @@ enum { MOST_ACTIVATIONS = 3, ONE_EMPTY_ROW = 1 };
 
 typedef enum cell_kind { LSTM, GRU, RNN } cell_kind;
 
-static const struct { const char *op; int ngates, nactivations, nstates; const char *defaults[MOST_ACTIVATIONS]; } cells[] = {
-  [LSTM] = {"lstm", 4, 3, 2, {"Sigmoid", "Tanh", "Tanh"}},
-  [GRU] = {"gru", 3, 2, 1, {"Sigmoid", "Tanh"}},
-  [RNN] = {"rnn", 1, 1, 1, {"Tanh"}},
+static const struct { const char *op; int ngates, nactivations, nstates, first_w; const char *defaults[MOST_ACTIVATIONS]; } cells[] = {
+  [LSTM] = {"lstm", 4, 3, 2, 6, {"Sigmoid", "Tanh", "Tanh"}},
+  [GRU] = {"gru", 3, 2, 1, 5, {"Sigmoid", "Tanh"}},
+  [RNN] = {"rnn", 1, 1, 1, 4, {"Tanh"}},
 };
 
 /* One case; zero is a plain forward layer. */
@@ -24,6 +24,8 @@ typedef struct setup {
   double alpha[MOST_ACTIVATIONS], beta[MOST_ACTIVATIONS];
   bool has_parameters;                              /* alpha and beta are given */
   int64_t width;                                    /* of r's panels; 0: a matrix */
+  int64_t depth, lanes;                             /* of x, which the layer projects, and of the columns of its weights; 0: xw is given */
+  bool has_input_bias;
   int64_t bad_length;                               /* of the last row, if not 0 */
   double tolerance;
 } setup;
@@ -121,16 +123,33 @@ static void step_rnn(const row *w, double *h) {
   for (int64_t j = 0; j < w->s->hidden; j++) h[j] = clipped(w->s, 0, gate_input(w, 0, j));
 }
 
+/* Among the operands that are given. */
+static int w_operand(const setup *s) { return 2 + cells[s->cell].nstates + s->lengths + s->extra; }
+
+/* x W^T of one step, from columns [gates * H / V, I, V]: panels, of each its gates, of each its units. */
+static void project(const setup *s, const tensor *in, int64_t t, double *xw) {
+  int64_t ngates = cells[s->cell].ngates;
+  const double *x = &in[0].v[t * s->depth], *w = in[w_operand(s)].v, *bias = s->has_input_bias ? in[w_operand(s) + 1].v : NULL;
+  for (int64_t gate = 0; gate < ngates; gate++)
+    for (int64_t j = 0; j < s->hidden; j++) {
+      int64_t column = (j / s->width * ngates + gate) * (s->width / s->lanes) + j % s->width / s->lanes;
+      double *sum = &xw[gate * s->hidden + j];
+      *sum = bias ? bias[gate * s->hidden + j] : 0;
+      for (int64_t k = 0; k < s->depth; k++) *sum += x[k] * w[(column * s->depth + k) * s->lanes + j % s->lanes];
+    }
+}
+
 static void run_row(const setup *s, const tensor *in, tensor *out, int64_t b) {
   int64_t n = s->hidden, columns = n * cells[s->cell].ngates, end = s->time;
   int nstates = cells[s->cell].nstates, at = 2 + nstates;
   if (s->lengths) end = (int64_t)in[at++].v[b];
-  double *h = calloc((size_t)n + 1, sizeof *h), *c = calloc((size_t)n + 1, sizeof *c);
+  double *h = calloc((size_t)n + 1, sizeof *h), *c = calloc((size_t)n + 1, sizeof *c), *xw = calloc((size_t)columns + 1, sizeof *xw);
   row w = {.s = s, .r = in[1].v, .extra = s->extra ? in[at].v : NULL, .h = &out[1].v[b * n], .c = nstates > 1 ? &out[2].v[b * n] : NULL};
   for (int i = 0; i < nstates; i++) memcpy(&out[1 + i].v[b * n], &in[2 + i].v[b * n], (size_t)n * sizeof *h);
   for (int64_t step = 0; step < end; step++) {
     int64_t t = s->reverse ? end - 1 - step : step;
-    w.xw = &in[0].v[(t * s->batch + b) * columns];
+    w.xw = s->depth ? xw : &in[0].v[(t * s->batch + b) * columns];
+    if (s->depth) project(s, in, t, xw);
     if (s->cell == LSTM) step_lstm(&w, h, c);
     else if (s->cell == GRU) step_gru(&w, h, c);
     else step_rnn(&w, h);
@@ -140,6 +159,7 @@ static void run_row(const setup *s, const tensor *in, tensor *out, int64_t b) {
   }
   free(h);
   free(c);
+  free(xw);
 }
 
 static void expect_layer(const op_case *c, const tensor *in, tensor *out) {
@@ -154,6 +174,7 @@ static bool is_lengths(const setup *s, int which) { return s->lengths && which =
 static void fill_operand(const op_case *c, int which, tensor *t) {
   const setup *s = c->how;
   double size = which == 1 && s->hidden ? 1.5 / sqrt((double)s->hidden) : 1.5;
+  if (s->depth && which == w_operand(s)) size /= sqrt((double)s->depth);
   for (int64_t i = 0; i < t->count; i++) {
     if (!is_lengths(s, which)) t->v[i] = nn_round_to(t->dtype, random_number(-size, size));
     else t->v[i] = (double)(i == ONE_EMPTY_ROW ? 0 : random_int(s->time > 0, s->time));
@@ -192,7 +213,7 @@ static void run_setup(const setup *s) {
   c.tolerance = s->tolerance > 0 ? s->tolerance : tolerance_for(dtype);
   c.n = s->time_text ? s->time : s->batch_text ? s->batch : s->hidden;
   const char *columns = s->hidden_text ? text("%d*%s", cells[s->cell].ngates, h) : text("%lld", (long long)(cells[s->cell].ngates * s->hidden));
-  c.in[nin++] = text("%s[%s,%s,%s]", dtype, t, b, columns);
+  c.in[nin++] = text("%s[%s,%s,%s]", dtype, t, b, s->depth ? text("%lld", (long long)s->depth) : columns);
   c.in[nin++] = s->width ? text("%s[%lld,%s,%lld]", dtype, (long long)((s->hidden + s->width - 1) / s->width), columns, (long long)s->width)
                          : text("%s[%s,%s]", dtype, columns, h);
   const char *line = text("%s %%0, %%1", cells[s->cell].op);
@@ -204,6 +225,13 @@ static void run_setup(const setup *s) {
   if (s->lengths) line = text("%s, %%%d", line, nin), c.in[nin++] = text("i64[%s]", b);
   else if (s->extra) line = text("%s, _", line);
   if (s->extra) line = text("%s, %%%d", line, nin), c.in[nin++] = s->hidden_text ? text("%s[3*%s]", dtype, h) : text("%s[%lld]", dtype, (long long)(3 * s->hidden));
+  if (s->depth) {
+    int absent = cells[s->cell].first_w - 2 - nstates - (s->extra ? 2 : 0);
+    for (int i = 0; i < absent; i++) line = text("%s, _", line);
+    line = text("%s, %%%d", line, nin);
+    c.in[nin++] = text("%s[%lld,%lld,%lld]", dtype, (long long)(cells[s->cell].ngates * s->hidden / s->lanes), (long long)s->depth, (long long)s->lanes);
+  }
+  if (s->has_input_bias) line = text("%s, %%%d", line, nin), c.in[nin++] = text("%s[%s]", dtype, columns);
   c.line = text("%s {%s}", line, attributes(s));
   op_case_run(&c);
 }
@@ -272,6 +300,25 @@ Test(rnn, panels) {
       run_setup(&s);
     }
   run_setup(&(setup){.cell = LSTM, .time = 3, .batch = 3, .batch_text = "N", .hidden = 17, .width = 16});
+}
+
+/* Layers that project their input themselves: blocks that end with the last step and others; columns of vectors, of several, of a
+   part of one; a part of no value at all (depth 2). */
+Test(rnn, projected) {
+  static const struct { int64_t time, hidden, width, depth, lanes; } sizes[] = {
+      {64, 16, 16, 5, 16}, {65, 32, 16, 8, 8}, {70, 64, 32, 33, 16}, {80, 8, 8, 2, 8}, {67, 6, 3, 7, 3}, {96, 64, 64, 20, 32}};
+  for (int cell = LSTM; cell <= RNN; cell++)
+    for (int i = 0; i < 6; i++) {
+      setup s = {.cell = (cell_kind)cell, .time = sizes[i].time, .batch = 1, .hidden = sizes[i].hidden, .width = sizes[i].width};
+      s.depth = sizes[i].depth;
+      s.lanes = sizes[i].lanes;
+      s.linear_before_reset = cell == GRU;
+      s.extra = cell != RNN && i % 2;
+      s.reverse = i % 3 == 1;
+      s.has_input_bias = i % 2 == 0;
+      s.tolerance = 4e-5;
+      run_setup(&s);
+    }
 }
 
 /* The last row tile of a symbolic batch has code for each number of rows. */

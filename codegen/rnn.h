@@ -5,16 +5,19 @@
 
 #include "codegen/codegen.h"
 
-/* The input's projection, where the layer has it. A column is a vector of units of one gate; a panel has some. While a block
-   of steps runs, the next block is projected: each step does `part` values of k of one column, for all steps of that block. */
+/* The input's projection, where the layer has it. A column is a vector of units of one gate; a panel has some. While a
+   block of steps runs, the next block is projected: each step does `part` values of k of one column, for all steps of
+   that block. */
 typedef struct nn_rnn_ahead {
-  nn_value *w, *bias;     /* w: NULL, xw is given; bias: may be NULL */
-  int64_t depth, lanes;   /* of a column */
-  int64_t columns;        /* of a panel */
-  int64_t rows;           /* steps of a block, a multiple of columns */
-  int64_t parts, part;    /* steps that share a column, values of k of one of them */
-  int64_t tile_rows;      /* less than rows: too few registers, the tiles run by themselves */
-  nn_buf *inputs;         /* of two blocks: [2][panels][rows][columns * lanes] */
+  nn_value *w, *bias;   /* w: NULL, xw is given; bias: may be NULL */
+  int64_t depth, lanes; /* of a column */
+  int64_t columns;      /* of a panel */
+  int64_t rows;         /* steps of a block, a multiple of columns */
+  int64_t parts, part;  /* steps that share a column, values of k of one of them */
+  int64_t tile_rows;    /* less than rows: too few registers, the tiles run by themselves */
+  nn_buf *x;            /* of the block that is projected: [rows][pitch]; NULL: read as it is */
+  int64_t pitch;
+  nn_buf *inputs; /* of two blocks: [2][panels][rows][columns * lanes] */
 } nn_rnn_ahead;
 
 /* One direction of one layer while it is lowered. */
@@ -22,7 +25,7 @@ typedef struct nn_rnn {
   nn_op *op;
   nn_value *xw, *r, *lengths, *peephole, *bias; /* the last three: NULL if not given; xw: x, if it is to be projected */
   nn_rnn_ahead ahead;
-  nn_value *y, *last[2];                        /* NULL if not used */
+  nn_value *y, *last[2]; /* NULL if not used */
   nn_dtype acc;
   nn_dim time, batch, hidden;
   int ngates;
@@ -92,7 +95,8 @@ void nn_rnn_product_emit(nn_lower *L, nn_rnn *rec, const nn_rnn_product *p, nn_r
 /* Elements of h, and of r in panels: column j of the gates of a panel, for this k. */
 nn_x *nn_rnn_h(nn_lower *L, const nn_rnn_step *s, nn_x *m, nn_x *k);
 nn_x *nn_rnn_weight(nn_lower *L, const nn_rnn_step *s, nn_x *panel, nn_x *k, nn_x *j);
-/* The cells of row m of a panel, whose sums begin at sums[at], and its inputs, if they were projected ahead, at `input`. */
+/* The cells of row m of a panel, whose sums begin at sums[at], and its inputs, if they were projected ahead, at
+ * `input`. */
 void nn_rnn_cells(nn_lower *L, const nn_rnn_step *s, nn_x *panel, nn_x *m, nn_buf *sums, nn_x *at, nn_x *input);
 
 /* ---- rnn_ahead.c ----------------------------------------------------------------------------------------- */

@@ -1,15 +1,15 @@
-/* The projection of a recurrent layer's input, x W^T, in the shadow of the recurrent product. That one uses each weight once in
-   a step: a load from the second cache for each multiply-add, so the vector units have every other cycle to spare. x is known
-   in advance; its product uses each weight for all steps of a block, so it asks little of that cache. While a block of steps
-   runs, the next block is projected, in one loop with the recurrent product:
+/* The projection of a recurrent layer's input, x W^T, in the shadow of the recurrent product. That one uses each weight
+   once in a step: a load from the second cache for each multiply-add, so the vector units have every other cycle to
+   spare. x is known in advance; its product uses each weight for all steps of a block, so it asks little of that cache.
+   While a block of steps runs, the next block is projected, in one loop with the recurrent product:
 
      for k in 0..H, some values at a time:
        sums of the panel += h[k] * r[panel, k, :]                      columns of the panel: registers
-       tile += x[first + row, k'] * w[column, k', :]                   rows of the next block: registers
+       tile += x[row, k'] * w[column, k', :]                           rows of the next block: registers
 
-   A step does a part of one column for each panel, so that after `rows` steps all columns are there. What is projected stays
-   with the panel's task, in its cache. The first block is projected beforehand; the last one begins early enough to be whole,
-   so it may do steps of its predecessor again. */
+   A step does a part of one column for each panel, so that after `rows` steps all columns are there. What is projected
+   stays with the panel's task, in its cache. The first block is projected beforehand; the last one begins early enough
+   to be whole, so it may do steps of its predecessor again. */
 #include "codegen/rnn.h"
 
 enum { MOST_K = 8, FEW_ROWS = 8, K_UNROLL = 4 };
@@ -17,12 +17,12 @@ enum { MOST_K = 8, FEW_ROWS = 8, K_UNROLL = 4 };
 /* One part of a column for the steps of one block. */
 typedef struct part {
   const nn_rnn *rec;
-  int lanes;             /* of a register */
-  nn_x *panel, *column;  /* of the panel */
-  nn_x *half, *first;    /* of the block: where its inputs lie, its first step */
-  nn_x *row0;            /* of the tile */
-  nn_x *k0, *k1;         /* values of k */
-  nn_buf *acc, *b;       /* [tile_rows][a column], a column */
+  int lanes;            /* of a register */
+  nn_x *panel, *column; /* of the panel */
+  nn_x *half, *first;   /* of the block: where its inputs lie, its first step */
+  nn_x *row0;           /* of the tile */
+  nn_x *k0, *k1;        /* values of k */
+  nn_buf *acc, *b;      /* [tile_rows][a column], a column */
 } part;
 
 static int64_t value(nn_dim d) { return nn_dim_value(d); }
@@ -57,7 +57,8 @@ static nn_x *bias_of(nn_lower *L, const part *p, nn_x *j) {
   const nn_rnn *rec = p->rec;
   if (!rec->ahead.bias) return nn_zero(L, rec->acc);
   nn_x *of_gate = nn_x_int(k, rec->width / rec->ahead.lanes), *gate = nn_xi_floordiv(k, p->column, of_gate);
-  nn_x *unit = nn_xi_add(k, nn_xi_mulc(k, p->panel, rec->width), nn_xi_mulc(k, nn_xi_mod(k, p->column, of_gate), rec->ahead.lanes));
+  nn_x *unit = nn_xi_add(k, nn_xi_mulc(k, p->panel, rec->width),
+                         nn_xi_mulc(k, nn_xi_mod(k, p->column, of_gate), rec->ahead.lanes));
   nn_x *index = nn_xi_add(k, nn_xi_mulc(k, gate, value(rec->hidden)), nn_xi_add(k, unit, j));
   return nn_read(L, rec->ahead.bias, &index);
 }
@@ -88,12 +89,22 @@ static void store_tile(nn_lower *L, const part *p) {
   nn_end(k);
 }
 
-static nn_x *read_x(nn_lower *L, const part *p, nn_x *row, nn_x *ki) {
+static nn_x *read_x(nn_lower *L, const nn_rnn *rec, nn_x *step, nn_x *ki) {
   nn_kernel *k = L->kernel;
-  nn_x *step = nn_xi_add(k, p->first, nn_xi_add(k, p->row0, row));
-  nn_x *t = p->rec->is_reversed ? nn_xi_sub(k, nn_x_int(k, value(p->rec->time) - 1), step) : step;
-  nn_x *index[3] = {t, nn_x_int(k, 0), ki};
-  return nn_let(k, nn_read(L, p->rec->xw, index));
+  nn_x *t = rec->is_reversed ? nn_xi_sub(k, nn_x_int(k, value(rec->time) - 1), step) : step;
+  return nn_read(L, rec->xw, (nn_x *[]){t, nn_x_int(k, 0), ki});
+}
+
+static nn_x *x_at(nn_lower *L, const nn_rnn_ahead *a, nn_x *row, nn_x *ki) {
+  return nn_xi_add(L->kernel, nn_xi_mulc(L->kernel, row, a->pitch), ki);
+}
+
+static nn_x *x_of(nn_lower *L, const part *p, nn_x *row, nn_x *ki) {
+  nn_kernel *k = L->kernel;
+  const nn_rnn_ahead *a = &p->rec->ahead;
+  row = nn_xi_add(k, p->row0, row);
+  return nn_let(k, a->x ? nn_x_load(k, a->x, x_at(L, a, row, ki), NULL)
+                        : read_x(L, p->rec, nn_xi_add(k, p->first, row), ki));
 }
 
 static void add_to_tile(nn_lower *L, const part *p, nn_x *ki) {
@@ -106,7 +117,8 @@ static void add_to_tile(nn_lower *L, const part *p, nn_x *ki) {
   nn_store(k, p->b, j, nn_read(L, a->w, index), NULL);
   nn_lanes_end(L, p->lanes);
   nn_end(k);
-  nn_x *row = nn_loop_range(k, NN_UNROLL, "r", a->tile_rows), *x = read_x(L, p, row, ki);
+  nn_x *row = nn_loop_range(k, NN_UNROLL, "r", a->tile_rows);
+  nn_x *x = x_of(L, p, row, ki);
   v = nn_loop_range(k, NN_UNROLL, "c", vectors);
   j = lane_of(L, p, v, nn_lanes_begin(L, p->lanes));
   nn_x *at = tile_at(L, p, row, j);
@@ -191,7 +203,8 @@ static void store_sums(nn_lower *L, const panel_sums *q, nn_buf *to) {
 /* Values of k of the one and the other in a round, so that both end at about the same time. */
 static void emit_both(nn_lower *L, const panel_sums *q, const part *p) {
   nn_kernel *k = L->kernel;
-  int64_t hidden = value(q->s->rec->hidden), part_depth = q->s->rec->ahead.part, own = (hidden + part_depth / 2) / part_depth;
+  int64_t hidden = value(q->s->rec->hidden), part_depth = q->s->rec->ahead.part,
+          own = (hidden + part_depth / 2) / part_depth;
   own = own < 1 ? 1 : own > MOST_K ? MOST_K : own;
   int64_t others = own > 1 ? 1 : (part_depth + hidden - 1) / hidden;
   nn_x *ends = nn_xi_floordiv(k, nn_xi_sub(k, p->k1, p->k0), nn_x_int(k, others));
@@ -236,9 +249,28 @@ static void multiply_beside(nn_lower *L, const panel_sums *q, part p, nn_x *is_b
 
 /* ---- blocks ------------------------------------------------------------------------------------------------ */
 
+typedef struct block_rows {
+  const nn_rnn *rec;
+  nn_x *first; /* step */
+} block_rows;
+
+static void copy_x(nn_lower *L, nn_x *const *index, void *data) {
+  const block_rows *b = data;
+  nn_x *x = read_x(L, b->rec, nn_xi_add(L->kernel, b->first, index[0]), index[1]);
+  nn_store(L->kernel, b->rec->ahead.x, x_at(L, &b->rec->ahead, index[0], index[1]), x, NULL);
+}
+
+static void pack_x(nn_lower *L, const nn_rnn *rec, nn_x *first) {
+  nn_module *m = L->module;
+  nn_dim dims[2] = {nn_dim_const(m, rec->ahead.rows), nn_dim_const(m, rec->ahead.depth)};
+  block_rows rows = {rec, first};
+  nn_box_loops(L, dims, 2, nn_target_lanes(L->target, rec->acc), 1, copy_x, &rows);
+}
+
 static nn_x *first_step(nn_lower *L, const nn_rnn *rec, nn_x *block) {
   nn_kernel *k = L->kernel;
-  return nn_let(k, nn_xi_min(k, nn_xi_mulc(k, block, rec->ahead.rows), nn_x_int(k, value(rec->time) - rec->ahead.rows)));
+  return nn_let(k,
+                nn_xi_min(k, nn_xi_mulc(k, block, rec->ahead.rows), nn_x_int(k, value(rec->time) - rec->ahead.rows)));
 }
 
 static int register_lanes(const nn_rnn *rec, const nn_rnn_product *p) {
@@ -251,21 +283,27 @@ void nn_rnn_ahead_step(nn_lower *L, const nn_rnn_step *s) {
   nn_kernel *k = L->kernel;
   nn_rnn *rec = s->rec;
   const nn_rnn_ahead *a = &rec->ahead;
-  nn_x *rows = nn_x_int(k, a->rows), *block = nn_let(k, nn_xi_floordiv(k, rec->step, rows)), *next = nn_xi_addc(k, block, 1);
+  nn_x *rows = nn_x_int(k, a->rows), *block = nn_let(k, nn_xi_floordiv(k, rec->step, rows)),
+       *next = nn_xi_addc(k, block, 1);
   nn_x *phase = nn_let(k, nn_xi_mod(k, rec->step, rows)), *parts = nn_x_int(k, a->parts), *two = nn_x_int(k, 2);
   nn_x *first = first_step(L, rec, block), *number = nn_let(k, nn_xi_mod(k, phase, parts));
   part p = {.rec = rec, .lanes = register_lanes(rec, s->p), .column = nn_let(k, nn_xi_floordiv(k, phase, parts))};
   p.half = nn_let(k, nn_xi_mod(k, next, two));
-  p.first = first_step(L, rec, next);
   nn_x *depth = nn_x_int(k, a->depth); /* the last parts of few values may have none */
+  p.first = first_step(L, rec, next);
   p.k0 = nn_let(k, nn_xi_min(k, nn_xi_mulc(k, number, a->part), depth));
   p.k1 = nn_let(k, nn_xi_min(k, nn_xi_addc(k, p.k0, a->part), depth));
   nn_x *has_next = nn_let(k, nn_x_binary(k, NN_X_LT, nn_xi_mulc(k, next, a->rows), nn_dim_x(L, rec->time)));
   nn_x *is_begun = nn_let(k, nn_x_binary(k, NN_X_LT, nn_x_int(k, 0), number));
-
+  if (a->x) {
+    nn_if_begin(k, nn_x_binary(k, NN_X_AND, has_next, nn_x_binary(k, NN_X_EQ, phase, nn_x_int(k, 0))));
+    pack_x(L, rec, p.first);
+    nn_end(k);
+  }
   int64_t npanels = value(rec->hidden) / rec->width;
   nn_buf *sums = nn_temp(L, NN_BUF_WORKER, rec->acc, nn_dim_const(L->module, a->columns * a->lanes));
-  nn_x *task = nn_task_loop(L, false, "task", nn_x_int(k, npanels / s->panels)), *i = nn_loop_range(k, NN_FOR, "i", s->panels);
+  nn_x *task = nn_task_loop(L, false, "task", nn_x_int(k, npanels / s->panels)),
+       *i = nn_loop_range(k, NN_FOR, "i", s->panels);
   nn_x *to_mirror = nn_xi_mul(k, s->back, nn_xi_sub(k, nn_x_int(k, s->panels - 1), nn_xi_mulc(k, i, 2)));
   p.panel = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, task, s->panels), nn_xi_add(k, i, to_mirror)));
   panel_sums q = {s, p.panel, nn_regs(L, rec->acc, a->columns * a->lanes)};
@@ -280,6 +318,21 @@ void nn_rnn_ahead_step(nn_lower *L, const nn_rnn_step *s) {
   nn_rnn_cells(L, s, p.panel, nn_x_int(k, 0), sums, nn_x_int(k, 0), nn_let(k, inputs));
   nn_end(k);
   nn_end(k);
+}
+
+/* The tile reads all rows of the block at once. A copy has them an odd number of cache lines apart; it is for x that is
+   computed, and for rows that would crowd into a few sets of the first cache, which the weights go through at the same
+   time. */
+static void choose_x(nn_lower *L, nn_rnn *rec) {
+  enum { LINE_BYTES = 64, WAYS = 8 };
+  nn_rnn_ahead *a = &rec->ahead;
+  nn_buf *plain;
+  int64_t line = LINE_BYTES / (nn_dtype_bits(rec->acc) / 8), apart = a->depth / line;
+  int64_t sets = L->target->l1_bytes / LINE_BYTES / WAYS; /* that rows begin in */
+  for (; sets > 1 && apart % 2 == 0; apart /= 2) sets /= 2;
+  if (nn_read_is_plain(L, rec->xw, &plain) && a->rows < WAYS * sets) return;
+  a->pitch = ((a->depth + line - 1) / line | 1) * line;
+  a->x = nn_temp(L, NN_BUF_WORKSPACE, rec->acc, nn_dim_const(L->module, a->rows * a->pitch));
 }
 
 /* As many steps as the registers hold sums for, beside those of a panel. */
@@ -300,10 +353,18 @@ void nn_rnn_ahead_start(nn_lower *L, nn_rnn *rec, const nn_rnn_product *product)
   nn_kernel *k = L->kernel;
   nn_rnn_ahead *a = &rec->ahead;
   choose_block(L, rec, product);
+  choose_x(L, rec);
   int64_t npanels = value(rec->hidden) / rec->width;
-  a->inputs = nn_temp(L, NN_BUF_WORKSPACE, rec->acc, nn_dim_const(L->module, 2 * npanels * a->rows * a->columns * a->lanes));
+  a->inputs =
+      nn_temp(L, NN_BUF_WORKSPACE, rec->acc, nn_dim_const(L->module, 2 * npanels * a->rows * a->columns * a->lanes));
   nn_x *zero = nn_x_int(k, 0);
-  part p = {.rec = rec, .lanes = register_lanes(rec, product), .half = zero, .first = zero, .k0 = zero, .k1 = nn_x_int(k, a->depth)};
+  if (a->x) pack_x(L, rec, zero);
+  part p = {.rec = rec,
+            .lanes = register_lanes(rec, product),
+            .half = zero,
+            .first = zero,
+            .k0 = zero,
+            .k1 = nn_x_int(k, a->depth)};
   p.panel = nn_task_loop(L, false, "panel", nn_x_int(k, npanels));
   p.column = nn_loop_range(k, NN_FOR, "column", a->columns);
   emit_part(L, p, false);
@@ -313,7 +374,7 @@ void nn_rnn_ahead_start(nn_lower *L, nn_rnn *rec, const nn_rnn_product *product)
 
 void nn_rnn_ahead_find(nn_rnn *rec) {
   const nn_op *op = rec->op;
-  int at = op->code == NN_OP_LSTM ? 6 : op->code == NN_OP_GRU ? 5 : 4;
+  int at = nn_projected_operand(op->code);
   if (at >= op->nin || !op->in[at]) return;
   rec->ahead.w = op->in[at];
   rec->ahead.bias = at + 1 < op->nin ? op->in[at + 1] : NULL;

@@ -455,6 +455,7 @@ nn_status nn_need_one_of(nn_op *op, const char *attr, const char *const *names);
 nn_status nn_give(nn_op *op, int result, nn_dtype dtype, int rank, const nn_dim *dims);
 nn_status nn_product_dtype(nn_op *op, nn_dtype *result);           /* of matmul and conv (op_matmul.c) */
 enum { NN_PROJECTED_STEPS = 64 }; /* least number of steps of a layer that projects its input itself */
+int nn_projected_operand(nn_opcode code); /* of a recurrent op: the input's weights, behind which their bias is (op_rnn.c) */
 int64_t nn_projected_rows(int64_t registers, int64_t columns, int64_t vectors); /* steps of a block; 0: registers are too few (op_rnn.c) */
 int64_t nn_recurrent_width(int64_t lanes, nn_dim batch, nn_dim hidden, int64_t ngates); /* units of a panel of recurrent weights; gates of the largest product (op_rnn.c) */
 nn_status nn_window_dims(nn_op *op, const nn_dim *kernel, bool ceil, nn_dim *dims); /* spatial dims of conv and pools (op_conv.c) */

@@ -65,9 +65,9 @@ static double count_pool(const nn_op *op, const int64_t *symbols) {
   return window * result(op, symbols);
 }
 
-/* The recurrent product, that of the input if the layer has its weights (operand w), and `cell` operations for each element
-   of the state. */
-static double count_recurrent(const nn_op *op, const int64_t *symbols, int w, double cell) {
+/* The recurrent product, that of the input if the layer has its weights, and `cell` operations for each element of the state. */
+static double count_recurrent(const nn_op *op, const int64_t *symbols, double cell) {
+  int w = nn_projected_operand(op->code);
   double steps = dim_of(op->in[0]->type, 0, symbols) * dim_of(op->in[0]->type, 1, symbols);
   double hidden = dim_of(op->in[2]->type, 1, symbols), gates = dim_of(op->in[1]->type, op->in[1]->type.rank - 2, symbols);
   double depth = w < op->nin && op->in[w] ? dim_of(op->in[0]->type, 2, symbols) : 0;
@@ -75,10 +75,10 @@ static double count_recurrent(const nn_op *op, const int64_t *symbols, int w, do
 }
 
 /* Four sums with the projection, five activations, three products, a sum. */
-static double count_lstm(const nn_op *op, const int64_t *symbols) { return count_recurrent(op, symbols, 6, 13); }
+static double count_lstm(const nn_op *op, const int64_t *symbols) { return count_recurrent(op, symbols, 13); }
 /* Three sums, three activations, the reset's product, (1 - z) n + z h. */
-static double count_gru(const nn_op *op, const int64_t *symbols) { return count_recurrent(op, symbols, 5, 11); }
-static double count_rnn(const nn_op *op, const int64_t *symbols) { return count_recurrent(op, symbols, 4, 2); }
+static double count_gru(const nn_op *op, const int64_t *symbols) { return count_recurrent(op, symbols, 11); }
+static double count_rnn(const nn_op *op, const int64_t *symbols) { return count_recurrent(op, symbols, 2); }
 
 /* A multiply-add for each of the neighbours that a result is interpolated from. */
 static double count_resize(const nn_op *op, const int64_t *symbols) {

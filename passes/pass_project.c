@@ -1,7 +1,7 @@
-/* needs: recurrent weights in panels (recurrent), products as they are (before panels). gives: a recurrent layer of one row
-   whose weights stream from a cache projects its input itself, some steps ahead: multiply-adds of that product run while
-   the recurrent one, which has one for each number that it loads, waits for the cache (codegen/rnn_ahead.c). breaks:
-   nothing; run fold after it, which makes the columns.
+/* needs: recurrent weights in panels (recurrent), products as they are (before panels). gives: a recurrent layer of one
+   row whose weights stream from a cache projects its input itself, some steps ahead: multiply-adds of that product run
+   while the recurrent one, which has one for each number that it loads, waits for the cache (codegen/rnn_ahead.c).
+   breaks: nothing; run fold after it, which makes the columns.
 
      %0 = reshape %x {dims=[T, I]}                     %0 = reshape $w {dims=[4, H/W, W/V, V, I]}
      %1 = matmul %0, $w {trans_b=1}                    %1 = transpose %0 {perm=[1, 0, 2, 4, 3]}
@@ -9,19 +9,20 @@
      %3 = reshape %2 {dims=[T, 1, 4*H]}                %3 = lstm %x, $r, %h, %c, _, _, %2, $b
      %4 = lstm %3, $r, %h, %c
 
-   Small weights stay in the first cache, and a much larger input is no side work. */
+   Small weights stay in the first cache, and a much larger input is no side work. Where both weights together stream
+   from memory, each had better have the last cache for itself. */
 #include "passes/passes.h"
 
 #include <string.h>
 
-enum { LEAST_WEIGHT_BYTES = 1 << 18, MOST_DEPTH = 2, MOST_OPERANDS = 8 };
+enum { LEAST_WEIGHT_BYTES = 1 << 18, MOST_WEIGHT_BYTES = 1 << 23, MOST_DEPTH = 2, MOST_OPERANDS = 8 };
 
-/* By op: operands of the sequence lengths and of the input's weights. */
+/* By op; lengths: operand of the sequence lengths. */
 typedef struct layer_row {
-  int ngates, lengths, w;
+  int ngates, lengths;
 } layer_row;
 
-static const layer_row layer_rows[NN_OP_COUNT] = {[NN_OP_LSTM] = {4, 4, 6}, [NN_OP_GRU] = {3, 3, 5}, [NN_OP_RNN] = {1, 3, 4}};
+static const layer_row layer_rows[NN_OP_COUNT] = {[NN_OP_LSTM] = {4, 4}, [NN_OP_GRU] = {3, 3}, [NN_OP_RNN] = {1, 3}};
 
 typedef struct projection {
   nn_value *x, *w, *bias; /* bias: NULL if there is none */
@@ -57,7 +58,9 @@ static bool find_projection(const nn_op *op, projection *p) {
   nn_dim gates = op->in[0]->type.dims[2], hidden = op->in[2]->type.dims[1];
   if (p->w->kind != NN_CONST || p->w->type.rank != 2 || (p->bias && p->bias->type.dims[0] != gates)) return false;
   p->depth = p->w->type.dims[p->is_transposed ? 1 : 0];
-  return p->w->type.dims[p->is_transposed ? 0 : 1] == gates && nn_dim_value(p->depth) <= MOST_DEPTH * nn_dim_value(hidden);
+  if (p->w->type.dims[p->is_transposed ? 0 : 1] != gates) return false;
+  int64_t units = nn_dim_value(hidden), depth = nn_dim_value(p->depth);
+  return depth <= MOST_DEPTH * units && nn_dim_value(gates) * (units + depth) * 4 <= MOST_WEIGHT_BYTES;
 }
 
 static bool is_candidate(const nn_op *op, const layer_row *row) {
@@ -65,7 +68,7 @@ static bool is_candidate(const nn_op *op, const layer_row *row) {
   nn_type xw = op->in[0]->type, r = op->in[1]->type;
   int64_t time, hidden, lanes = env->vector_bytes / 4;
   if (r.rank != 3 || r.dtype != NN_F32 || !nn_dim_is(xw.dims[1], 1)) return false;
-  if (op->nin > row->w || (row->lengths < op->nin && op->in[row->lengths])) return false;
+  if (op->nin > nn_projected_operand(op->code) || (row->lengths < op->nin && op->in[row->lengths])) return false;
   if (op->code == NN_OP_GRU && !nn_attr_int(op, "linear_before_reset")) return false;
   if (!nn_dim_is_const(xw.dims[0], &time) || time < NN_PROJECTED_STEPS) return false;
   if (!nn_dim_is_const(op->in[2]->type.dims[1], &hidden)) return false;
@@ -92,12 +95,13 @@ static nn_status project(nn_op *op, const layer_row *row, const projection *p) {
   nn_module *m = op->graph->module;
   nn_builder b = {op->graph, op, op->loc, op->loc_op, false};
   nn_value *in[MOST_OPERANDS] = {NULL}, *out[3];
+  int w = nn_projected_operand(op->code);
   memcpy(in, op->in, (size_t)op->nin * sizeof *in);
   in[0] = nn_b_reshape(&b, p->x, 3, (nn_dim[]){op->in[0]->type.dims[0], nn_dim_const(m, 1), p->depth});
-  in[row->w] = columns_of(&b, op, p, row->ngates, m->env.vector_bytes / 4);
-  in[row->w + 1] = p->bias;
-  if (!in[0] || !in[row->w]) return NN_FAIL;
-  nn_op *layer = nn_b_begin(&b, op->code, in, row->w + (p->bias ? 2 : 1), op->nout);
+  in[w] = columns_of(&b, op, p, row->ngates, m->env.vector_bytes / 4);
+  in[w + 1] = p->bias;
+  if (!in[0] || !in[w]) return NN_FAIL;
+  nn_op *layer = nn_b_begin(&b, op->code, in, w + (p->bias ? 2 : 1), op->nout);
   memcpy(layer->attrs, op->attrs, (size_t)nn_op_infos[op->code].nattrs * sizeof *op->attrs);
   NN_TRY(nn_b_end_all(&b, layer, out));
   for (int i = 0; i < op->nout; i++) nn_value_replace(op->out[i], out[i]);

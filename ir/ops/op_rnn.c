@@ -1,7 +1,7 @@
 /* Shape rules of recurrent layers: one direction, time major, xw[T, B, gates * H] holds the input
    projection. y[T, B, H] and the last states [B, H]. Recurrent weights are a matrix r[gates * H, H], or stand in the
-   order in which codegen/rnn_product.c reads them. With weights for the input, too, the layer projects x[T, 1, I] itself
-   (codegen/rnn_ahead.c). */
+   order in which codegen/rnn_product.c reads them. With weights for the input, too, the layer projects x[T, 1, I]
+   itself (codegen/rnn_ahead.c). */
 #include "ir/ir.h"
 
 typedef struct cell {
@@ -9,7 +9,6 @@ typedef struct cell {
   int nactivations;
   int nstates; /* operands 2.. and results 1..: h, c */
   int lengths; /* operand of the sequence lengths */
-  int w;       /* of the input's weights; behind it is their bias */
 } cell;
 
 static nn_status check_activations(nn_op *op, int nactivations) {
@@ -61,23 +60,32 @@ static nn_status check_weights(nn_op *op, nn_dim gates, nn_dim hidden) {
   return op->in[1]->type.rank == 3 ? check_panels(op, gates, hidden) : check_operand(op, 1, 2, dims);
 }
 
+int nn_projected_operand(nn_opcode code) { return code == NN_OP_LSTM ? 6 : code == NN_OP_GRU ? 5 : 4; }
+
+static nn_value *operand(const nn_op *op, int i) { return i < op->nin ? op->in[i] : NULL; }
+
 /* What codegen/rnn_ahead.c is made for: whole panels of whole columns, one row, steps enough for its blocks. */
 static nn_status check_projection(nn_op *op, const cell *c, nn_dim gates) {
   nn_module *m = op->graph->module;
+  int at = nn_projected_operand(op->code);
   nn_type x = op->in[0]->type, r = op->in[1]->type;
-  int64_t time, units, width, lanes, depth; /* a block of codegen/rnn_ahead.c has as many steps as a panel columns, or few */
-  NN_TRY(nn_need_rank(op, c->w, 3, 3));
-  const nn_dim *w = op->in[c->w]->type.dims;
+  int64_t time, units, width, lanes,
+      depth; /* a block of codegen/rnn_ahead.c has as many steps as a panel columns, or few */
+  NN_TRY(nn_need_rank(op, at, 3, 3));
+  if (x.dtype != NN_F32 && x.dtype != NN_F64)
+    return nn_fail(op, "found weights of the input for x %s, expected f32 or f64", nn_type_text(m->arena, x));
+  const nn_dim *w = op->in[at]->type.dims;
   bool is_static = nn_dim_is_const(x.dims[0], &time) && nn_dim_is_const(op->in[2]->type.dims[1], &units);
-  if (!is_static || !nn_dim_is_const(x.dims[2], &depth) || time < NN_PROJECTED_STEPS || depth < 1 || !nn_dim_is(x.dims[1], 1))
+  if (!is_static || !nn_dim_is_const(x.dims[2], &depth) || time < NN_PROJECTED_STEPS || depth < 1 ||
+      !nn_dim_is(x.dims[1], 1))
     return nn_fail(op, "found weights of the input for x %s, expected at least %d steps, one row and a known size",
                    nn_type_text(m->arena, x), NN_PROJECTED_STEPS);
   if (r.rank != 3 || !nn_dim_is_const(r.dims[2], &width) || !nn_dim_is_const(w[2], &lanes) || lanes < 1 ||
-      width % lanes || units % width || c->ngates * (width / lanes) > NN_PROJECTED_STEPS || (c->lengths < op->nin && op->in[c->lengths]))
+      width % lanes || units % width || c->ngates * (width / lanes) > NN_PROJECTED_STEPS || operand(op, c->lengths))
     return nn_fail(op, "weights of the input need whole panels of recurrent weights, of whole columns, and no lengths");
   nn_dim dims[3] = {nn_dim_floordiv(m, gates, w[2]), x.dims[2], w[2]};
-  NN_TRY(check_operand(op, c->w, 3, dims));
-  return c->w + 1 < op->nin && op->in[c->w + 1] ? check_operand(op, c->w + 1, 1, &gates) : NN_OK;
+  NN_TRY(check_operand(op, at, 3, dims));
+  return operand(op, at + 1) ? check_operand(op, at + 1, 1, &gates) : NN_OK;
 }
 
 static nn_status shape_cell(nn_op *op, const cell *c) {
@@ -90,7 +98,8 @@ static nn_status shape_cell(nn_op *op, const cell *c) {
   nn_dim gates = nn_dim_mul(m, nn_dim_const(m, c->ngates), hidden);
   nn_dim y[3] = {time, batch, hidden}, state[2] = {batch, hidden};
   NN_TRY(check_weights(op, gates, hidden));
-  NN_TRY(c->w < op->nin && op->in[c->w] ? check_projection(op, c, gates) : nn_need_dim(op, 0, 2, gates));
+  bool projects = operand(op, nn_projected_operand(op->code)) != NULL;
+  NN_TRY(projects ? check_projection(op, c, gates) : nn_need_dim(op, 0, 2, gates));
   for (int i = 0; i < c->nstates; i++) NN_TRY(check_operand(op, 2 + i, 2, state));
   NN_TRY(check_lengths(op, c->lengths, batch));
   nn_dtype dtype = op->in[0]->type.dtype;
@@ -108,21 +117,21 @@ static nn_status check_gate_vectors(nn_op *op, int i, int ngates) {
 }
 
 nn_status shape_lstm(nn_op *op) {
-  static const cell lstm = {.ngates = 4, .nactivations = 3, .nstates = 2, .lengths = 4, .w = 6};
+  static const cell lstm = {.ngates = 4, .nactivations = 3, .nstates = 2, .lengths = 4};
   NN_TRY(shape_cell(op, &lstm));
   NN_TRY(nn_need_range(op, "input_forget", 0, 1));
   return check_gate_vectors(op, 5, 3);
 }
 
 nn_status shape_gru(nn_op *op) {
-  static const cell gru = {.ngates = 3, .nactivations = 2, .nstates = 1, .lengths = 3, .w = 5};
+  static const cell gru = {.ngates = 3, .nactivations = 2, .nstates = 1, .lengths = 3};
   NN_TRY(shape_cell(op, &gru));
   NN_TRY(nn_need_range(op, "linear_before_reset", 0, 1));
   return check_gate_vectors(op, 4, 3);
 }
 
 nn_status shape_rnn(nn_op *op) {
-  static const cell rnn = {.ngates = 1, .nactivations = 1, .nstates = 1, .lengths = 3, .w = 4};
+  static const cell rnn = {.ngates = 1, .nactivations = 1, .nstates = 1, .lengths = 3};
   return shape_cell(op, &rnn);
 }
 
@@ -140,8 +149,8 @@ int64_t nn_recurrent_width(int64_t lanes, nn_dim batch, nn_dim hidden, int64_t n
   return lanes * vectors;
 }
 
-/* Beside the sums of a panel, its column and one number of x, as many sums as there are registers for, but no more than are
-   of use. Each column of the panel takes the same number of steps. */
+/* Beside the sums of a panel, its column and one number of x, as many sums as there are registers for, but no more than
+   are of use. Each column of the panel takes the same number of steps. */
 int64_t nn_projected_rows(int64_t registers, int64_t columns, int64_t vectors) {
   enum { MOST_ROWS = 20 };
   int64_t rows = (registers - columns * vectors - vectors - 1) / vectors;

@@ -113,14 +113,16 @@ static nn_module *projected_module(const layer *l) {
   end = write_numbers(end, "r", columns, n, &seed);
   end = write_numbers(end, "b1", 1, columns, &seed);
   const char *c = l->nstates > 1 ? ", %h" : "", *more = l->nstates > 1 ? ", %8" : "";
-  end += sprintf(end, "graph @main(%%x: f32[%d,1,%d], %%h: f32[1,%d]) -> (f32[%d,1,%d], f32[1,%d]) {\n", STEPS, DEPTH, n, STEPS, n, n);
+  end += sprintf(end, "graph @main(%%x: f32[%d,1,%d], %%h: f32[1,%d]) -> (f32[%d,1,%d], f32[1,%d]) {\n", STEPS, DEPTH,
+                 n, STEPS, n, n);
   end += sprintf(end, "  %%0 = reshape %%x {dims=[%d,%d]} : f32[%d,%d]\n", STEPS, DEPTH, STEPS, DEPTH);
   end += sprintf(end, "  %%1 = matmul %%0, $w {trans_b=1} : f32[%d,%d]\n", STEPS, columns);
   end += sprintf(end, "  %%2 = reshape $b1 {dims=[%d]} : f32[%d]\n", columns, columns);
   end += sprintf(end, "  %%3 = broadcast %%2 {dims=[%d,%d]} : f32[%d,%d]\n", STEPS, columns, STEPS, columns);
   end += sprintf(end, "  %%4 = add %%1, %%3 : f32[%d,%d]\n", STEPS, columns);
   end += sprintf(end, "  %%5 = reshape %%4 {dims=[%d,1,%d]} : f32[%d,1,%d]\n", STEPS, columns, STEPS, columns);
-  end += sprintf(end, "  %%6, %%7%s = %s %%5, $r, %%h%s {%s} : f32[%d,1,%d], f32[1,%d]", more, l->op, c, l->attributes, STEPS, n, n);
+  end += sprintf(end, "  %%6, %%7%s = %s %%5, $r, %%h%s {%s} : f32[%d,1,%d], f32[1,%d]", more, l->op, c, l->attributes,
+                 STEPS, n, n);
   if (l->nstates > 1) end += sprintf(end, ", f32[1,%d]", n);
   end += sprintf(end, "\n  return %%6, %%7\n}\n");
   nn_module *m = nn_text_parse("projected.nn", text, (size_t)(end - text));
@@ -165,8 +167,8 @@ static void try_projected(const layer *l, const nn_target *wide, const nn_target
   for (int i = 0; i < 2; i++) {
     run_projected(changed, i ? narrow : wide, l, found, found + count);
     for (int j = 0; j < count + l->hidden; j++)
-      cr_assert(fabs(expected[j] - found[j]) <= 2e-5, "%s of %d units: element %d is %g, expected %g", l->op, l->hidden, j,
-                (double)found[j], (double)expected[j]);
+      cr_assert(fabs(expected[j] - found[j]) <= 2e-5, "%s of %d units: element %d is %g, expected %g", l->op, l->hidden,
+                j, (double)found[j], (double)expected[j]);
   }
   nn_module_free(plain);
   nn_module_free(changed);

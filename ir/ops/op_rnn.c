@@ -69,20 +69,22 @@ static nn_status check_projection(nn_op *op, const cell *c, nn_dim gates) {
   nn_module *m = op->graph->module;
   int at = nn_projected_operand(op->code);
   nn_type x = op->in[0]->type, r = op->in[1]->type;
-  int64_t time, units, width, lanes,
-      depth; /* a block of codegen/rnn_ahead.c has as many steps as a panel columns, or few */
+  int64_t time, units, width, lanes, depth;
   NN_TRY(nn_need_rank(op, at, 3, 3));
   if (x.dtype != NN_F32 && x.dtype != NN_F64)
     return nn_fail(op, "found weights of the input for x %s, expected f32 or f64", nn_type_text(m->arena, x));
   const nn_dim *w = op->in[at]->type.dims;
-  bool is_static = nn_dim_is_const(x.dims[0], &time) && nn_dim_is_const(op->in[2]->type.dims[1], &units);
-  if (!is_static || !nn_dim_is_const(x.dims[2], &depth) || time < NN_PROJECTED_STEPS || depth < 1 ||
-      !nn_dim_is(x.dims[1], 1))
+  bool is_static = nn_dim_is_const(x.dims[0], &time) && nn_dim_is_const(x.dims[2], &depth);
+  if (!is_static || time < NN_PROJECTED_STEPS || depth < 1 || !nn_dim_is(x.dims[1], 1))
     return nn_fail(op, "found weights of the input for x %s, expected at least %d steps, one row and a known size",
                    nn_type_text(m->arena, x), NN_PROJECTED_STEPS);
-  if (r.rank != 3 || !nn_dim_is_const(r.dims[2], &width) || !nn_dim_is_const(w[2], &lanes) || lanes < 1 ||
-      width % lanes || units % width || c->ngates * (width / lanes) > NN_PROJECTED_STEPS || operand(op, c->lengths))
-    return nn_fail(op, "weights of the input need whole panels of recurrent weights, of whole columns, and no lengths");
+  is_static = nn_dim_is_const(op->in[2]->type.dims[1], &units) && nn_dim_is_const(w[2], &lanes) && lanes > 0;
+  if (!is_static || r.rank != 3 || !nn_dim_is_const(r.dims[2], &width) || width % lanes || units < 1 || units % width)
+    return nn_fail(op, "weights of the input need whole panels of recurrent weights, of whole columns");
+  bool is_one_product = op->code != NN_OP_GRU || nn_attr_int(op, "linear_before_reset");
+  if (!is_one_product || c->ngates * (width / lanes) > NN_PROJECTED_STEPS || operand(op, c->lengths))
+    return nn_fail(op, "weights of the input need all gates in one product, at most %d columns a panel, and no lengths",
+                   NN_PROJECTED_STEPS);
   nn_dim dims[3] = {nn_dim_floordiv(m, gates, w[2]), x.dims[2], w[2]};
   NN_TRY(check_operand(op, at, 3, dims));
   return operand(op, at + 1) ? check_operand(op, at + 1, 1, &gates) : NN_OK;

@@ -316,6 +316,7 @@ Test(rnn, projected) {
       s.extra = cell != RNN && i % 2;
       s.reverse = i % 3 == 1;
       s.has_input_bias = i % 2 == 0;
+      s.dtype = i == 2 ? "f64" : NULL;
       s.tolerance = 4e-5;
       run_setup(&s);
     }

@@ -171,20 +171,44 @@ static int find_term(const lin *l, const nn_x *x) {
   return -1;
 }
 
-/* Term i is q * (x mod y) and another one is q*y * (x floordiv y): together q * x. */
-static bool join_mod(nn_kernel *k, lin *l, int i) {
-  nn_x *x = l->x[i]->a[0], *y = l->x[i]->a[1];
-  int64_t q = l->k[i], c, scaled = q;
-  nn_x *div = nn_xi_floordiv(k, x, y);
-  if (nn_x_is_const(y, &c)) {
-    if (!mul_checked(q, c, &scaled)) return false;
-  } else {
-    div = nn_xi_mul(k, div, y);
-  }
-  int j = find_term(l, div);
-  if (j < 0 || l->k[j] != scaled) return false;
+static void remove_terms(lin *l, int i, int j) {
   remove_term(l, i > j ? i : j);
   remove_term(l, i > j ? j : i);
+}
+
+/* The factor s of s * y. */
+static nn_x *cofactor(const nn_x *product, const nn_x *y) {
+  if (product->op != NN_X_MUL) return NULL;
+  return product->a[1] == y ? product->a[0] : product->a[0] == y ? product->a[1] : NULL;
+}
+
+/* Term i is q * (x mod y) and another one is q * (s*y), where s is a sum that holds x floordiv y: together q * x and q * (the rest of s)*y. */
+static bool join_mod_symbolic(nn_kernel *k, lin *l, int i) {
+  nn_x *x = l->x[i]->a[0], *y = l->x[i]->a[1], *div = nn_xi_floordiv(k, x, y);
+  int64_t q = l->k[i];
+  for (int j = 0; j < l->n; j++) {
+    nn_x *s = l->k[j] == q ? cofactor(l->x[j], y) : NULL;
+    lin sum = s ? lin_of(s) : (lin){.ok = false};
+    int at = sum.ok ? find_term(&sum, div) : -1;
+    if (at < 0 || sum.k[at] != 1) continue;
+    remove_term(&sum, at);
+    remove_terms(l, i, j);
+    collect(l, x, q);
+    collect(l, nn_xi_mul(k, sum_of(k, &sum), y), q);
+    return true;
+  }
+  return false;
+}
+
+/* Term i is q * (x mod c) and another one is q*c * (x floordiv c): together q * x. */
+static bool join_mod(nn_kernel *k, lin *l, int i) {
+  nn_x *x = l->x[i]->a[0], *y = l->x[i]->a[1];
+  int64_t q = l->k[i], c, scaled;
+  if (!nn_x_is_const(y, &c)) return join_mod_symbolic(k, l, i);
+  if (!mul_checked(q, c, &scaled)) return false;
+  int j = find_term(l, nn_xi_floordiv(k, x, y));
+  if (j < 0 || l->k[j] != scaled) return false;
+  remove_terms(l, i, j);
   collect(l, x, q);
   return true;
 }
@@ -197,8 +221,7 @@ static bool join_div(nn_kernel *k, lin *l, int i) {
   int j = find_term(l, x);
   if (j < 0 || l->k[j] != -(l->k[i] / c)) return false;
   int64_t q = l->k[j];
-  remove_term(l, i > j ? i : j);
-  remove_term(l, i > j ? j : i);
+  remove_terms(l, i, j);
   collect(l, nn_xi_mod(k, x, nn_x_int(k, c)), q);
   return true;
 }

@@ -168,7 +168,7 @@ enum { NN_TILE_LOOPS = 4 };
 typedef struct nn_tiles {
   nn_tile tile;
   nn_dim m, n;
-  nn_x *m_now;                               /* rows, at most m, known while running; NULL: m */
+  nn_x *m_now, *n_now, *k_now;               /* rows, columns, steps of the outermost k loop, at most m, n, kcount[0], known while running; NULL: these */
   nn_dtype acc;                              /* f32, f64, i32 ... */
   int nk;                                    /* k loops, outermost first */
   nn_dim kcount[NN_TILE_LOOPS];
@@ -273,7 +273,19 @@ void nn_conv_tile_prefetch(nn_lower *L, nn_buf *w, nn_x *panel, int64_t size, nn
 /* `count` places as tiles of at most `most`: `extra` tiles of rows + 1, then those of rows. */
 typedef struct nn_tile_cut { int64_t tiles, rows, extra; } nn_tile_cut;
 nn_tile_cut nn_tile_cut_rows(int64_t count, int most);
-void nn_tile_cut_loops(nn_lower *L, nn_tile_cut cut, void (*body)(nn_lower *L, nn_x *pass, nn_x *first, int rows, void *data), void *data);
+/* A tile of such a cut, or of places whose number is known while running: */
+typedef struct nn_tile_span {
+  nn_x *pass, *first;  /* number of the tile, first place */
+  int rows;
+  bool is_rest;        /* of the places after the last whole tile: computes only, `finish` does what is to be done with the results */
+} nn_tile_span;
+typedef void nn_tile_body(nn_lower *L, const nn_tile_span *span, void *data);
+typedef void nn_tile_finish(nn_lower *L, nn_x *first, nn_x *lo, nn_x *hi, void *data); /* of rows lo..hi of the tile at `first` */
+void nn_tile_cut_loops(nn_lower *L, nn_tile_cut cut, nn_tile_body *body, void *data);
+/* The same for any `count`: whole tiles, and for the rest one tile of a few sizes, which may begin before the rest does. finish may be NULL. */
+void nn_tile_any_loops(nn_lower *L, nn_x *count, int most, nn_tile_body *body, nn_tile_finish *finish, void *data);
+int nn_tile_next_size(int n, int most);  /* sizes of tiles for a rest, from 1 on; after the last one comes `most` */
+nn_x *nn_tile_size_for(nn_lower *L, nn_x *n, int most, bool has_most); /* the least that is n or more; of those before `most`: the largest, if none is */
 
 /* winograd_transform.c: tiles of m x m results; row-major: w 3 x 3, u, v, d and s (m + 2) x (m + 2), y m x m. */
 enum { NN_WINOGRAD_SIDE = 6, NN_WINOGRAD_AREA = NN_WINOGRAD_SIDE * NN_WINOGRAD_SIDE }; /* at most */

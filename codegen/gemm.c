@@ -198,7 +198,7 @@ static void k_loops(const run *r, const variant *v, nn_buf *acc, nn_buf *b) {
       ks[i] = nn_loop_range(k, NN_UNROLL, "k", nn_dim_value(t->kcount[i]));
       continue;
     }
-    ks[i] = nn_loop_begin(k, NN_FOR, "k", nn_x_int(k, 0), nn_dim_x(r->L, t->kcount[i]));
+    ks[i] = nn_loop_begin(k, NN_FOR, "k", nn_x_int(k, 0), i == 0 && t->k_now ? t->k_now : nn_dim_x(r->L, t->kcount[i]));
     if (i == t->nk - 1) nn_loop_unroll_by(k, K_UNROLL);
   }
   accumulate(r, v, ks, acc, b);
@@ -549,9 +549,9 @@ static void cut_rows(run *r) {
 void nn_tiles_emit(nn_lower *L, const nn_tiles *t) {
   nn_kernel *k = L->kernel;
   int width = t->tile.nv * t->tile.lanes;
-  run r = {.L = L, .t = t, .m = nn_let(k, t->m_now ? t->m_now : nn_dim_x(L, t->m)), .n = nn_let(k, nn_dim_x(L, t->n))};
+  run r = {.L = L, .t = t, .m = nn_let(k, t->m_now ? t->m_now : nn_dim_x(L, t->m)), .n = nn_let(k, t->n_now ? t->n_now : nn_dim_x(L, t->n))};
   if (t->m_now || !nn_dim_is_const(t->m, &r.static_m)) r.static_m = -1;
-  if (!nn_dim_is_const(t->n, &r.static_n)) r.static_n = -1;
+  if (t->n_now || !nn_dim_is_const(t->n, &r.static_n)) r.static_n = -1;
   if (r.static_m == 0 || r.static_n == 0) return;
   cut_rows(&r);
   if (!t->store_direct || r.static_m < 0)

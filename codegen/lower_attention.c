@@ -7,16 +7,37 @@
    results
 
    The pointwise ops between the two products (scale, mask, bias, casts) are evaluated on each score as it leaves its
-   tile. The division by a row's sum waits for the result, unless ops stand behind the softmax. */
+   tile. The division by a row's sum waits for the result, unless ops stand behind the softmax.
+
+   Where keys and values are too many, or their number is a symbol, they come in blocks that L2 holds. Then
+
+     for each block of keys: pack it
+       for each block of rows: scores, the largest so far, exp; result = result * exp(largest before - largest) + scores v
+
+   and the worker's memory does not depend on the number of keys. With one such block the results never leave the tile. */
 #include "codegen/codegen.h"
 
-enum { MOST_ROWS = 48, ROW_GAP = 16, ROW_VECTORS = 4, TASKS_WANTED = 16 };
+enum {
+  MOST_ROWS = 48,
+  ROW_GAP = 16,
+  ROW_VECTORS = 4,
+  TASKS_WANTED = 16,
+  KEYS_LEAST = 128,     /* of a block: whole panels; blocks are multiples of it */
+  KEYS_MOST = 1024,
+  SPILLED_PARTS = 4,    /* of L2 */
+  MOST_BLOCKS = 16       /* of rows in a task, where keys come in blocks: so often a packed block is used */
+};
 
 typedef struct attention {
   nn_op *scores, *softmax, *product;
   nn_dtype acc;
   int rank;
   nn_dim m, n, d, e;           /* rows, keys, depth of the scores, columns of the result */
+  bool is_blocked;             /* keys come in blocks */
+  int64_t key_block;           /* then: keys of a block, at most */
+  nn_dim room;                 /* the same as a dimension; else all keys */
+  nn_x *key0, *keys;           /* the block at hand: its first key, their number */
+  nn_x *is_first, *is_last;    /* block of keys */
   int64_t rows;                /* of a block, at most */
   nn_x *rows_now;              /* of the block at hand; a number if m is one */
   bool has_surplus;            /* then the last block may have rows beyond m: copies of the last row, not stored */
@@ -24,6 +45,9 @@ typedef struct attention {
   nn_x *batch[NN_MAX_RANK];    /* the matrix at hand */
   nn_x *row;                   /* first one of the block */
   nn_buf *q, *k, *v, *s, *sum; /* [row][pitch], panels, panels, [row][pitch], 1 / sum of each row */
+  nn_buf *factor;              /* by which the result so far is multiplied, of each row */
+  nn_buf *largests, *sums, *results; /* so far: of all rows of the task */
+  nn_x *row0;                  /* the block's first row in the task */
   nn_x *q_pitch, *s_pitch;
   nn_x *line, *largest; /* softmax: the row of s */
   nn_buf *slots;
@@ -50,14 +74,14 @@ static nn_x *begin_rows(nn_lower *L, const attention *t) {
 typedef struct packing {
   attention *t;
   int which;
-  nn_dim depth, columns;
+  nn_x *room, *depth, *columns; /* of panels; what there is of it now */
   nn_buf *to;
 } packing;
 
 static nn_x *operand_at(nn_lower *L, const packing *p, nn_x *depth, nn_x *column) {
   const attention *t = p->t;
-  nn_op *op = p->which ? t->product : t->scores;
-  return nn_matmul_b(L, op, t->batch, depth, column);
+  if (p->which) return nn_matmul_b(L, t->product, t->batch, nn_xi_add(L->kernel, t->key0, depth), column);
+  return nn_matmul_b(L, t->scores, t->batch, depth, nn_xi_add(L->kernel, t->key0, column));
 }
 
 /* Columns from n0 on, of which `lanes` are whole vectors. */
@@ -66,35 +90,43 @@ static void pack_line(nn_lower *L, const packing *p, nn_x *n0, nn_x *depth, bool
   const nn_tile *tile = &p->t->tile[p->which];
   nn_x *c = nn_loop_range(k, NN_UNROLL, "c", tile->nv);
   nn_x *j = nn_xi_add(k, nn_xi_mulc(k, c, tile->lanes), nn_lanes_begin(L, tile->lanes)), *n = nn_xi_add(k, n0, j);
-  if (is_tail) nn_guard_push(L, less(L, n, nn_dim_x(L, p->columns)));
+  if (is_tail) nn_guard_push(L, less(L, n, p->columns));
   nn_x *value = operand_at(L, p, depth, n);
   if (is_tail) nn_guard_pop(L);
-  nn_x *line = nn_xi_add(k, nn_xi_mul(k, n0, nn_dim_x(L, p->depth)), nn_xi_mulc(k, depth, width_of(tile)));
+  nn_x *line = nn_xi_add(k, nn_xi_mul(k, n0, p->room), nn_xi_mulc(k, depth, width_of(tile)));
   nn_store(k, p->to, nn_xi_add(k, line, j), value, NULL);
   nn_lanes_end(L, tile->lanes);
   nn_end(k);
 }
 
-/* [panel][depth][width]; zeros beyond the last column. */
-static nn_buf *pack(nn_lower *L, attention *t, int which, nn_dim depth, nn_dim columns) {
-  nn_kernel *k = L->kernel;
+/* Panels [panel][depth][width] for depths and columns up to these. */
+static nn_buf *make_panels(nn_lower *L, const attention *t, int which, nn_dim depth, nn_dim columns) {
   nn_module *m = L->module;
-  int width = width_of(&t->tile[which]);
-  nn_dim panels = nn_dim_ceildiv(m, columns, nn_dim_const(m, width));
-  nn_dim count = nn_dim_mul(m, nn_dim_mul(m, panels, nn_dim_const(m, width)), depth);
-  packing p = {t, which, depth, columns, nn_temp(L, NN_BUF_WORKER, t->acc, count)};
-  nn_x *panel = nn_loop_begin(k, NN_FOR, "panel", nn_x_int(k, 0), nn_dim_x(L, panels));
+  nn_dim width = nn_dim_const(m, width_of(&t->tile[which])), panels = nn_dim_ceildiv(m, columns, width);
+  return nn_temp(L, NN_BUF_WORKER, t->acc, nn_dim_mul(m, nn_dim_mul(m, panels, width), depth));
+}
+
+/* Zeros beyond the last column. */
+static void pack(nn_lower *L, const packing *p) {
+  nn_kernel *k = L->kernel;
+  int width = width_of(&p->t->tile[p->which]);
+  nn_x *panel = nn_loop_begin(k, NN_FOR, "panel", nn_x_int(k, 0), nn_ceildiv_x(L, p->columns, width));
   nn_x *n0 = nn_let(k, nn_xi_mulc(k, panel, width));
-  nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_xi_addc(k, n0, width), nn_dim_x(L, columns)));
+  nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_xi_addc(k, n0, width), p->columns));
   for (int is_tail = 0; is_tail < 2; is_tail++) {
     if (is_tail) nn_else(k);
-    nn_x *i = nn_loop_begin(k, NN_FOR, "k", nn_x_int(k, 0), nn_dim_x(L, depth));
-    pack_line(L, &p, n0, i, is_tail);
+    nn_x *i = nn_loop_begin(k, NN_FOR, "k", nn_x_int(k, 0), p->depth);
+    pack_line(L, p, n0, i, is_tail);
     nn_end(k);
   }
   nn_end(k);
   nn_end(k);
-  return p.to;
+}
+
+static void pack_keys(nn_lower *L, attention *t) {
+  nn_x *d = nn_dim_x(L, t->d);
+  pack(L, &(packing){t, 0, d, d, t->keys, t->k});
+  pack(L, &(packing){t, 1, nn_dim_x(L, t->room), t->keys, nn_dim_x(L, t->e), t->v});
 }
 
 static void copy_q_block(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
@@ -140,7 +172,7 @@ static nn_x *tile_k(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j)
 
 static nn_x *tile_v(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j) {
   const attention *t = data;
-  return panel_element(L, t->v, t->n, width_of(&t->tile[1]), ks[0], n0, j);
+  return panel_element(L, t->v, t->room, width_of(&t->tile[1]), ks[0], n0, j);
 }
 
 /* index of element (m, n) of a matrix of the batch. */
@@ -154,8 +186,8 @@ static void store_score(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, bo
   const attention *t = data;
   nn_kernel *k = L->kernel;
   nn_x *l = nn_lanes_begin(L, lanes), *column = nn_xi_add(k, n, l), *index[NN_MAX_RANK];
-  if (is_tail) nn_guard_push(L, less(L, column, nn_dim_x(L, t->n)));
-  index_of(t, nn_let(k, row_at(L, t, m)), column, index);
+  if (is_tail) nn_guard_push(L, less(L, column, t->keys));
+  index_of(t, nn_let(k, row_at(L, t, m)), nn_xi_add(k, t->key0, column), index);
   nn_x *sum = nn_let(k, nn_x_load(k, src, nn_xi_add(k, at, l), NULL));
   nn_value *given = t->scores->out[0], *wanted = t->softmax->in[0];
   nn_given(L, given, index, nn_x_cast(k, sum, given->type.dtype));
@@ -167,31 +199,52 @@ static void store_score(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, bo
 
 static bool is_scaled_late(const attention *t) { return t->product->in[0] == t->softmax->out[0]; }
 
+/* The result of these columns after the present block of keys, but for the scale. */
+static nn_x *add_result(nn_lower *L, const attention *t, nn_x *m, nn_x *at, nn_x *value) {
+  nn_kernel *k = L->kernel;
+  nn_x *before = nn_x_select(k, t->is_first, nn_zero(L, t->acc), nn_let(k, nn_x_load(k, t->results, at, nn_guard(L))));
+  return nn_mul_add(L, before, nn_x_load(k, t->factor, m, NULL), value);
+}
+
+static void give_result(nn_lower *L, const attention *t, nn_x *m, nn_x *column, nn_x *value) {
+  nn_kernel *k = L->kernel;
+  nn_x *index[NN_MAX_RANK];
+  if (is_scaled_late(t)) value = nn_x_binary(k, NN_X_MUL, value, nn_x_load(k, t->sum, m, NULL));
+  index_of(t, nn_xi_add(k, t->row, m), column, index);
+  nn_write(L, t->product->out[0], index, nn_x_cast(k, nn_let(k, value), t->product->out[0]->type.dtype));
+}
+
 static void store_result(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, bool is_tail, nn_buf *src, nn_x *at) {
   const attention *t = data;
   nn_kernel *k = L->kernel;
-  nn_x *row = nn_let(k, nn_xi_add(k, t->row, m)), *index[NN_MAX_RANK];
-  if (t->has_surplus) nn_guard_push(L, less(L, row, nn_dim_x(L, t->m)));
-  nn_x *scale = is_scaled_late(t) ? nn_let(k, nn_x_load(k, t->sum, m, NULL)) : NULL;
-  nn_x *l = nn_lanes_begin(L, lanes), *column = nn_xi_add(k, n, l);
-  if (is_tail) nn_guard_push(L, less(L, column, nn_dim_x(L, t->e)));
-  nn_x *value = nn_x_load(k, src, nn_xi_add(k, at, l), NULL);
-  if (scale) value = nn_x_binary(k, NN_X_MUL, value, scale);
-  index_of(t, row, column, index);
-  nn_write(L, t->product->out[0], index, nn_x_cast(k, nn_let(k, value), t->product->out[0]->type.dtype));
-  if (is_tail) nn_guard_pop(L);
-  nn_lanes_end(L, lanes);
-  if (t->has_surplus) nn_guard_pop(L);
+  nn_x *place = t->is_blocked ? nn_xi_add(k, nn_xi_mul(k, nn_xi_add(k, t->row0, m), nn_dim_x(L, t->e)), n) : NULL;
+  for (int is_last = !t->is_blocked; is_last < 2; is_last++) {
+    if (t->is_blocked && is_last) nn_else(k);
+    if (t->is_blocked && !is_last) nn_if_begin(k, nn_x_unary(k, NN_X_NOT, t->is_last));
+    if (t->has_surplus) nn_guard_push(L, less(L, nn_let(k, nn_xi_add(k, t->row, m)), nn_dim_x(L, t->m)));
+    nn_x *l = nn_lanes_begin(L, lanes), *column = nn_xi_add(k, n, l);
+    if (is_tail) nn_guard_push(L, less(L, column, nn_dim_x(L, t->e)));
+    nn_x *value = nn_x_load(k, src, nn_xi_add(k, at, l), NULL);
+    if (t->is_blocked) value = nn_let(k, add_result(L, t, m, nn_xi_add(k, place, l), value));
+    if (is_last) give_result(L, t, m, column, value);
+    else nn_store(k, t->results, nn_xi_add(k, place, l), value, nn_guard(L));
+    if (is_tail) nn_guard_pop(L);
+    nn_lanes_end(L, lanes);
+    if (t->has_surplus) nn_guard_pop(L);
+  }
+  if (t->is_blocked) nn_end(k);
 }
 
 static void multiply(nn_lower *L, attention *t, int which) {
   nn_tiles tiles = {.tile = t->tile[which],
                     .m = nn_dim_const(L->module, t->rows),
                     .m_now = nn_x_is_const(t->rows_now, NULL) ? NULL : t->rows_now,
-                    .n = which ? t->e : t->n,
+                    .n = which ? t->e : t->room,
+                    .n_now = which || !t->is_blocked ? NULL : t->keys,
                     .acc = t->acc,
                     .nk = 1,
-                    .kcount = {which ? t->n : t->d},
+                    .kcount = {which ? t->room : t->d},
+                    .k_now = which && t->is_blocked ? t->keys : NULL,
                     .a = which ? tile_s : tile_q,
                     .b = which ? tile_v : tile_k,
                     .b_padded = true,
@@ -209,7 +262,7 @@ static int lanes_of(nn_lower *L, const attention *t) { return nn_target_lanes(L-
 static nn_x *place_of(nn_lower *L, const attention *t, nn_x *i, nn_x *l, bool is_tail, nn_x **mask) {
   nn_kernel *k = L->kernel;
   nn_x *at = nn_xi_add(k, i, l);
-  *mask = is_tail ? less(L, at, nn_dim_x(L, t->n)) : NULL;
+  *mask = is_tail ? less(L, at, t->keys) : NULL;
   return nn_xi_add(k, nn_xi_mul(k, t->line, t->s_pitch), at);
 }
 
@@ -258,24 +311,47 @@ static void weight_block(nn_lower *L, nn_x *i, nn_x *slot, int lanes, bool is_ta
   nn_lanes_end(L, lanes);
 }
 
+/* The largest score of the row so far in t->largest, 0 for none; what is to be done with the result so far. */
+static void take_largest(nn_lower *L, attention *t) {
+  nn_kernel *k = L->kernel;
+  nn_x *lowest = nn_lowest(L, t->acc), *zero = nn_zero(L, t->acc), *at = nn_xi_add(k, t->row0, t->line);
+  nn_x *before = nn_let(k, nn_x_select(k, t->is_first, lowest, nn_x_load(k, t->largests, at, NULL)));
+  nn_x *largest = nn_let(k, nn_x_binary(k, NN_X_MAX, before, t->largest));
+  nn_store(k, t->largests, at, largest, NULL);
+  t->largest = nn_let(k, nn_x_select(k, nn_x_binary(k, NN_X_EQ, largest, lowest), zero, largest));
+  nn_x *factor = nn_math(L, NN_OP_EXP, nn_let(k, nn_x_binary(k, NN_X_SUB, before, t->largest)));
+  nn_store(k, t->factor, t->line, factor, NULL);
+}
+
+static nn_x *take_sum(nn_lower *L, const attention *t, nn_x *sum) {
+  nn_kernel *k = L->kernel;
+  nn_x *at = nn_xi_add(k, t->row0, t->line);
+  nn_x *before = nn_let(k, nn_x_select(k, t->is_first, nn_zero(L, t->acc), nn_x_load(k, t->sums, at, NULL)));
+  sum = nn_let(k, nn_mul_add(L, before, nn_x_load(k, t->factor, t->line, NULL), sum));
+  nn_store(k, t->sums, at, sum, NULL);
+  return sum;
+}
+
 static void softmax_rows(nn_lower *L, attention *t) {
   nn_kernel *k = L->kernel;
-  nn_x *zero = nn_x_int(k, 0), *end = nn_dim_x(L, t->n);
+  nn_x *zero = nn_x_int(k, 0);
   int lanes = lanes_of(L, t);
   t->line = begin_rows(L, t);
   t->slots = nn_row_regs(L, nn_lowest(L, t->acc), ROW_VECTORS, lanes);
-  nn_row_loops(L, zero, end, lanes, ROW_VECTORS, largest_block, t);
+  nn_row_loops(L, zero, t->keys, lanes, ROW_VECTORS, largest_block, t);
   t->largest = nn_row_fold(L, NN_X_MAX, t->slots, ROW_VECTORS, lanes);
+  if (t->is_blocked) take_largest(L, t);
   t->slots = nn_row_regs(L, nn_zero(L, t->acc), ROW_VECTORS, lanes);
-  nn_row_loops(L, zero, end, lanes, ROW_VECTORS, exp_block, t);
+  nn_row_loops(L, zero, t->keys, lanes, ROW_VECTORS, exp_block, t);
   nn_x *sum = nn_row_fold(L, NN_X_ADD, t->slots, ROW_VECTORS, lanes);
+  if (t->is_blocked) sum = take_sum(L, t, sum);
   nn_x *scale = nn_x_binary(k, NN_X_DIV, nn_x_const(k, t->acc, 1), sum); /* without keys the result is 0 */
-  scale = nn_let(k, nn_x_select(k, less(L, zero, end), scale, nn_zero(L, t->acc)));
+  scale = nn_let(k, nn_x_select(k, less(L, zero, nn_dim_x(L, t->n)), scale, nn_zero(L, t->acc)));
   if (is_scaled_late(t)) {
     nn_store(k, t->sum, t->line, scale, NULL);
   } else {
     t->largest = scale;
-    nn_row_loops(L, zero, end, lanes, ROW_VECTORS, weight_block, t);
+    nn_row_loops(L, zero, t->keys, lanes, ROW_VECTORS, weight_block, t);
   }
   nn_end(k);
 }
@@ -284,10 +360,23 @@ static void softmax_rows(nn_lower *L, attention *t) {
 
 static int64_t clamp64(int64_t x, int64_t low, int64_t high) { return x > high ? high : x < low ? low : x; }
 
+/* In blocks: where panels and scores would take several times L2, and where there may be any number of keys. Ops behind the softmax need whole
+   rows. */
+static void choose_keys(nn_lower *L, attention *t) {
+  int64_t n, bytes = nn_dtype_bits(t->acc) / 8, key = (nn_dim_guess(t->d, 64) + nn_dim_guess(t->e, 64)) * bytes + 1;
+  int64_t l2 = L->target->l2_bytes, fit = l2 / 8 * 3 / key / KEYS_LEAST * KEYS_LEAST;
+  t->room = t->n;
+  if (!is_scaled_late(t)) return;
+  if (nn_dim_is_const(t->n, &n) && (n <= KEYS_MOST || n < SPILLED_PARTS * l2 / (key + MOST_ROWS * bytes))) return;
+  t->is_blocked = true;
+  t->key_block = clamp64(fit, KEYS_LEAST, KEYS_MOST);
+  t->room = nn_dim_const(L->module, t->key_block);
+}
+
 /* Rows of a block: their scores stay in L2, and blocks are even, or made of whole tiles if m is a symbol. */
 static void choose_rows(const nn_lower *L, attention *t) {
-  int64_t m, mr = nn_tile_choose(L->target, t->acc, t->m, t->n).mr;
-  int64_t fit = L->target->l2_bytes / 4 / (nn_dim_guess(t->n, 256) * nn_dtype_bits(t->acc) / 8 + 1);
+  int64_t m, mr = nn_tile_choose(L->target, t->acc, t->m, t->room).mr;
+  int64_t fit = L->target->l2_bytes / 4 / (nn_dim_guess(t->room, 256) * nn_dtype_bits(t->acc) / 8 + 1);
   int64_t most = clamp64(fit, mr, MOST_ROWS);
   t->rows = most / mr * mr;
   if (!nn_dim_is_const(t->m, &m)) return;
@@ -299,20 +388,29 @@ static void choose_rows(const nn_lower *L, attention *t) {
 static void make_buffers(nn_lower *L, attention *t) {
   nn_module *m = L->module;
   nn_dim gap = nn_dim_const(m, ROW_GAP), rows = nn_dim_const(m, t->rows);
-  nn_dim q = nn_dim_add(m, t->d, gap), s = nn_dim_add(m, t->n, gap);
+  nn_dim q = nn_dim_add(m, t->d, gap), s = nn_dim_add(m, t->room, gap);
   t->q_pitch = nn_dim_x(L, q);
   t->s_pitch = nn_dim_x(L, s);
   t->q = nn_temp(L, NN_BUF_WORKER, t->acc, nn_dim_mul(m, q, rows));
   t->s = nn_temp(L, NN_BUF_WORKER, t->acc, nn_dim_mul(m, s, rows));
   if (is_scaled_late(t)) t->sum = nn_temp(L, NN_BUF_WORKER, t->acc, rows);
+  t->k = make_panels(L, t, 0, t->d, t->room);
+  t->v = make_panels(L, t, 1, t->room, t->e);
+  if (!t->is_blocked) return;
+  nn_dim all = nn_dim_const(m, t->rows * MOST_BLOCKS);
+  t->factor = nn_temp(L, NN_BUF_WORKER, t->acc, rows);
+  t->largests = nn_temp(L, NN_BUF_WORKER, t->acc, all);
+  t->sums = nn_temp(L, NN_BUF_WORKER, t->acc, all);
+  t->results = nn_temp(L, NN_BUF_WORKER, t->acc, nn_dim_mul(m, all, t->e));
 }
 
-static void emit_blocks(nn_lower *L, attention *t, nn_x *first, nn_x *end) {
+/* The rows of a task, on the keys at hand. */
+static void emit_rows(nn_lower *L, attention *t, nn_x *first, nn_x *end) {
   nn_kernel *k = L->kernel;
-  t->k = pack(L, t, 0, t->d, t->n);
-  t->v = pack(L, t, 1, t->n, t->e);
+  pack_keys(L, t);
   nn_x *block = nn_loop_begin(k, NN_FOR, "block", first, end);
   t->row = nn_let(k, nn_xi_mulc(k, block, t->rows));
+  t->row0 = nn_xi_mulc(k, nn_xi_sub(k, block, first), t->rows);
   t->rows_now = nn_x_int(k, t->rows);
   if (!nn_dim_is_const(t->m, NULL))
     t->rows_now = nn_let(k, nn_xi_min(k, t->rows_now, nn_xi_sub(k, nn_dim_x(L, t->m), t->row)));
@@ -320,6 +418,30 @@ static void emit_blocks(nn_lower *L, attention *t, nn_x *first, nn_x *end) {
   multiply(L, t, 0);
   softmax_rows(L, t);
   multiply(L, t, 1);
+  nn_end(k);
+}
+
+/* Blocks of keys are even, of whole panels. There is at least one: it makes the results of no keys. */
+static void emit_blocks(nn_lower *L, attention *t, nn_x *first, nn_x *end) {
+  nn_kernel *k = L->kernel;
+  nn_x *n = nn_dim_x(L, t->n), *one = nn_x_int(k, 1);
+  t->key0 = nn_x_int(k, 0);
+  t->keys = n;
+  if (!t->is_blocked) {
+    emit_rows(L, t, first, end);
+    return;
+  }
+  int width = width_of(&t->tile[0]);
+  nn_x *blocks = nn_let(k, nn_xi_max(k, one, nn_ceildiv_x(L, n, t->key_block)));
+  nn_x *size = nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, n, blocks), -1), blocks);
+  size = nn_xi_mulc(k, nn_ceildiv_x(L, size, width), width);
+  size = nn_let(k, nn_xi_min(k, size, nn_x_int(k, t->key_block)));
+  nn_x *i = nn_loop_begin(k, NN_FOR, "keys", nn_x_int(k, 0), blocks);
+  t->key0 = nn_let(k, nn_xi_mul(k, i, size));
+  t->keys = nn_let(k, nn_xi_max(k, nn_x_int(k, 0), nn_xi_min(k, size, nn_xi_sub(k, n, t->key0))));
+  t->is_first = nn_let(k, nn_x_binary(k, NN_X_LT, i, one));
+  t->is_last = nn_let(k, nn_x_binary(k, NN_X_LE, blocks, nn_xi_add(k, i, one)));
+  emit_rows(L, t, first, end);
   nn_end(k);
 }
 
@@ -333,10 +455,11 @@ nn_status nn_lower_attention(nn_lower *L, nn_op *scores, nn_op *softmax, nn_op *
   t.n = type.dims[t.rank - 1];
   t.d = scores->in[0]->type.dims[t.rank - (nn_attr_int(scores, "trans_a") ? 2 : 1)];
   t.e = product->out[0]->type.dims[t.rank - 1];
+  choose_keys(L, &t);
   choose_rows(L, &t);
   if (t.rows < 1) return NN_OK;
   nn_dim rows = nn_dim_const(m, t.rows);
-  t.tile[0] = nn_tile_choose(L->target, t.acc, rows, t.n);
+  t.tile[0] = nn_tile_choose(L->target, t.acc, rows, t.room);
   t.tile[1] = nn_tile_choose(L->target, t.acc, rows, t.e);
   make_buffers(L, &t);
   nn_type batch = nn_type_make(m, NN_I64, t.rank - 2, type.dims);
@@ -345,7 +468,9 @@ nn_status nn_lower_attention(nn_lower *L, nn_op *scores, nn_op *softmax, nn_op *
           parts = (TASKS_WANTED + items - 1) / items;
   nn_x *blocks = nn_let(k, nn_ceildiv_x(L, nn_dim_x(L, t.m), t.rows)),
        *per_task = nn_let(k, nn_ceildiv_x(L, blocks, parts));
-  per_task = nn_let(k, nn_xi_max(k, per_task, nn_x_int(k, 1)));
+  per_task = nn_xi_max(k, per_task, nn_x_int(k, 1));
+  if (t.is_blocked) per_task = nn_xi_min(k, per_task, nn_x_int(k, MOST_BLOCKS));
+  per_task = nn_let(k, per_task);
   nn_x *chunks = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, blocks, per_task), -1), per_task));
   nn_x *task = nn_task_loop(L, false, "task", nn_let(k, nn_xi_mul(k, nn_dim_x(L, count), chunks)));
   nn_unflatten(L, batch, nn_let(k, nn_xi_floordiv(k, task, chunks)), t.batch);

@@ -8,7 +8,7 @@ typedef struct shape {
   int64_t symbol;
 } shape;
 
-/* p: trans_b, has a mask. Operands: q[b,m,d], k, v[b,n,e], mask[1,1,n]. */
+/* p: trans_b, has a mask, keys masked by -inf. Operands: q[b,m,d], k, v[b,n,e], mask[1,1,n]. */
 static void expect_attention(const op_case *c, const tensor *in, tensor *out) {
   const tensor *q = &in[0], *k = &in[1], *v = &in[2], *mask = &in[3];
   int64_t rows = q->dims[1], depth = q->dims[2], keys = v->dims[1], columns = v->dims[2];
@@ -35,11 +35,11 @@ static void expect_attention(const op_case *c, const tensor *in, tensor *out) {
 
 /* The factor of the scores is a half. */
 static void fill_mask(const op_case *c, int which, tensor *t) {
-  (void)c;
   if (which == 4) t->v[0] = 0.5;
+  for (int64_t i = 0; which == 3 && i < c->p[2] && i < t->count; i++) t->v[i] = -INFINITY;
 }
 
-static void try_attention(const shape *s, bool is_masked) {
+static void try_masked(const shape *s, bool is_masked, int64_t masked_keys) {
   const char *scores = text("%s[%s,%s,%s]", s->type, s->b, s->m, s->n);
   op_case c = {.in = {text("%s[%s,%s,%s]", s->type, s->b, s->m, s->d),
                       s->trans_b ? text("%s[%s,%s,%s]", s->type, s->b, s->n, s->d)
@@ -51,7 +51,7 @@ static void try_attention(const shape *s, bool is_masked) {
                .n = s->symbol,
                .fill = is_masked ? fill_mask : NULL,
                .expect = expect_attention,
-               .p = {s->trans_b, is_masked}};
+               .p = {s->trans_b, is_masked, masked_keys}};
   const char *product = text("  %%s = matmul %%0, %%1 {trans_b=%d} : %s\n", s->trans_b, scores);
   const char *dims = text("{dims=[%s,%s,%s]}", s->b, s->m, s->n);
   const char *mask = text("  %%f = broadcast %%4 %s : %s\n  %%h = mul %%s, %%f : %s\n  %%a = broadcast %%3 %s : %s\n  "
@@ -61,6 +61,8 @@ static void try_attention(const shape *s, bool is_masked) {
       text("%s%s  %%w = softmax %%%s {axis=2} : %s\n", product, is_masked ? mask : "", is_masked ? "t" : "s", scores);
   op_case_run(&c);
 }
+
+static void try_attention(const shape *s, bool is_masked) { try_masked(s, is_masked, 0); }
 
 Test(attention, shapes) {
   static const shape shapes[] = {
@@ -93,4 +95,15 @@ Test(attention, ops_behind_the_softmax) {
                .expect = expect_attention,
                .tolerance = 1e-3};
   op_case_run(&c);
+}
+
+/* More keys than a block has on targets with little cache: none, some, all of those in the first block, all of them masked. */
+Test(attention, blocks_of_keys) {
+  const shape symbolic = {"f32", "2", "5", "N", "3", "18", true, 300}, fixed = {"f32", "1", "3", "1100", "2", "5", false, 0};
+  const shape empty = {"f32", "1", "3", "N", "2", "5", true, 0}, square = {"f32", "1", "N", "N", "4", "20", true, 261};
+  for (int64_t masked = 0; masked <= 300; masked += 150) try_masked(&symbolic, true, masked);
+  try_masked(&fixed, true, 0);
+  try_masked(&fixed, true, 700);
+  try_masked(&empty, false, 0);
+  try_masked(&square, false, 0);
 }

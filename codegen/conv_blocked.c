@@ -7,6 +7,8 @@
    what its band reads, with zeros around (`patch`): this is where producers fused into the reads are evaluated. Of
    1x1 convolutions with a stride it copies just the pixels that count.
 
+   Height and width may be symbols. Then bands are cut while running, and the loops over pixels have a rest (conv_tile.c).
+
    The channels of x beyond C in its last block are never read; those of y beyond K are computed of zero weights. */
 #include "codegen/codegen.h"
 
@@ -16,6 +18,8 @@ enum {
   DIRECT_COST = 6,       /* of an epilogue that is copied out for each register */
   UNROLLED_CHANNELS = 4,
   MOST_PASSES = 12,      /* over a panel that still wait for the next one */
+  LEAST_ROWS = 4,        /* of a band that is copied for its halo */
+  LIKELY_SIDE = 224,     /* of the network's input, for estimates */
   LARGE = 1 << 24
 };
 
@@ -25,17 +29,22 @@ typedef struct blocked {
   nn_buf *w;
   bool is_planar;
   int64_t channels, outputs, block;      /* C, K, B */
-  int64_t kernel[2], stride[2], dilation[2], before[2], in[2], out[2];
+  int64_t kernel[2], stride[2], dilation[2], before[2], after[2];
+  nn_dim in_dim[2], out_dim[2];
+  nn_x *in[2], *out[2];
+  int64_t size[2];                       /* of the output, or what is likely */
   int64_t blocks, inner;                 /* of x's channels in a group: blocks, and channels in each */
   int64_t groups, out_blocks, width, panels;
   int mr;
   bool is_patch, is_flat, is_sampled;    /* x is copied; tiles run over rows; the copy has every stride-th pixel */
   nn_buf *a;                             /* x or the patch */
-  int64_t step[4];                       /* in a: from block to block, row to row, pixel to pixel, channel to channel */
+  nn_x *step[4];                         /* in a: from block to block, row to row, pixel to pixel, channel to channel */
   int64_t a_stride[2];                   /* of windows in a */
-  int64_t band, nbands, group_panels, ngroups; /* tasks */
-  nn_buf *stage;
+  int64_t likely_band, likely_bands, group_panels, ngroups; /* tasks */
+  nn_x *band, *nbands;                   /* rows of a band, at most; bands of an image */
+  nn_buf *stage;                         /* results of a tile, where they do not go to their places from the registers */
   int64_t stage_size;
+  bool is_staged;                        /* those of all tiles; else of rests */
   /* of the present task, panel and tile */
   nn_x *image, *y0, *rows, *a_base, *panel, *block0, *row, *pass, *first;
   int64_t passes;                        /* row tiles of a band */
@@ -72,8 +81,12 @@ static void set_sizes(nn_lower *L, nn_op *op, blocked *c) {
     c->stride[d] = nn_op_attr(op, "strides")->count ? strides[d] : 1;
     c->dilation[d] = nn_op_attr(op, "dilations")->count ? dilations[d] : 1;
     c->before[d] = nn_op_attr(op, "pads")->count ? nn_dim_value(pads[d]) : 0;
-    c->in[d] = nn_dim_value(c->x->type.dims[2 + d]);
-    c->out[d] = nn_dim_value(c->y->type.dims[2 + d]);
+    c->after[d] = nn_op_attr(op, "pads")->count ? nn_dim_value(pads[2 + d]) : 0;
+    c->in_dim[d] = c->x->type.dims[2 + d];
+    c->out_dim[d] = c->y->type.dims[2 + d];
+    c->in[d] = nn_dim_x(L, c->in_dim[d]);
+    c->out[d] = nn_dim_x(L, c->out_dim[d]);
+    c->size[d] = clamp64(nn_dim_likely(L->module, c->out_dim[d], LIKELY_SIDE), 1, LARGE);
   }
   c->tile.lanes = nn_target_lanes(L->target, NN_F32);
   if (c->tile.lanes > c->block) c->tile.lanes = (int)c->block;
@@ -85,87 +98,137 @@ static int64_t reach_of(const blocked *c, int d, int64_t count) {
   return (count - 1) * c->stride[d] + (c->kernel[d] - 1) * c->dilation[d] + 1;
 }
 
-static bool has_padding(const blocked *c) {
-  for (int d = 0; d < 2; d++)
-    if (c->before[d] != 0 || reach_of(c, d, c->out[d]) > c->in[d]) return true;
+static nn_dim reach_dim(nn_module *m, const blocked *c, int d, nn_dim count) {
+  if (c->is_sampled) return count;
+  nn_dim more = nn_dim_const(m, reach_of(c, d, 1) - c->stride[d]);
+  return nn_dim_add(m, nn_dim_mul(m, count, nn_dim_const(m, c->stride[d])), more);
+}
+
+static nn_x *reach_x(nn_lower *L, const blocked *c, int d, nn_x *count) {
+  if (c->is_sampled) return count;
+  return nn_xi_addc(L->kernel, nn_xi_mulc(L->kernel, count, c->stride[d]), reach_of(c, d, 1) - c->stride[d]);
+}
+
+/* The last window may need none of what was added behind. */
+static bool has_padding(const nn_lower *L, const blocked *c) {
+  for (int d = 0; d < 2; d++) {
+    int64_t least, most;
+    nn_dim_range(nn_dim_sub(L->module, reach_dim(L->module, c, d, c->out_dim[d]), c->in_dim[d]), &least, &most);
+    if (c->before[d] != 0 || (c->after[d] > 0 && most > 0)) return true;
+  }
   return false;
 }
 
 static void choose_form(nn_lower *L, blocked *c) {
   bool is_point = c->kernel[0] == 1 && c->kernel[1] == 1, strides = c->stride[0] > 1 || c->stride[1] > 1;
-  c->is_patch = !nn_read_is_plain(L, c->x, &c->a) || has_padding(c) || (is_point && strides);
+  c->is_patch = !nn_read_is_plain(L, c->x, &c->a) || has_padding(L, c) || (is_point && strides);
   c->is_sampled = is_point && strides;
   c->is_flat = is_point && (c->is_patch || !strides);
   for (int d = 0; d < 2; d++) c->a_stride[d] = c->is_sampled ? 1 : c->stride[d];
 }
 
+static bool is_symbolic(const blocked *c) { return !nn_dim_is_const(c->out_dim[0], NULL) || !nn_dim_is_const(c->out_dim[1], NULL); }
+
 static double flops_of(const blocked *c) {
   double taps = (double)(c->kernel[0] * c->kernel[1]);
-  return 2 * taps * (double)c->channels / (double)c->groups * (double)c->outputs * (double)c->out[0] * (double)c->out[1];
+  return 2 * taps * (double)c->channels / (double)c->groups * (double)c->outputs * (double)c->size[0] * (double)c->size[1];
 }
 
 /* Rows of a band: as many as fit half of L2, in bands of equal size. */
 static int64_t rows_that_fit(const nn_lower *L, const blocked *c) {
-  int64_t line = c->blocks * c->inner * reach_of(c, 1, c->out[1]) * 4 + 1, most = L->target->l2_bytes / 2 / line;
+  int64_t line = c->blocks * c->inner * reach_of(c, 1, c->size[1]) * 4 + 1, most = L->target->l2_bytes / 2 / line;
   int64_t rows = c->is_sampled ? most : (most - reach_of(c, 0, 1)) / c->stride[0] + 1;
-  rows = clamp64(rows, 1, c->out[0]);
-  return ceil_div(c->out[0], ceil_div(c->out[0], rows));
+  rows = clamp64(rows, 1, c->size[0]);
+  return ceil_div(c->size[0], ceil_div(c->size[0], rows));
 }
 
 /* Equal bands where there is a size near enough. */
 static int64_t even_band(const blocked *c, int64_t rows) {
   for (int64_t n = rows; n >= 1 && 3 * n >= 2 * rows; n--)
-    if (c->out[0] % n == 0) return n;
+    if (c->size[0] % n == 0) return n;
   return rows;
 }
 
-static void choose_tasks(const nn_lower *L, blocked *c) {
-  int64_t images = clamp64(nn_dim_guess(c->y->type.dims[0], 1), 1, LARGE);
+/* The same while running: `bands` are wanted, of `least` rows or more. */
+static void cut_bands(nn_lower *L, blocked *c, int64_t bands, nn_x *least) {
+  nn_kernel *k = L->kernel;
+  nn_x *one = nn_x_int(k, 1), *room = nn_x_int(k, L->target->l2_bytes / 2);
+  nn_x *line = nn_xi_addc(k, nn_xi_mulc(k, reach_x(L, c, 1, c->out[1]), c->blocks * c->inner * 4), 1);
+  nn_x *fit = nn_xi_floordiv(k, room, line);
+  if (!c->is_sampled) fit = nn_xi_addc(k, nn_xi_floordiv(k, nn_xi_addc(k, fit, -reach_of(c, 0, 1)), nn_x_int(k, c->stride[0])), 1);
+  nn_x *rows = nn_xi_min(k, fit, nn_xi_max(k, least, nn_ceildiv_x(L, c->out[0], bands)));
+  rows = nn_let(k, nn_xi_max(k, rows, one));
+  c->nbands = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, c->out[0], rows), -1), rows));
+  rows = nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, c->out[0], c->nbands), -1), nn_xi_max(k, c->nbands, one));
+  c->band = nn_let(k, rows);
+}
+
+static void choose_tasks(nn_lower *L, blocked *c) {
+  nn_kernel *k = L->kernel;
+  int64_t images = clamp64(nn_dim_guess(c->y->type.dims[0], 1), 1, LARGE), rows = c->size[0], least = 1;
   double enough = flops_of(c) * (double)images / TASK_FLOPS;
   int64_t wanted = enough < TASKS_WANTED ? (int64_t)enough + 1 : TASKS_WANTED;
-  int64_t npanels = ceil_div(c->out_blocks * c->block, c->width);
-  int64_t least = c->is_flat ? ceil_div(c->mr, c->out[1]) : c->kernel[0] > 1 && c->is_patch ? 4 : 1; /* rows */
-  c->band = even_band(c, rows_that_fit(L, c));
+  int64_t npanels = ceil_div(c->out_blocks * c->block, c->width), band = even_band(c, rows_that_fit(L, c));
+  if (c->is_flat) least = ceil_div(c->mr, c->size[1]);
+  else if (c->kernel[0] > 1 && c->is_patch) least = LEAST_ROWS;
   c->ngroups = 1;
-  if (!c->is_patch) c->ngroups = clamp64(ceil_div(wanted, images * ceil_div(c->out[0], c->band)), 1, npanels);
+  if (!c->is_patch) c->ngroups = clamp64(ceil_div(wanted, images * ceil_div(rows, band)), 1, npanels);
   int64_t bands = ceil_div(wanted, images * c->ngroups);
-  if (bands > ceil_div(c->out[0], c->band)) c->band = even_band(c, clamp64(ceil_div(c->out[0], bands), least, c->band));
-  c->nbands = ceil_div(c->out[0], c->band);
-  if (c->is_patch) c->ngroups = clamp64(ceil_div(wanted, images * c->nbands), 1, npanels);
+  if (bands > ceil_div(rows, band)) band = even_band(c, clamp64(ceil_div(rows, bands), least, band));
+  c->likely_band = band;
+  c->likely_bands = ceil_div(rows, band);
+  if (c->is_patch) c->ngroups = clamp64(ceil_div(wanted, images * c->likely_bands), 1, npanels);
   c->group_panels = ceil_div(npanels, c->ngroups);
   c->ngroups = ceil_div(npanels, c->group_panels);
+  c->band = nn_x_int(k, band);
+  c->nbands = nn_x_int(k, c->likely_bands);
+  nn_x *least_x = nn_x_int(k, least);
+  if (c->is_flat) least_x = nn_xi_floordiv(k, nn_xi_addc(k, c->out[1], c->mr - 1), c->out[1]);
+  if (is_symbolic(c)) cut_bands(L, c, bands, least_x);
+}
+
+/* Elements of a patch: of a band that fits, or of one row. */
+static nn_dim patch_size(nn_lower *L, const blocked *c) {
+  nn_module *m = L->module;
+  int64_t column = c->blocks * c->inner * c->groups;
+  nn_dim pitch = reach_dim(m, c, 1, c->out_dim[1]);
+  if (!is_symbolic(c)) return nn_dim_mul(m, pitch, nn_dim_const(m, column * reach_of(c, 0, c->likely_band)));
+  nn_dim fits = nn_dim_const(m, c->groups * (L->target->l2_bytes / 2 / 4)), row = nn_dim_mul(m, pitch, nn_dim_const(m, column * reach_of(c, 0, 1)));
+  return nn_dim_max(m, fits, row);
 }
 
 static void set_steps(nn_lower *L, blocked *c) {
-  int64_t rows = c->is_patch ? reach_of(c, 0, c->band) : c->in[0], pitch = c->is_patch ? reach_of(c, 1, c->out[1]) : c->in[1];
-  int64_t blocks = c->is_planar ? 1 : c->blocks * c->groups, inner = c->inner * (c->is_planar ? c->groups : 1);
-  bool planar = c->is_planar;
-  c->step[3] = planar ? rows * pitch : 1;
-  c->step[2] = planar ? 1 : inner;
-  c->step[1] = pitch * c->step[2];
-  c->step[0] = rows * pitch * inner;
-  if (c->is_patch) c->a = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(L->module, blocks * c->step[0]));
+  nn_kernel *k = L->kernel;
+  nn_x *rows = c->is_patch ? reach_x(L, c, 0, c->band) : c->in[0], *pitch = c->is_patch ? reach_x(L, c, 1, c->out[1]) : c->in[1];
+  int64_t inner = c->inner * (c->is_planar ? c->groups : 1);
+  nn_x *plane = nn_let(k, nn_xi_mul(k, rows, pitch));
+  c->step[3] = c->is_planar ? plane : nn_x_int(k, 1);
+  c->step[2] = nn_x_int(k, c->is_planar ? 1 : inner);
+  c->step[1] = nn_let(k, nn_xi_mul(k, pitch, c->step[2]));
+  c->step[0] = nn_let(k, nn_xi_mulc(k, plane, inner));
+  if (c->is_patch) c->a = nn_temp(L, NN_BUF_WORKER, NN_F32, patch_size(L, c));
 }
 
 /* ---- the patch ------------------------------------------------------------------------------------------------ */
 
 typedef struct patch_line {
   const blocked *c;
+  nn_x *lo, *hi, *width; /* of a line: pixels lo .. hi lie in x */
   nn_x *outer, *to, *y;  /* channel or block of channels; element of the patch; row of x */
 } patch_line;
 
 /* Pixels first .. end of a line in a block of channels: copied, or zeros. */
-static void copy_blocks(nn_lower *L, const patch_line *line, int64_t first, int64_t end, bool is_inside) {
+static void copy_blocks(nn_lower *L, const patch_line *line, nn_x *first, nn_x *end, bool is_inside) {
   const blocked *c = line->c;
   nn_kernel *k = L->kernel;
   int64_t scale = c->is_sampled ? c->stride[1] : 1;
   int lanes = c->tile.lanes;
-  nn_x *p = nn_loop_begin(k, NN_FOR, "p", nn_x_int(k, first), nn_x_int(k, end));
+  nn_x *p = nn_loop_begin(k, NN_FOR, "p", first, end);
   nn_x *v = nn_loop_range(k, NN_UNROLL, "v", c->block / lanes);
   nn_x *l = nn_lanes_begin(L, lanes), *lane = nn_xi_add(k, nn_xi_mulc(k, v, lanes), l);
   nn_x *index[5] = {c->image, line->outer, line->y, nn_xi_addc(k, nn_xi_mulc(k, p, scale), -c->before[1]), lane};
   nn_x *value = is_inside ? nn_read(L, c->x, index) : nn_zero(L, NN_F32);
-  nn_store(k, c->a, nn_xi_add(k, nn_xi_add(k, line->to, nn_xi_mulc(k, p, c->step[2])), lane), value, NULL);
+  nn_store(k, c->a, nn_xi_add(k, nn_xi_add(k, line->to, nn_xi_mul(k, p, c->step[2])), lane), value, NULL);
   nn_lanes_end(L, lanes);
   nn_end(k);
   nn_end(k);
@@ -173,7 +236,7 @@ static void copy_blocks(nn_lower *L, const patch_line *line, int64_t first, int6
 
 typedef struct planar_piece {
   const patch_line *line;
-  int64_t first, count;
+  nn_x *first, *count;
   bool is_inside;
 } planar_piece;
 
@@ -183,8 +246,8 @@ static void copy_planar(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *dat
   const blocked *c = piece->line->c;
   nn_kernel *k = L->kernel;
   int64_t scale = c->is_sampled ? c->stride[1] : 1;
-  nn_x *j = nn_xi_add(k, i, nn_lanes_begin(L, lanes)), *p = nn_xi_addc(k, j, piece->first);
-  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, j, nn_x_int(k, piece->count)));
+  nn_x *j = nn_xi_add(k, i, nn_lanes_begin(L, lanes)), *p = nn_xi_add(k, j, piece->first);
+  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, j, piece->count));
   nn_x *index[4] = {c->image, piece->line->outer, piece->line->y, nn_xi_addc(k, nn_xi_mulc(k, p, scale), -c->before[1])};
   nn_x *value = piece->is_inside ? nn_read(L, c->x, index) : nn_zero(L, NN_F32);
   nn_store(k, c->a, nn_xi_add(k, piece->line->to, p), value, nn_guard(L));
@@ -192,42 +255,49 @@ static void copy_planar(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *dat
   nn_lanes_end(L, lanes);
 }
 
-static void copy_pixels(nn_lower *L, const patch_line *line, int64_t first, int64_t end, bool is_inside) {
-  planar_piece piece = {line, first, end - first, is_inside};
-  if (first >= end) return;
+static void copy_pixels(nn_lower *L, const patch_line *line, nn_x *first, nn_x *end, bool is_inside) {
+  planar_piece piece = {line, first, nn_let(L->kernel, nn_xi_sub(L->kernel, end, first)), is_inside};
+  int64_t count;
+  if (nn_x_is_const(piece.count, &count) && count <= 0) return;
   if (!line->c->is_planar) copy_blocks(L, line, first, end, is_inside);
-  else nn_block_loops(L, nn_x_int(L->kernel, piece.count), line->c->tile.lanes, copy_planar, &piece);
+  else nn_block_loops(L, piece.count, line->c->tile.lanes, copy_planar, &piece);
 }
 
 static void copy_line(nn_lower *L, const patch_line *line) {
   const blocked *c = line->c;
   nn_kernel *k = L->kernel;
-  int64_t width = reach_of(c, 1, c->out[1]), scale = c->is_sampled ? c->stride[1] : 1;
-  int64_t lo = clamp64(ceil_div(clamp64(c->before[1], 0, INT64_MAX - scale), scale), 0, width);
-  int64_t hi = clamp64(ceil_div(c->in[1] + c->before[1], scale), lo, width);
-  nn_x *inside = nn_x_binary(k, NN_X_AND, nn_x_binary(k, NN_X_LE, nn_x_int(k, 0), line->y),
-                             nn_x_binary(k, NN_X_LT, line->y, nn_x_int(k, c->in[0])));
-  nn_if_begin(k, inside);
-  copy_pixels(L, line, 0, lo, false);
-  copy_pixels(L, line, lo, hi, true);
-  copy_pixels(L, line, hi, width, false);
+  nn_x *zero = nn_x_int(k, 0), *inside = nn_x_binary(k, NN_X_LT, line->y, c->in[0]);
+  nn_if_begin(k, nn_x_binary(k, NN_X_AND, nn_x_binary(k, NN_X_LE, zero, line->y), inside));
+  copy_pixels(L, line, zero, line->lo, false);
+  copy_pixels(L, line, line->lo, line->hi, true);
+  copy_pixels(L, line, line->hi, line->width, false);
   nn_else(k);
-  copy_pixels(L, line, 0, width, false);
+  copy_pixels(L, line, zero, line->width, false);
   nn_end(k);
+}
+
+/* Pixels lo..hi of the lines of a patch lie in x. */
+static void set_ends(nn_lower *L, const blocked *c, patch_line *line) {
+  nn_kernel *k = L->kernel;
+  int64_t scale = c->is_sampled ? c->stride[1] : 1, lo = ceil_div(clamp64(c->before[1], 0, INT64_MAX - scale), scale);
+  line->width = nn_let(k, reach_x(L, c, 1, c->out[1]));
+  line->lo = nn_let(k, nn_xi_min(k, nn_x_int(k, lo), line->width));
+  nn_x *hi = nn_ceildiv_x(L, nn_xi_addc(k, c->in[1], c->before[1]), scale);
+  line->hi = nn_let(k, nn_xi_max(k, line->lo, nn_xi_min(k, hi, line->width)));
 }
 
 static void make_patch(nn_lower *L, blocked *c) {
   nn_kernel *k = L->kernel;
   patch_line line = {.c = c};
-  int64_t outer = c->is_planar ? c->channels : c->blocks * c->groups, rows_step = c->is_sampled ? 1 : c->stride[0];
-  nn_x *more = nn_x_int(k, reach_of(c, 0, 1) - rows_step); /* of the last row's window */
-  nn_x *rows = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, c->rows, rows_step), more));
+  int64_t outer = c->is_planar ? c->channels : c->blocks * c->groups;
+  nn_x *rows = nn_let(k, reach_x(L, c, 0, c->rows));
+  set_ends(L, c, &line);
   line.outer = nn_loop_range(k, NN_FOR, "outer", outer);
   nn_x *r = nn_loop_begin(k, NN_FOR, "r", nn_x_int(k, 0), rows);
   nn_x *at = c->is_sampled ? nn_xi_mulc(k, nn_xi_add(k, c->y0, r), c->stride[0]) : nn_xi_add(k, nn_xi_mulc(k, c->y0, c->stride[0]), r);
   line.y = nn_let(k, nn_xi_addc(k, at, -c->before[0]));
-  int64_t step = c->is_planar ? c->step[3] : c->step[0];
-  line.to = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, line.outer, step), nn_xi_mulc(k, r, c->step[1])));
+  nn_x *step = c->is_planar ? c->step[3] : c->step[0];
+  line.to = nn_let(k, nn_xi_add(k, nn_xi_mul(k, line.outer, step), nn_xi_mul(k, r, c->step[1])));
   copy_line(L, &line);
   nn_end(k);
   nn_end(k);
@@ -240,12 +310,12 @@ static nn_x *pixel_at(nn_lower *L, void *data, nn_x *r, nn_x *const *ks) {
   const blocked *c = data;
   nn_kernel *k = L->kernel;
   nn_x *cb = c->tail_block ? c->tail_block : ks[0];
-  nn_x *at = nn_xi_add(k, c->a_base, nn_xi_mulc(k, nn_xi_add(k, c->block0, cb), c->step[0]));
+  nn_x *at = nn_xi_add(k, c->a_base, nn_xi_mul(k, nn_xi_add(k, c->block0, cb), c->step[0]));
   nn_x *y = nn_xi_mulc(k, ks[1], c->dilation[0]), *x = nn_xi_mulc(k, ks[2], c->dilation[1]);
   if (!c->is_flat) y = nn_xi_add(k, y, nn_xi_mulc(k, c->row, c->a_stride[0]));
   x = nn_xi_add(k, x, nn_xi_mulc(k, nn_xi_add(k, c->first, r), c->a_stride[1]));
-  at = nn_xi_add(k, at, nn_xi_add(k, nn_xi_mulc(k, y, c->step[1]), nn_xi_mulc(k, x, c->step[2])));
-  return nn_x_load(k, c->a, nn_xi_add(k, at, nn_xi_mulc(k, ks[3], c->step[3])), NULL);
+  at = nn_xi_add(k, at, nn_xi_add(k, nn_xi_mul(k, y, c->step[1]), nn_xi_mul(k, x, c->step[2])));
+  return nn_x_load(k, c->a, nn_xi_add(k, at, nn_xi_mul(k, ks[3], c->step[3])), NULL);
 }
 
 static nn_x *weight_at(nn_lower *L, void *data, nn_x *const *ks, nn_x *j) {
@@ -269,7 +339,8 @@ static void prefetch_weights(nn_lower *L, void *data, nn_x *const *ks) {
   nn_conv_tile_prefetch(L, c->w, c->panel, panel_size(c), nn_xi_mulc(k, at, c->width), c->pass, c->passes, c->width);
 }
 
-static void set_k_loops(nn_lower *L, blocked *c, int64_t blocks, int64_t inner) {
+/* Tiles of rests are many sizes and little work: their code is short. */
+static void set_k_loops(nn_lower *L, blocked *c, int64_t blocks, int64_t inner, bool is_rest) {
   nn_kernel *k = L->kernel;
   nn_conv_tile *t = &c->tile;
   t->nk = 4;
@@ -278,13 +349,13 @@ static void set_k_loops(nn_lower *L, blocked *c, int64_t blocks, int64_t inner) 
   t->count[2] = nn_x_int(k, c->kernel[1]);
   t->count[3] = nn_x_int(k, inner);
   t->unroll_by[0] = t->unroll_by[1] = t->unroll_by[2] = 0;
-  t->unroll_by[3] = inner < 2 * UNROLLED_CHANNELS ? NN_TILE_COPIED : UNROLLED_CHANNELS;
+  t->unroll_by[3] = is_rest ? 0 : inner < 2 * UNROLLED_CHANNELS ? NN_TILE_COPIED : UNROLLED_CHANNELS;
 }
 
 /* Result r of the tile, `lanes` channels from channel `at` of the panel on; src NULL: zeros. */
 static void write_vector(nn_lower *L, const blocked *c, nn_buf *src, nn_x *r, nn_x *at, int lanes) {
   nn_kernel *k = L->kernel;
-  nn_x *block = nn_x_int(k, c->block), *width = nn_x_int(k, c->out[1]);
+  nn_x *block = nn_x_int(k, c->block), *width = c->out[1];
   nn_x *pixel = nn_xi_add(k, c->first, r), *row = c->row;
   if (c->is_flat) row = nn_xi_floordiv(k, pixel, width);
   nn_x *kb = nn_xi_add(k, nn_xi_mulc(k, c->panel, c->width / c->block), nn_xi_floordiv(k, at, block));
@@ -296,58 +367,76 @@ static void write_vector(nn_lower *L, const blocked *c, nn_buf *src, nn_x *r, nn
   nn_lanes_end(L, lanes);
 }
 
-/* The tile's channels, and those beyond K that are in the same blocks. */
-static void write_results(nn_lower *L, const blocked *c, nn_buf *src, int rows) {
+/* A row of the tile: its channels, and those beyond K that are in the same blocks. */
+static void write_row(nn_lower *L, const blocked *c, nn_buf *src, nn_x *r) {
   nn_kernel *k = L->kernel;
   int lanes = c->tile.lanes;
-  nn_x *r = nn_loop_range(k, c->stage ? NN_FOR : NN_UNROLL, "r", rows), *v = nn_loop_range(k, NN_UNROLL, "c", c->tile.nv);
+  nn_x *v = nn_loop_range(k, NN_UNROLL, "c", c->tile.nv);
   write_vector(L, c, src, r, nn_xi_mulc(k, v, lanes), lanes);
   nn_end(k);
   for (int64_t at = (int64_t)c->tile.nv * lanes; at < c->tile_blocks * c->block; at += lanes)
     write_vector(L, c, NULL, r, nn_x_int(k, at), lanes);
+}
+
+/* What is in the stage of a tile's rows lo..hi. */
+static void finish_rest(nn_lower *L, nn_x *first, nn_x *lo, nn_x *hi, void *data) {
+  blocked *c = data;
+  nn_kernel *k = L->kernel;
+  c->first = first;
+  write_row(L, c, c->stage, nn_loop_begin(k, NN_FOR, "r", lo, hi));
   nn_end(k);
 }
 
-static void emit_tile(nn_lower *L, nn_x *pass, nn_x *first, int rows, void *data) {
+static void write_tile(nn_lower *L, blocked *c, nn_buf *acc, int rows) {
+  nn_kernel *k = L->kernel;
+  if (c->is_staged) nn_conv_tile_move(L, &c->tile, rows, acc, c->stage);
+  write_row(L, c, c->is_staged ? c->stage : acc, nn_loop_range(k, c->is_staged ? NN_FOR : NN_UNROLL, "r", rows));
+  nn_end(k);
+}
+
+static void emit_tile(nn_lower *L, const nn_tile_span *span, void *data) {
   blocked *c = data;
   nn_kernel *k = L->kernel;
   int64_t channels = c->channels / c->groups, whole = channels / c->inner, rest = channels % c->inner;
-  c->pass = c->is_flat ? pass : nn_let(k, nn_xi_add(k, nn_xi_mulc(k, c->row, nn_tile_cut_rows(c->out[1], c->mr).tiles), pass));
-  c->first = first;
-  nn_buf *acc = nn_conv_tile_clear(L, &c->tile, rows);
+  c->pass = span->pass;
+  if (!c->is_flat) c->pass = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, c->row, nn_tile_cut_rows(c->size[1], c->mr).tiles), c->pass));
+  c->first = span->first;
+  nn_buf *acc = nn_conv_tile_clear(L, &c->tile, span->rows);
   if (whole) {
-    set_k_loops(L, c, whole, c->inner);
-    nn_conv_tile_add(L, &c->tile, rows, acc);
+    set_k_loops(L, c, whole, c->inner, span->is_rest);
+    nn_conv_tile_add(L, &c->tile, span->rows, acc);
   }
   if (rest) {
     c->tail_block = nn_x_int(k, whole);
-    set_k_loops(L, c, 1, rest);
-    nn_conv_tile_add(L, &c->tile, rows, acc);
+    set_k_loops(L, c, 1, rest, span->is_rest);
+    nn_conv_tile_add(L, &c->tile, span->rows, acc);
     c->tail_block = NULL;
   }
-  if (c->stage) nn_conv_tile_move(L, &c->tile, rows, acc, c->stage);
-  write_results(L, c, c->stage ? c->stage : acc, rows);
+  if (span->is_rest) nn_conv_tile_move(L, &c->tile, span->rows, acc, c->stage);
+  else write_tile(L, c, acc, span->rows);
 }
 
-static void emit_flat(nn_lower *L, blocked *c, int64_t rows) {
-  nn_tile_cut_loops(L, nn_tile_cut_rows(rows * c->out[1], c->mr), emit_tile, c);
+static void emit_pixels(nn_lower *L, blocked *c, nn_x *rows) {
+  nn_tile_any_loops(L, nn_let(L->kernel, nn_xi_mul(L->kernel, rows, c->out[1])), c->mr, emit_tile, finish_rest, c);
 }
 
 /* All pixels of the band, for the present panel. */
 static void emit_band(nn_lower *L, blocked *c) {
   nn_kernel *k = L->kernel;
-  int64_t last = c->out[0] - (c->nbands - 1) * c->band;
+  int64_t last = c->size[0] - (c->likely_bands - 1) * c->likely_band;
   if (!c->is_flat) {
     c->row = nn_loop_begin(k, NN_FOR, "row", nn_x_int(k, 0), c->rows);
-    emit_flat(L, c, 1);
+    emit_pixels(L, c, nn_x_int(k, 1));
     nn_end(k);
-  } else if (last == c->band) {
-    emit_flat(L, c, last);
+  } else if (is_symbolic(c)) {
+    emit_pixels(L, c, c->rows);
+  } else if (last == c->likely_band) {
+    emit_pixels(L, c, c->band);
   } else {
-    nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_x_int(k, c->band), c->rows));
-    emit_flat(L, c, c->band);
+    nn_if_begin(k, nn_x_binary(k, NN_X_LE, c->band, c->rows));
+    emit_pixels(L, c, c->band);
     nn_else(k);
-    emit_flat(L, c, last);
+    emit_pixels(L, c, nn_x_int(k, last));
     nn_end(k);
   }
 }
@@ -393,20 +482,20 @@ static void emit_panels(nn_lower *L, blocked *c, nn_x *group) {
 
 static void emit_task(nn_lower *L, blocked *c, nn_x *task) {
   nn_kernel *k = L->kernel;
-  nn_x *bands = nn_x_int(k, c->nbands), *images = nn_dim_x(L, c->y->type.dims[0]);
+  nn_x *bands = c->nbands, *images = nn_dim_x(L, c->y->type.dims[0]);
   nn_x *band = nn_xi_mod(k, task, bands), *rest = nn_let(k, nn_xi_floordiv(k, task, bands));
   bool single = nn_dim_is(c->y->type.dims[0], 1);
   c->image = single ? nn_x_int(k, 0) : nn_let(k, nn_xi_mod(k, rest, images));
   nn_x *group = single ? rest : nn_let(k, nn_xi_floordiv(k, rest, images));
-  c->y0 = nn_let(k, nn_xi_mulc(k, band, c->band));
-  c->rows = nn_let(k, nn_xi_min(k, nn_x_int(k, c->band), nn_xi_sub(k, nn_x_int(k, c->out[0]), c->y0)));
+  c->y0 = nn_let(k, nn_xi_mul(k, band, c->band));
+  c->rows = nn_let(k, nn_xi_min(k, c->band, nn_xi_sub(k, c->out[0], c->y0)));
   if (c->is_patch) {
     make_patch(L, c);
     c->a_base = nn_x_int(k, 0);
   } else {
-    int64_t image = c->is_planar ? c->channels * c->step[3] : c->blocks * c->groups * c->step[0];
-    nn_x *down = nn_xi_mulc(k, c->y0, c->stride[0] * c->step[1]);
-    c->a_base = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, c->image, image), down));
+    nn_x *image = c->is_planar ? nn_xi_mulc(k, c->step[3], c->channels) : nn_xi_mulc(k, c->step[0], c->blocks * c->groups);
+    nn_x *down = nn_xi_mul(k, nn_xi_mulc(k, c->y0, c->stride[0]), c->step[1]);
+    c->a_base = nn_let(k, nn_xi_add(k, nn_xi_mul(k, c->image, image), down));
   }
   emit_panels(L, c, group);
 }
@@ -441,12 +530,13 @@ nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   c.tile.data = &c;
   choose_tasks(L, &c);
   set_steps(L, &c);
-  c.passes = c.is_flat ? nn_tile_cut_rows(c.band * c.out[1], c.mr).tiles : c.band * nn_tile_cut_rows(c.out[1], c.mr).tiles;
+  c.passes = c.is_flat ? nn_tile_cut_rows(c.likely_band * c.size[1], c.mr).tiles : c.likely_band * nn_tile_cut_rows(c.size[1], c.mr).tiles;
   if (c.panels > 1 && c.passes <= MOST_PASSES && panel_size(&c) * c.panels * 4 > L->target->l2_bytes / 2) c.tile.ahead = prefetch_weights;
   c.stage_size = c.mr * c.width;
-  if (epilogue_cost(nn_group_of(L)) > DIRECT_COST)
+  c.is_staged = epilogue_cost(nn_group_of(L)) > DIRECT_COST;
+  if (c.is_staged || is_symbolic(&c))
     c.stage = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(L->module, c.stage_size));
-  nn_x *tasks = nn_xi_mul(k, nn_dim_x(L, c.y->type.dims[0]), nn_x_int(k, c.nbands * c.ngroups));
+  nn_x *tasks = nn_xi_mul(k, nn_dim_x(L, c.y->type.dims[0]), nn_xi_mulc(k, c.nbands, c.ngroups));
   emit_task(L, &c, nn_task_loop(L, false, "task", nn_let(k, tasks)));
   nn_end(k);
   return NN_OK;

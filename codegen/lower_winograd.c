@@ -8,7 +8,8 @@
      M[position][tile][panel]       products of a panel, from which its results are made at once
 
    Blocks whose V fits half of L2 are tasks, if there are enough of them; else V is that of all tiles (or as many as the last
-   cache holds) and tasks are chunks of it in one panel each. */
+   cache holds) and tasks are chunks of it in one panel each. If the number of tiles is a symbol, V has room for a large block, and what a block
+   takes is decided while running. */
 #include "codegen/codegen.h"
 
 enum {
@@ -21,6 +22,7 @@ enum {
   REREAD_COST = 3,      /* of U for a block, in tiles */
   INPUT_COST = 400,     /* rough operations per tile and block of channels */
   UNROLLED_CHANNELS = 4,
+  LIKELY_SIDE = 224,    /* of the network's input, for estimates */
   LARGE = 1 << 24
 };
 
@@ -61,10 +63,13 @@ typedef struct winograd {
   nn_buf *patch, *results;   /* of one tile, a vector of channels */
   int64_t m, side, area;
   int64_t channels, outputs, block, blocks, width, out_blocks, npanels;
-  int64_t before[2], in[2], out[2], tiles[2]; /* y, x; tiles of an image */
+  int64_t before[2], likely_tiles;            /* tiles of an image */
+  nn_x *in[2], *out[2], *tiles[2];            /* y, x */
   nn_dim total;              /* tiles */
   bool blocks_are_tasks;
-  int64_t block_tiles, chunk_tiles;
+  int64_t block_tiles, chunk_tiles; /* room for them */
+  nn_x *block_now, *chunk_now;      /* of a block, of a chunk; the last ones may have fewer */
+  bool is_symbolic;
   int mr;
   nn_conv_tile tile;
   nn_x *tile0, *count;       /* of the present block: its first tile, their number */
@@ -90,23 +95,33 @@ static void set_sizes(nn_lower *L, nn_op *op, winograd *w) {
   w->block = nn_dim_value(w->x->type.dims[4]);
   w->blocks = nn_dim_value(w->x->type.dims[1]);
   w->out_blocks = nn_dim_value(w->y->type.dims[1]);
+  w->likely_tiles = 1;
+  w->total = w->y->type.dims[0];
   for (int d = 0; d < 2; d++) {
     w->before[d] = pads ? nn_dim_value(pads[d]) : 0;
-    w->in[d] = nn_dim_value(w->x->type.dims[2 + d]);
-    w->out[d] = nn_dim_value(w->y->type.dims[2 + d]);
-    w->tiles[d] = ceil_div(w->out[d], w->m);
+    nn_dim out = w->y->type.dims[2 + d], tiles = nn_dim_ceildiv(L->module, out, nn_dim_const(L->module, w->m));
+    w->in[d] = nn_dim_x(L, w->x->type.dims[2 + d]);
+    w->out[d] = nn_dim_x(L, out);
+    w->tiles[d] = nn_dim_x(L, tiles);
+    w->likely_tiles *= clamp64(nn_dim_likely(L->module, tiles, ceil_div(LIKELY_SIDE, w->m)), 1, 1 << 12);
+    w->total = nn_dim_mul(L->module, w->total, tiles);
   }
-  w->total = nn_dim_mul(L->module, w->y->type.dims[0], nn_dim_const(L->module, w->tiles[0] * w->tiles[1]));
+  w->is_symbolic = !nn_dim_is_const(w->total, NULL);
   w->tile.lanes = nn_target_lanes(L->target, NN_F32);
   if (w->tile.lanes > w->block) w->tile.lanes = (int)w->block;
   w->tile.nv = (int)(w->width / w->tile.lanes);
   w->mr = nn_conv_tile_rows(L->target, w->tile.nv);
 }
 
+/* Tiles whose V fits half of L2. */
+static int64_t most_task_tiles(const nn_lower *L, const winograd *w) {
+  int64_t column = w->area * 4 * clamp64(w->channels, 1, LARGE);
+  return clamp64(L->target->l2_bytes / 2 / column, 0, TASK_TILES_MOST);
+}
+
 /* Tiles of blocks that are tasks: the least work, counting what U costs; 0: there are too few. */
 static int64_t task_tiles(const nn_lower *L, const winograd *w, int64_t total) {
-  int64_t column = w->area * 4 * clamp64(w->channels, 1, LARGE), best = INT64_MAX, found = 0;
-  int64_t most = clamp64(L->target->l2_bytes / 2 / column, 0, TASK_TILES_MOST);
+  int64_t best = INT64_MAX, found = 0, most = most_task_tiles(L, w);
   for (int64_t n = TASK_TILES_LEAST; n <= most; n++) {
     int64_t blocks = ceil_div(total, n), cost = blocks * (n + ceil_div(n, w->mr) + REREAD_COST);
     if (blocks < TASKS_WANTED) break;
@@ -115,18 +130,47 @@ static int64_t task_tiles(const nn_lower *L, const winograd *w, int64_t total) {
   return found;
 }
 
-static void choose_blocks(const nn_lower *L, winograd *w) {
-  int64_t total = clamp64(nn_dim_guess(w->total, w->tiles[0] * w->tiles[1]), 1, LARGE);
-  w->chunk_tiles = w->block_tiles = task_tiles(L, w, total);
-  w->blocks_are_tasks = w->block_tiles > 0;
+/* Parts of one size, as few as have `most` each: the size. */
+static nn_x *even_x(nn_lower *L, nn_x *count, nn_x *most) {
+  nn_kernel *k = L->kernel;
+  nn_x *parts = nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, count, most), -1), most);
+  parts = nn_let(k, nn_xi_max(k, parts, nn_x_int(k, 1)));
+  return nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, count, parts), -1), parts));
+}
+
+/* What blocks and chunks take of the tiles that there are now, if their number is a symbol. */
+static void choose_now(nn_lower *L, winograd *w, nn_x *total) {
+  nn_kernel *k = L->kernel;
+  nn_x *most = nn_x_int(k, w->block_tiles), *one = nn_x_int(k, 1);
+  if (w->blocks_are_tasks)
+    most = nn_xi_min(k, most, nn_xi_max(k, nn_x_int(k, TASK_TILES_LEAST), nn_ceildiv_x(L, total, TASKS_WANTED)));
+  w->block_now = nn_let(k, nn_xi_max(k, one, even_x(L, total, nn_let(k, most))));
+  w->chunk_now = w->block_now;
   if (w->blocks_are_tasks) return;
-  int64_t column = w->area * 4 * clamp64(w->channels, 1, LARGE);
-  int64_t most = clamp64((int64_t)L->target->l3_bytes / 4 / column, 16, BLOCK_TILES_MOST);
-  w->block_tiles = ceil_div(total, ceil_div(total, most));
-  int64_t chunks = ceil_div(w->block_tiles, CHUNK_TILES), wanted = ceil_div(CHUNKS_WANTED, w->npanels);
-  chunks = clamp64(wanted, chunks, clamp64(w->block_tiles / w->mr, chunks, LARGE));
-  w->chunk_tiles = ceil_div(w->block_tiles, chunks);
-  w->block_tiles = chunks * w->chunk_tiles;
+  nn_x *wanted = nn_xi_min(k, nn_x_int(k, ceil_div(CHUNKS_WANTED, w->npanels)), nn_xi_floordiv(k, w->block_now, nn_x_int(k, w->mr)));
+  nn_x *chunks = nn_let(k, nn_xi_max(k, wanted, nn_ceildiv_x(L, w->block_now, w->chunk_tiles)));
+  w->chunk_now = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, w->block_now, chunks), -1), chunks));
+}
+
+static void choose_blocks(nn_lower *L, winograd *w, nn_x *total_x) {
+  int64_t total = clamp64(nn_dim_guess(w->total, w->likely_tiles), 1, LARGE);
+  w->block_tiles = task_tiles(L, w, total);
+  w->blocks_are_tasks = w->block_tiles > 0;
+  if (w->blocks_are_tasks) {
+    if (w->is_symbolic) w->block_tiles = most_task_tiles(L, w);
+    w->chunk_tiles = w->block_tiles;
+  } else {
+    int64_t column = w->area * 4 * clamp64(w->channels, 1, LARGE);
+    int64_t most = clamp64((int64_t)L->target->l3_bytes / 4 / column, 16, BLOCK_TILES_MOST);
+    w->block_tiles = w->is_symbolic ? most : ceil_div(total, ceil_div(total, most));
+    int64_t chunks = ceil_div(w->block_tiles, CHUNK_TILES), wanted = ceil_div(CHUNKS_WANTED, w->npanels);
+    if (!w->is_symbolic) chunks = clamp64(wanted, chunks, clamp64(w->block_tiles / w->mr, chunks, LARGE));
+    w->chunk_tiles = ceil_div(w->block_tiles, chunks);
+    w->block_tiles = chunks * w->chunk_tiles;
+  }
+  w->block_now = nn_x_int(L->kernel, w->block_tiles);
+  w->chunk_now = nn_x_int(L->kernel, w->chunk_tiles);
+  if (w->is_symbolic) choose_now(L, w, total_x);
 }
 
 static int64_t slab_of(const winograd *w) { return w->blocks * w->block_tiles * w->block + SLAB_GAP; }
@@ -151,7 +195,7 @@ typedef struct place {
 
 static place place_of(nn_lower *L, const winograd *w, nn_x *tile) {
   nn_kernel *k = L->kernel;
-  nn_x *row = nn_x_int(k, w->tiles[1]), *all = nn_x_int(k, w->tiles[0] * w->tiles[1]);
+  nn_x *row = w->tiles[1], *all = nn_xi_mul(k, w->tiles[0], w->tiles[1]);
   bool single = nn_dim_is(w->y->type.dims[0], 1);
   place p = {.image = single ? nn_x_int(k, 0) : nn_let(k, nn_xi_floordiv(k, tile, all))};
   if (!single) tile = nn_let(k, nn_xi_mod(k, tile, all));
@@ -161,10 +205,10 @@ static place place_of(nn_lower *L, const winograd *w, nn_x *tile) {
 }
 
 /* first <= 0 and first + count <= limit, as code. */
-static nn_x *lies_in(nn_lower *L, nn_x *first, int64_t count, int64_t limit) {
+static nn_x *lies_in(nn_lower *L, nn_x *first, int64_t count, nn_x *limit) {
   nn_kernel *k = L->kernel;
   return nn_x_binary(k, NN_X_AND, nn_x_binary(k, NN_X_LE, nn_x_int(k, 0), first),
-                     nn_x_binary(k, NN_X_LE, nn_xi_addc(k, first, count), nn_x_int(k, limit)));
+                     nn_x_binary(k, NN_X_LE, nn_xi_addc(k, first, count), limit));
 }
 
 typedef struct source {
@@ -237,7 +281,7 @@ static void transform_input(nn_lower *L, winograd *w, nn_x *cb, nn_x *t) {
   nn_end(k);
 }
 
-/* Tiles that the last block lacks are computed all the same: memory might hold numbers that are slow. */
+/* Tiles that the last block lacks are computed all the same, if blocks are of one size: memory might hold numbers that are slow. */
 static void clear_input(nn_lower *L, const winograd *w, nn_x *cb, nn_x *t) {
   nn_kernel *k = L->kernel;
   nn_x *i = nn_loop_range(k, NN_FOR, "i", w->area), *v = nn_loop_range(k, NN_FOR, "v", w->block / w->tile.lanes);
@@ -256,6 +300,7 @@ static void transform_block(nn_lower *L, nn_x *const *cb, void *data) {
   nn_x *t = nn_loop_begin(k, NN_FOR, "t", nn_x_int(k, 0), w->count);
   transform_input(L, w, cb[0], t);
   nn_end(k);
+  if (w->is_symbolic) return;
   t = nn_loop_begin(k, NN_FOR, "t", w->count, nn_x_int(k, w->block_tiles));
   clear_input(L, w, cb[0], t);
   nn_end(k);
@@ -302,33 +347,34 @@ static void prefetch_weights(nn_lower *L, void *data, nn_x *const *ks) {
   nn_conv_tile_prefetch(L, w->u, slab, w->channels * w->width, nn_xi_mulc(k, channel, w->width), w->pass, passes, w->width);
 }
 
-static void add_channels(nn_lower *L, winograd *w, int64_t blocks, int64_t channels, int rows, nn_buf *acc) {
+static void add_channels(nn_lower *L, winograd *w, int64_t blocks, int64_t channels, const nn_tile_span *span, nn_buf *acc) {
   nn_kernel *k = L->kernel;
   nn_conv_tile *t = &w->tile;
   t->nk = 2;
   t->count[0] = nn_x_int(k, blocks);
   t->count[1] = nn_x_int(k, channels);
   t->unroll_by[0] = 0;
-  t->unroll_by[1] = UNROLLED_CHANNELS;
-  nn_conv_tile_add(L, t, rows, acc);
+  t->unroll_by[1] = span->is_rest ? 0 : UNROLLED_CHANNELS; /* rests are many sizes and little work */
+  nn_conv_tile_add(L, t, span->rows, acc);
 }
 
-static void multiply_tile(nn_lower *L, nn_x *pass, nn_x *first, int rows, void *data) {
+static void multiply_tile(nn_lower *L, const nn_tile_span *span, void *data) {
   winograd *w = data;
+  int rows = span->rows;
   nn_kernel *k = L->kernel;
   int64_t whole = w->channels / w->block, rest = w->channels % w->block;
-  w->pass = pass;
-  w->first = first;
+  w->pass = span->pass;
+  w->first = span->first;
   nn_buf *acc = nn_conv_tile_clear(L, &w->tile, rows);
-  if (whole) add_channels(L, w, whole, w->block, rows, acc);
+  if (whole) add_channels(L, w, whole, w->block, span, acc);
   if (rest) {
     w->tail_block = nn_x_int(k, whole);
-    add_channels(L, w, 1, rest, rows, acc);
+    add_channels(L, w, 1, rest, span, acc);
     w->tail_block = NULL;
   }
   nn_x *r = nn_loop_range(k, NN_UNROLL, "r", rows), *c = nn_loop_range(k, NN_UNROLL, "c", w->tile.nv);
   nn_x *from = nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, r, w->tile.nv), c), w->tile.lanes);
-  nn_x *to = nn_xi_add(k, nn_xi_mulc(k, w->position, product_slab_of(w)), nn_xi_mulc(k, nn_xi_add(k, first, r), w->width));
+  nn_x *to = nn_xi_add(k, nn_xi_mulc(k, w->position, product_slab_of(w)), nn_xi_mulc(k, nn_xi_add(k, w->first, r), w->width));
   to = nn_xi_add(k, to, nn_xi_mulc(k, c, w->tile.lanes));
   nn_x *l = nn_lanes_begin(L, w->tile.lanes);
   nn_store(k, w->products, nn_xi_add(k, to, l), nn_x_load(k, acc, nn_xi_add(k, from, l), NULL), NULL);
@@ -344,8 +390,8 @@ static void write_results(nn_lower *L, const winograd *w, place at, nn_x *vector
   nn_kernel *k = L->kernel;
   int lanes = w->tile.lanes;
   nn_x *m = nn_x_int(k, w->m), *channel = nn_xi_mulc(k, vector, lanes), *block = nn_x_int(k, w->block);
-  nn_x *rows = nn_let(k, nn_xi_min(k, m, nn_xi_sub(k, nn_x_int(k, w->out[0]), at.y)));
-  nn_x *columns = nn_let(k, nn_xi_min(k, m, nn_xi_sub(k, nn_x_int(k, w->out[1]), at.x)));
+  nn_x *rows = nn_let(k, nn_xi_min(k, m, nn_xi_sub(k, w->out[0], at.y)));
+  nn_x *columns = nn_let(k, nn_xi_min(k, m, nn_xi_sub(k, w->out[1], at.x)));
   nn_x *kb = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, w->panel, w->width / w->block), nn_xi_floordiv(k, channel, block)));
   nn_x *i = nn_loop_begin(k, NN_FOR, "i", nn_x_int(k, 0), rows), *j = nn_loop_begin(k, NN_FOR, "j", nn_x_int(k, 0), columns);
   nn_x *l = nn_lanes_begin(L, lanes);
@@ -380,23 +426,31 @@ static void emit_chunk(nn_lower *L, winograd *w, nn_x *panel, nn_x *chunk, int n
   nn_kernel *k = L->kernel;
   w->tile.nv = nv;
   w->panel = panel;
-  w->chunk0 = nn_let(k, nn_xi_mulc(k, chunk, w->chunk_tiles));
+  w->chunk0 = nn_let(k, nn_xi_mul(k, chunk, w->chunk_now));
+  nn_x *count = nn_let(k, nn_xi_min(k, nn_xi_sub(k, w->count, w->chunk0), w->chunk_now));
   w->position = nn_loop_range(k, NN_FOR, "position", w->area);
-  nn_tile_cut_loops(L, nn_tile_cut_rows(w->chunk_tiles, w->mr), multiply_tile, w);
+  nn_tile_any_loops(L, w->is_symbolic ? count : w->chunk_now, w->mr, multiply_tile, NULL, w);
   nn_end(k);
-  nn_x *count = nn_xi_min(k, nn_xi_sub(k, w->count, w->chunk0), nn_x_int(k, w->chunk_tiles));
-  nn_x *t = nn_loop_begin(k, NN_FOR, "t", nn_x_int(k, 0), nn_let(k, count));
+  nn_x *t = nn_loop_begin(k, NN_FOR, "t", nn_x_int(k, 0), count);
   transform_output(L, w, t);
   nn_end(k);
+}
+
+/* Of the block at hand, which may be the last one, if its size is a symbol. */
+static nn_x *chunks_of_block(nn_lower *L, const winograd *w) {
+  nn_kernel *k = L->kernel;
+  nn_x *count = w->is_symbolic ? w->count : w->block_now;
+  return nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, count, w->chunk_now), -1), w->chunk_now));
 }
 
 /* All chunks in all panels; the last panel may be of fewer channels. */
 static void emit_chunks(nn_lower *L, winograd *w) {
   nn_kernel *k = L->kernel;
-  int64_t chunks = ceil_div(w->block_tiles, w->chunk_tiles), in_panel = w->width / w->block;
+  int64_t in_panel = w->width / w->block;
   int64_t whole = w->out_blocks / in_panel, rest = w->out_blocks % in_panel, per_block = w->block / w->tile.lanes;
-  nn_x *task = nn_task_loop(L, w->blocks_are_tasks, "chunk", nn_x_int(k, chunks * w->npanels));
-  nn_x *panel = nn_let(k, nn_xi_floordiv(k, task, nn_x_int(k, chunks))), *chunk = nn_xi_mod(k, task, nn_x_int(k, chunks));
+  nn_x *chunks = w->blocks_are_tasks ? nn_x_int(k, 1) : chunks_of_block(L, w);
+  nn_x *task = nn_task_loop(L, w->blocks_are_tasks, "chunk", nn_let(k, nn_xi_mulc(k, chunks, w->npanels)));
+  nn_x *panel = nn_let(k, nn_xi_floordiv(k, task, chunks)), *chunk = nn_xi_mod(k, task, chunks);
   if (whole && rest) nn_if_begin(k, nn_x_binary(k, NN_X_LT, panel, nn_x_int(k, whole)));
   if (whole) emit_chunk(L, w, panel, chunk, (int)(in_panel * per_block));
   if (whole && rest) nn_else(k);
@@ -416,12 +470,13 @@ nn_status lower_conv_winograd(nn_lower *L, nn_op *op) {
   w.tile.weight = weight_at;
   if (w.area * w.channels * (w.npanels * w.width) * 4 > L->target->l2_bytes / 2) w.tile.ahead = prefetch_weights;
   w.tile.data = &w;
-  choose_blocks(L, &w);
-  make_buffers(L, &w);
   nn_x *total = nn_let(k, nn_dim_x(L, w.total));
-  nn_x *block = nn_task_loop(L, !w.blocks_are_tasks, "block", nn_let(k, nn_ceildiv_x(L, total, w.block_tiles)));
-  w.tile0 = nn_let(k, nn_xi_mulc(k, block, w.block_tiles));
-  w.count = nn_let(k, nn_xi_min(k, nn_xi_sub(k, total, w.tile0), nn_x_int(k, w.block_tiles)));
+  choose_blocks(L, &w, total);
+  make_buffers(L, &w);
+  nn_x *blocks = nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, total, w.block_now), -1), w.block_now);
+  nn_x *block = nn_task_loop(L, !w.blocks_are_tasks, "block", nn_let(k, blocks));
+  w.tile0 = nn_let(k, nn_xi_mul(k, block, w.block_now));
+  w.count = nn_let(k, nn_xi_min(k, nn_xi_sub(k, total, w.tile0), w.block_now));
   transform_inputs(L, &w);
   emit_chunks(L, &w);
   nn_end(k);

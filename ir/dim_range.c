@@ -215,3 +215,12 @@ void nn_dim_symbols(nn_dim d, bool *used) {
       }
     }
 }
+
+int64_t nn_dim_likely(nn_module *m, nn_dim d, int64_t symbol) {
+  int64_t value;
+  if (nn_dim_is_const(d, &value)) return value;
+  int64_t *symbols = NN_NEW_ARRAY(m->arena, int64_t, m->nsymbols + 1);
+  for (int i = 0; i < m->nsymbols; i++)
+    symbols[i] = smaller(larger(symbol, m->symbols[i]->min), m->symbols[i]->max);
+  return nn_dim_eval(d, symbols, &value) ? larger(value, 1) : symbol;
+}

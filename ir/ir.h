@@ -164,6 +164,7 @@ void nn_dim_range(nn_dim d, int64_t *min, int64_t *max);        /* from the symb
 bool nn_dim_known_lt(nn_module *m, nn_dim a, nn_dim b);         /* a < b for all symbol values */
 /* Value for given symbol values (indexed by symbol index); false on overflow. */
 bool nn_dim_eval(nn_dim d, const int64_t *symbols, int64_t *value);
+int64_t nn_dim_likely(nn_module *m, nn_dim d, int64_t symbol);  /* for estimates: the value if all symbols were this one, as far as their bounds allow; 1 at least */
 nn_dim nn_dim_substitute(nn_module *m, nn_dim d, const nn_dim *by_symbol_index); /* NULL entries stay */
 /* Marks in used[symbol index] the symbols of d. */
 void nn_dim_symbols(nn_dim d, bool *used);

@@ -23,7 +23,8 @@ nn_value *nn_layout_pad(nn_builder *b, nn_value *v, int axis, int64_t size) {
 nn_value *nn_layout_reshape(nn_builder *b, nn_value *v, int rank, const int64_t *sizes) {
   nn_dim dims[NN_MAX_RANK];
   if (!v) return NULL;
-  for (int i = 0; i < rank; i++) dims[i] = sizes[i] < 0 ? v->type.dims[0] : nn_dim_const(b->graph->module, sizes[i]);
+  for (int i = 0; i < rank; i++)
+    dims[i] = sizes[i] < 0 ? v->type.dims[NN_SAME(sizes[i])] : nn_dim_const(b->graph->module, sizes[i]);
   return nn_b_reshape(b, v, rank, dims);
 }
 
@@ -135,9 +136,9 @@ nn_value *nn_layout_conv(nn_builder *b, nn_map *weights, nn_op *conv, nn_value *
 nn_value *nn_layout_matmul(nn_builder *b, nn_op *conv, nn_value *x) {
   nn_type w = conv->in[1]->type;
   int64_t channels = nn_dim_value(w.dims[1]), outputs = nn_dim_value(w.dims[0]);
-  x = nn_layout_reshape(b, x, 2, (int64_t[]){-1, channels});
+  x = nn_layout_reshape(b, x, 2, (int64_t[]){NN_SAME(0), channels});
   nn_value *matrix = nn_layout_reshape(b, conv->in[1], 2, (int64_t[]){outputs, channels});
   if (matrix) matrix = nn_b_transpose(b, matrix, (int64_t[]){1, 0});
   nn_value *y = x && matrix ? nn_b_matmul(b, x, matrix) : NULL;
-  return nn_layout_reshape(b, y, 4, (int64_t[]){-1, outputs, 1, 1});
+  return nn_layout_reshape(b, y, 4, (int64_t[]){NN_SAME(0), outputs, 1, 1});
 }

@@ -5,7 +5,8 @@ enum {
   WINOGRAD_LEVEL = 2,    /* its error is about 5e-6 of the largest result */
   FEWEST_CHANNELS = 16,
   FEWEST_RESULTS = 4,    /* along a side of the output */
-  LIKELY_IMAGES = 1,     /* for a symbolic number of them */
+  LIKELY_IMAGES = 4,     /* for a symbolic number of them: a compromise, few of them are faster in smaller tiles */
+  LIKELY_SIDE = 224,     /* of the network's input, if it is a symbol without bounds */
   LARGEST_KERNEL = 64,   /* of a depthwise one: its columns are copied out */
   CACHED_BYTES = 24 << 20, /* of weights, that stay in the last cache from run to run */
   CACHED_FLOPS = 5,      /* that could be done while a byte of weights comes from there */
@@ -42,11 +43,6 @@ static double cost_of(const form *f, const layer *c) {
   return f->positions * pairs * (2 * tiles + 4 * c->weight_flops) + transforms;
 }
 
-static double number_of(nn_dim d, int64_t fallback) {
-  int64_t n;
-  return (double)(nn_dim_is_const(d, &n) ? n : fallback);
-}
-
 double nn_layout_weight_flops(const nn_module *m) {
   double sum = 0;
   for (int i = 0; i < m->nconsts; i++)
@@ -65,9 +61,10 @@ static bool all_ones(const nn_op *op, const char *attr) {
 /* The tile of Winograd's form for a convolution of this kind; 1: direct. */
 static int64_t best_tile(const nn_op *conv, double weight_flops) {
   nn_type x = conv->in[0]->type, w = conv->in[1]->type, y = conv->out[0]->type;
-  layer c = {.channels = {number_of(x.dims[1], 1), number_of(y.dims[1], 1)},
-             .size = {number_of(y.dims[2], 1), number_of(y.dims[3], 1)},
-             .images = number_of(x.dims[0], LIKELY_IMAGES),
+  nn_module *m = conv->graph->module;
+  layer c = {.channels = {(double)nn_dim_value(x.dims[1]), (double)nn_dim_value(y.dims[1])},
+             .size = {(double)nn_dim_likely(m, y.dims[2], LIKELY_SIDE), (double)nn_dim_likely(m, y.dims[3], LIKELY_SIDE)},
+             .images = (double)nn_dim_likely(m, x.dims[0], LIKELY_IMAGES),
              .weight_flops = weight_flops};
   if (!nn_dim_is(w.dims[2], 3) || !nn_dim_is(w.dims[3], 3) || !all_ones(conv, "strides") || !all_ones(conv, "dilations")) return 1;
   for (int i = 0; i < 2; i++)
@@ -84,9 +81,15 @@ static int64_t best_tile(const nn_op *conv, double weight_flops) {
 }
 
 static bool are_known(const nn_dim *dims, int count) {
+  for (int i = 0; i < count; i++)
+    if (!nn_dim_is_const(dims[i], NULL)) return false;
+  return true;
+}
+
+static bool are_positive(const nn_dim *dims, int count) {
   int64_t value;
   for (int i = 0; i < count; i++)
-    if (!nn_dim_is_const(dims[i], &value) || value < 1) return false;
+    if (nn_dim_is_const(dims[i], &value) && value < 1) return false;
   return true;
 }
 
@@ -113,7 +116,8 @@ nn_conv_form nn_layout_form(const nn_op *op, int64_t block, bool is_blocked, dou
   if (op->code != NN_OP_CONV || op->in[1]->kind != NN_CONST || op->in[1]->type.rank != 4) return none;
   nn_type x = op->in[0]->type, w = op->in[1]->type, y = op->out[0]->type;
   if (x.dtype != NN_F32 || w.dtype != NN_F32 || !pads_are_known(op)) return none;
-  if (!are_known(x.dims + 1, 3) || !are_known(w.dims, 4) || !are_known(y.dims + 1, 3)) return none;
+  if (!are_known(x.dims + 1, 1) || !are_known(w.dims, 4)) return none;
+  if (!are_positive(x.dims + 1, 3) || !are_positive(w.dims, 4) || !are_positive(y.dims + 1, 3)) return none;
   int64_t groups = nn_attr_int(op, "groups"), channels = nn_dim_value(x.dims[1]), outputs = nn_dim_value(w.dims[0]);
   if (groups == 1 && is_point_on_point(op)) return (nn_conv_form){NN_FORM_MATMUL, 0};
   if (groups > 1 && groups == channels && groups == outputs) {

@@ -1,7 +1,7 @@
 /* needs: env.evaluate, weights folded to constants. gives: convolutions, and what lies between them, on channels in blocks of one vector:
    x[N,C,H,W] as [N,ceil(C/B),H,W,B]. The layout is a shape like any other, so that every pass after this one and every lowering works on
    it; where an op has no such form, its operands are turned back. Each convolution is in the form that is estimated to be
-   the fastest (layout_form.c). breaks: passes that look for conv; run fold after it, which makes the weights.
+   the fastest (layout_form.c). Images, height and width may be symbols. breaks: passes that look for conv; run fold after it, which makes the weights.
 
      %0 = conv %x, $w                    ->   %0 = ..$w padded, reshaped, transposed..
      %1 = relu %0 : f32[1,64,9,9]             %1 = conv_blocked %x, %0 {channels=3, outputs=64, block=8} : f32[1,8,9,9,8]
@@ -30,10 +30,7 @@ static int64_t channels_of(const nn_value *v) { return nn_dim_value(v->type.dims
 static int64_t blocks_of(int64_t channels, int64_t block) { return channels / block + (channels % block != 0); }
 
 static bool is_image(const nn_value *v) {
-  if (v->type.rank != 4) return false;
-  for (int i = 1; i < 4; i++)
-    if (!nn_dim_is_const(v->type.dims[i], &(int64_t){0})) return false;
-  return true;
+  return v->type.rank == 4 && nn_dim_is_const(v->type.dims[1], NULL);
 }
 
 static bool is_pixel(const nn_value *v) { return nn_dim_is(v->type.dims[2], 1) && nn_dim_is(v->type.dims[3], 1); }
@@ -43,11 +40,11 @@ static bool is_pixel(const nn_value *v) { return nn_dim_is(v->type.dims[2], 1) &
 /* v[n,C,h,w] -> [n,C/B,h,w,B]; of one channel, which all lanes share: [n,1,h,w,1] */
 static nn_value *make_blocked(layout *s, nn_value *v) {
   nn_builder *b = &s->b;
-  int64_t channels = channels_of(v), blocks = blocks_of(channels, s->block), h = nn_dim_value(v->type.dims[2]), w = nn_dim_value(v->type.dims[3]);
-  if (channels == 1) return nn_layout_reshape(b, v, 5, (int64_t[]){-1, 1, h, w, 1});
+  int64_t channels = channels_of(v), blocks = blocks_of(channels, s->block);
+  if (channels == 1) return nn_layout_reshape(b, v, 5, (int64_t[]){NN_SAME(0), 1, NN_SAME(2), NN_SAME(3), 1});
   nn_value *padded = nn_layout_pad(b, v, 1, blocks * s->block);
-  if (is_pixel(v)) return nn_layout_reshape(b, padded, 5, (int64_t[]){-1, blocks, 1, 1, s->block});
-  padded = nn_layout_reshape(b, padded, 5, (int64_t[]){-1, blocks, s->block, h, w});
+  if (is_pixel(v)) return nn_layout_reshape(b, padded, 5, (int64_t[]){NN_SAME(0), blocks, 1, 1, s->block});
+  padded = nn_layout_reshape(b, padded, 5, (int64_t[]){NN_SAME(0), blocks, s->block, NN_SAME(2), NN_SAME(3)});
   return padded ? nn_b_transpose(b, padded, (int64_t[]){0, 1, 3, 4, 2}) : NULL;
 }
 
@@ -55,9 +52,10 @@ static nn_value *make_blocked(layout *s, nn_value *v) {
 static nn_value *make_planar(layout *s, nn_value *v, int64_t channels) {
   nn_builder *b = &s->b;
   nn_module *m = b->graph->module;
-  int64_t blocks = channels_of(v), h = nn_dim_value(v->type.dims[2]), w = nn_dim_value(v->type.dims[3]);
+  int64_t blocks = channels_of(v);
   if (!is_pixel(v)) v = nn_b_transpose(b, v, (int64_t[]){0, 1, 4, 2, 3});
-  v = nn_layout_reshape(b, v, 4, (int64_t[]){-1, blocks * s->block, h, w});
+  int h = is_pixel(v) ? 2 : 3;
+  v = nn_layout_reshape(b, v, 4, (int64_t[]){NN_SAME(0), blocks * s->block, NN_SAME(h), NN_SAME(h + 1)});
   if (!v || blocks * s->block == channels) return v;
   return nn_b_slice(b, v, 1, nn_dim_const(m, 0), nn_dim_const(m, channels), nn_dim_const(m, 1));
 }
@@ -107,10 +105,10 @@ static nn_value *operand_in_blocks(layout *s, nn_value *v) {
   return make_blocked(s, v);
 }
 
+/* The number of channels is known. */
 static bool may_broadcast(const nn_op *op) {
-  for (int i = 1; i < op->in[0]->type.rank; i++)
-    if (!nn_dim_is_const(op->in[0]->type.dims[i], &(int64_t){0})) return false;
-  return true;
+  nn_type from = op->in[0]->type;
+  return from.rank < 3 || nn_dim_is_const(from.dims[from.rank - 3], NULL);
 }
 
 /* Pointwise, over an image in blocks. */
@@ -183,7 +181,7 @@ static nn_value *reduction_in_blocks(layout *s, nn_op *op) {
   if (!y || nn_attr_int(op, "keepdims")) return y;
   int64_t channels = channels_of(op->in[0]);
   nn_value *planar = make_planar(s, y, channels);
-  planar = nn_layout_reshape(&s->b, planar, 2, (int64_t[]){-1, channels});
+  planar = nn_layout_reshape(&s->b, planar, 2, (int64_t[]){NN_SAME(0), channels});
   if (planar) nn_value_replace(op->out[0], planar);
   return NULL;
 }

@@ -36,7 +36,8 @@ int64_t nn_layout_width(const nn_op *conv, int64_t block);      /* of its panels
 nn_value *nn_layout_conv(nn_builder *b, nn_map *weights, nn_op *conv, nn_value *x, nn_conv_form form, int64_t block); /* x: blocked, or planar; weights: made so far in this graph */
 nn_value *nn_layout_matmul(nn_builder *b, nn_op *conv, nn_value *x); /* x[N,C,1,1] planar; so is the result */
 nn_value *nn_layout_pad(nn_builder *b, nn_value *v, int axis, int64_t size); /* zeros at the end of axis */
-nn_value *nn_layout_reshape(nn_builder *b, nn_value *v, int rank, const int64_t *sizes); /* -1: v's first dimension */
+#define NN_SAME(i) (-1 - (i))
+nn_value *nn_layout_reshape(nn_builder *b, nn_value *v, int rank, const int64_t *sizes); /* NN_SAME(i): v's dimension i */
 bool nn_splat_of(const nn_value *v, double *value); /* v is this number everywhere, a constant: splat.c */
 nn_status nn_pipeline_infer(nn_module *m, const nn_pass_options *options); /* the order for inference */
 #endif

@@ -80,7 +80,7 @@ nn_status shape_conv(nn_op *op) {
 
 /* ---- channels in blocks ------------------------------------------------------------------------------ */
 
-/* The form and size of the loops depend on all sizes but the number of images. */
+/* The form of the loops depends on channels, kernels and padding. */
 static nn_status need_known(nn_op *op, const nn_dim *dims, int count, const char *what) {
   for (int i = 0; i < count; i++)
     if (!nn_dim_is_const(dims[i], &(int64_t){0}))
@@ -88,11 +88,12 @@ static nn_status need_known(nn_op *op, const nn_dim *dims, int count, const char
   return NN_OK;
 }
 
-/* Spatial dims of a window over dims 2 and 3 of x, whatever comes after them. */
+/* Spatial dims of a window over dims 2 and 3 of x, which may be symbols; whatever comes after them. */
 static nn_status blocked_window(nn_op *op, const nn_dim *kernel, bool has_strides, nn_dim *dims) {
   nn_module *m = op->graph->module;
   nn_type x = op->in[0]->type;
-  NN_TRY(need_known(op, x.dims + 1, x.rank - 1, "size"));
+  NN_TRY(need_known(op, x.dims + 1, 1, "number of channels"));
+  NN_TRY(need_known(op, x.dims + 4, x.rank - 4, "size of a block"));
   NN_TRY(need_known(op, op->in[1]->type.dims, op->in[1]->type.rank, "size of the weights"));
   const int64_t *strides = NULL, *dilations = NULL;
   if (has_strides) {

@@ -116,10 +116,18 @@ static nn_program *build(nn_module *m, const nn_target *t, const char *source) {
 
 /* ---- tensors ---------------------------------------------------------------------------------------------- */
 
-static tensor new_tensor(nn_type type, int64_t n) {
+static int64_t symbol_value(const op_case *c, const char *name) {
+  static const char *const sizes[] = {"H", "W"};
+  for (int i = 0; i < 2; i++)
+    if (c->size[i] && strcmp(name, sizes[i]) == 0) return c->size[i];
+  return c->n;
+}
+
+static tensor new_tensor(const op_case *c, const nn_module *m, nn_type type) {
   tensor t = {.dtype = type.dtype, .rank = type.rank, .count = 1};
   int64_t symbols[SYMBOLS];
-  for (int i = 0; i < SYMBOLS; i++) symbols[i] = n;
+  cr_assert(m->nsymbols <= SYMBOLS);
+  for (int i = 0; i < m->nsymbols; i++) symbols[i] = symbol_value(c, m->symbols[i]->name);
   for (int i = 0; i < t.rank; i++) {
     cr_assert(nn_dim_eval(type.dims[i], symbols, &t.dims[i]));
     t.count *= t.dims[i];
@@ -190,14 +198,14 @@ typedef struct data {
 static void make_data(const op_case *c, const nn_module *m, data *d) {
   *d = (data){.nin = m->main->nparams};
   for (int i = 0; i < d->nin; i++) {
-    d->in[i] = new_tensor(m->main->params[i]->type, c->n);
+    d->in[i] = new_tensor(c, m, m->main->params[i]->type);
     fill_random(&d->in[i]);
     if (c->fill) c->fill(c, i, &d->in[i]);
     d->rin[i] = to_run(&d->in[i]);
   }
   const nn_op *ret = nn_graph_return(m->main);
   for (d->nout = 0; d->nout < ret->nin; d->nout++) {
-    d->out[d->nout] = new_tensor(ret->in[d->nout]->type, c->n);
+    d->out[d->nout] = new_tensor(c, m, ret->in[d->nout]->type);
     d->rout[d->nout] = to_run(&d->out[d->nout]);
     d->rout[d->nout].dims = d->out_dims[d->nout];
   }

@@ -29,7 +29,8 @@ struct op_case {
   const char *out[OP_IO];                               /* of the results */
   const char *before;                                   /* statements before the op, or NULL */
   const char *line;                                     /* "conv %0, %1 {pads=[1,1]}": operands are %0, %1, .. */
-  int64_t n;                                            /* value of every symbol */
+  int64_t n;                                            /* value of every symbol, */
+  int64_t size[2];                                      /* but H and W, if these are not 0 */
   void (*fill)(const op_case *c, int which, tensor *t); /* NULL: random numbers */
   void (*expect)(const op_case *c, const tensor *in, tensor *out);
   const void *how;

@@ -58,23 +58,34 @@ static void fill_operand(const op_case *oc, int which, tensor *t) {
     if (i / panel * c->width + i % c->width >= c->outputs) t->v[i] = 0;
 }
 
-static void try_blocked(const blocked *c, bool symbolic) {
-  long long b = c->block, v = c->width, ch = c->channels, o = c->outputs, k[2] = {c->kernel[0], c->kernel[1]}, size[2], out[2];
+enum { IMAGES = 1, ROWS = 2, COLUMNS = 4 }; /* which sizes are symbols */
+
+/* floor((size + more) / stride) + 1, or size if there is no stride: in symbols H and W. */
+static const char *size_text(const char *symbol, int64_t size, int64_t more, int64_t stride) {
+  if (!symbol) return text("%lld", (long long)(stride ? (size + more) / stride + 1 : size));
+  if (!stride) return symbol;
+  return text("(%s %c %lld) floordiv %lld + 1", symbol, more < 0 ? '-' : '+', (long long)(more < 0 ? -more : more), (long long)stride);
+}
+
+static void try_blocked(const blocked *c, int symbols) {
+  long long b = c->block, v = c->width, ch = c->channels, o = c->outputs, k[2] = {c->kernel[0], c->kernel[1]};
+  const char *size[2], *out[2];
   long long blocks = blocks_of(ch, b), out_blocks = c->is_depthwise ? blocks : blocks_of(o, b);
   for (int d = 0; d < 2; d++) {
     int64_t extent = (c->kernel[d] - 1) * c->dilation[d] + 1, room = c->in[d] + c->before[d] + c->after[d] - extent;
     if (room < 0) return;
-    size[d] = c->in[d];
-    out[d] = room / c->stride[d] + 1;
+    const char *symbol = symbols & ROWS << d ? d ? "W" : "H" : NULL;
+    size[d] = size_text(symbol, c->in[d], 0, 0);
+    out[d] = size_text(symbol, c->in[d], c->before[d] + c->after[d] - extent, c->stride[d]);
   }
-  const char *images = symbolic ? "N" : text("%lld", (long long)c->images);
+  const char *images = symbols & IMAGES ? "N" : text("%lld", (long long)c->images);
   const char *window = text("strides=[%lld,%lld], dilations=[%lld,%lld], pads=[%lld,%lld,%lld,%lld]", (long long)c->stride[0],
                             (long long)c->stride[1], (long long)c->dilation[0], (long long)c->dilation[1],
                             (long long)c->before[0], (long long)c->before[1], (long long)c->after[0], (long long)c->after[1]);
-  op_case oc = {.n = c->images, .how = c, .fill = fill_operand, .expect = expect_conv};
-  oc.in[0] = c->is_planar ? text("f32[%s,%lld,%lld,%lld]", images, ch, size[0], size[1])
-                          : text("f32[%s,%lld,%lld,%lld,%lld]", images, blocks, size[0], size[1], b);
-  oc.out[0] = text("f32[%s,%lld,%lld,%lld,%lld]", images, out_blocks, out[0], out[1], b);
+  op_case oc = {.n = c->images, .size = {c->in[0], c->in[1]}, .how = c, .fill = fill_operand, .expect = expect_conv};
+  oc.in[0] = c->is_planar ? text("f32[%s,%lld,%s,%s]", images, ch, size[0], size[1])
+                          : text("f32[%s,%lld,%s,%s,%lld]", images, blocks, size[0], size[1], b);
+  oc.out[0] = text("f32[%s,%lld,%s,%s,%lld]", images, out_blocks, out[0], out[1], b);
   if (c->is_depthwise) {
     oc.in[1] = text("f32[%lld,%lld,%lld,%lld]", blocks, k[0], k[1], b);
     oc.line = text("conv_depthwise %%0, %%1 {%s}", window);
@@ -102,7 +113,7 @@ Test(blocked, sizes) {
       {1, 32, 64, 2, {6, 6}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 8, 16, false, false},
       {1, 8, 8, 1, {40, 61}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, 8, 8, false, false},
       {1, 64, 40, 1, {3, 3}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 16, 32, false, false}};
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_blocked(&cases[i], false);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_blocked(&cases[i], 0);
 }
 
 static blocked random_window(void) {
@@ -124,16 +135,16 @@ Test(blocked, random) {
   for (int i = 0; i < 14; i++) {
     blocked c = random_window();
     c.is_planar = random_int(0, 3) == 0;
-    try_blocked(&c, false);
+    try_blocked(&c, 0);
   }
 }
 
 Test(blocked, symbolic_batch) {
   for (int64_t n = 0; n < 6; n += 1 + n) {
     blocked c = {n, 6, 9, 1, {7, 9}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 4, 8, false, false};
-    try_blocked(&c, true);
+    try_blocked(&c, IMAGES);
     c.is_depthwise = true;
-    try_blocked(&c, true);
+    try_blocked(&c, IMAGES);
   }
 }
 
@@ -146,13 +157,64 @@ Test(depthwise, sizes) {
       {1, 4, 4, 1, {9, 50}, {3, 9}, {1, 1}, {2, 7}, {2, 28}, {2, 28}, 4, 4, false, true},
       {1, 4, 4, 1, {6, 20}, {1, 19}, {1, 1}, {1, 1}, {0, 3}, {0, 2}, 4, 4, false, true},
       {1, 4, 4, 1, {10, 10}, {3, 3}, {1, 1}, {1, 1}, {-1, -2}, {0, 0}, 4, 4, false, true}};
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_blocked(&cases[i], false);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_blocked(&cases[i], 0);
 }
 
 Test(depthwise, random) {
   for (int i = 0; i < 14; i++) {
     blocked c = random_window();
     c.is_depthwise = true;
-    try_blocked(&c, false);
+    try_blocked(&c, 0);
+  }
+}
+
+/* ---- sizes that are symbols --------------------------------------------------------------------------------- */
+
+Test(blocked, symbolic_sizes) {
+  for (int i = 0; i < 8; i++) {
+    blocked c = random_window();
+    c.is_planar = random_int(0, 3) == 0;
+    try_blocked(&c, (int)random_int(1, 7));
+  }
+}
+
+/* Every rest of a row of tiles; by rows, and through all of them. */
+Test(blocked, symbolic_widths) {
+  for (int64_t width = 1; width <= 31; width++) {
+    int64_t side = 1 + 2 * (width % 2), pad = side / 2;
+    try_blocked(&(blocked){1, 5, 9, 1, {1, width}, {1, side}, {1, 1}, {1, 1}, {0, pad}, {0, pad}, 4, 8, false, false}, COLUMNS);
+  }
+}
+
+Test(blocked, symbolic_bands) {
+  try_blocked(&(blocked){2, 20, 24, 1, {37, 29}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 8, 16, false, false}, IMAGES | ROWS | COLUMNS);
+  try_blocked(&(blocked){1, 20, 24, 1, {37, 29}, {1, 1}, {2, 2}, {1, 1}, {0, 0}, {0, 0}, 8, 16, false, false}, ROWS | COLUMNS);
+  try_blocked(&(blocked){1, 20, 40, 1, {37, 29}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, 8, 16, false, false}, ROWS);
+  try_blocked(&(blocked){1, 3, 24, 1, {60, 31}, {5, 5}, {2, 2}, {1, 1}, {2, 2}, {2, 2}, 8, 16, true, false}, ROWS | COLUMNS);
+  try_blocked(&(blocked){1, 32, 64, 2, {16, 6}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 8, 16, false, false}, ROWS | COLUMNS);
+}
+
+Test(depthwise, symbolic_sizes) {
+  for (int i = 0; i < 8; i++) {
+    blocked c = random_window();
+    c.is_depthwise = true;
+    c.in[1] = random_int(1, 60);
+    try_blocked(&c, (int)random_int(1, 7));
+  }
+}
+
+Test(depthwise, symbolic_widths) {
+  for (int64_t width = 1; width <= 31; width++) {
+    int64_t reach = 1 + width % 3;
+    try_blocked(&(blocked){1, 4, 4, 1, {1, width}, {1, 2 * reach + 1}, {1, 1 + width / 2 % 2}, {1, 1}, {0, reach}, {0, reach}, 4, 4, false, true}, COLUMNS);
+  }
+}
+
+/* Windows that reach from one end of a row to the other, and further. */
+Test(depthwise, symbolic_and_far) {
+  for (int64_t width = 1; width <= 40; width += 9) {
+    try_blocked(&(blocked){1, 4, 4, 1, {3, width}, {1, 3}, {1, 1}, {1, 17}, {0, 17}, {0, 17}, 4, 4, false, true}, COLUMNS);
+    try_blocked(&(blocked){1, 4, 4, 1, {3, width}, {1, 19}, {1, 2}, {1, 1}, {0, 9}, {0, 9}, 4, 4, false, true}, COLUMNS);
+    try_blocked(&(blocked){1, 4, 4, 1, {3, width + 3}, {3, 3}, {1, 1}, {1, 1}, {-1, -2}, {0, 1}, 4, 4, false, true}, COLUMNS);
   }
 }

@@ -91,19 +91,32 @@ static void expect_conv(const op_case *c, const tensor *in, tensor *out) {
   }
 }
 
-static void try_winograd(const winograd *w, bool symbolic) {
-  long long n = w->images, ch = w->channels, o = w->outputs, m = w->tile, b = w->block, v = w->width, size[2], out[2];
-  for (int d = 0; d < 2; d++) size[d] = w->in[d], out[d] = w->in[d] + w->before[d] + w->after[d] - 2;
-  const char *images = symbolic ? "N" : text("%lld", n);
+enum { IMAGES = 1, ROWS = 2, COLUMNS = 4 }; /* which sizes are symbols */
+
+static const char *size_text(const char *symbol, int64_t size, int64_t more) {
+  if (!symbol) return text("%lld", (long long)(size + more));
+  return text("%s %c %lld", symbol, more < 0 ? '-' : '+', (long long)(more < 0 ? -more : more));
+}
+
+static void try_winograd(const winograd *w, int symbols) {
+  long long n = w->images, ch = w->channels, o = w->outputs, m = w->tile, b = w->block, v = w->width;
+  const char *size[2], *out[2];
+  for (int d = 0; d < 2; d++) {
+    const char *symbol = symbols & ROWS << d ? d ? "W" : "H" : NULL;
+    size[d] = symbol ? symbol : text("%lld", (long long)w->in[d]);
+    out[d] = size_text(symbol, w->in[d], w->before[d] + w->after[d] - 2);
+  }
+  const char *images = symbols & IMAGES ? "N" : text("%lld", n);
   long long blocks = blocks_of(ch, b), out_blocks = blocks_of(o, b), panels = blocks_of(o, v);
   weights = calloc((size_t)(ch * o * 9 + 1), sizeof *weights);
-  op_case_run(&(op_case){.in = {text("f32[%s,%lld,%lld,%lld,%lld]", images, blocks, size[0], size[1], b),
+  op_case_run(&(op_case){.in = {text("f32[%s,%lld,%s,%s,%lld]", images, blocks, size[0], size[1], b),
                                 text("f32[%lld,%lld,%lld,%lld]", panels, (m + 2) * (m + 2), ch, v)},
-                         .out = {text("f32[%s,%lld,%lld,%lld,%lld]", images, out_blocks, out[0], out[1], b)},
+                         .out = {text("f32[%s,%lld,%s,%s,%lld]", images, out_blocks, out[0], out[1], b)},
                          .line = text("conv_winograd %%0, %%1 {tile=%lld, outputs=%lld, pads=[%lld,%lld,%lld,%lld]}", m, o,
                                       (long long)w->before[0], (long long)w->before[1], (long long)w->after[0],
                                       (long long)w->after[1]),
                          .n = n,
+                         .size = {w->in[0], w->in[1]},
                          .how = w,
                          .fill = fill_operand,
                          .expect = expect_conv,
@@ -119,7 +132,7 @@ Test(winograd, sizes) {
       {2, 5, 12, {8, 8}, 4, {3, 2}, {4, 1}, 16, 32},  {1, 2, 3, {70, 10}, 4, {1, 1}, {1, 1}, 1, 2},
       {1, 2, 2, {4, 300}, 4, {1, 1}, {1, 1}, 4, 8},   {1, 2, 4, {12, 9}, 4, {-1, -2}, {1, 1}, 4, 4},
       {1, 17, 33, {8, 8}, 4, {1, 1}, {1, 1}, 16, 32}, {1, 16, 48, {6, 20}, 4, {1, 1}, {1, 1}, 16, 32}};
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_winograd(&cases[i], false);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_winograd(&cases[i], 0);
 }
 
 Test(winograd, random) {
@@ -128,19 +141,38 @@ Test(winograd, random) {
     winograd w = {random_int(1, 3), random_int(1, 9), random_int(1, 14), {random_int(1, 22), random_int(1, 40)},
                   random_int(1, 2) * 2, {random_int(1, 2), random_int(1, 2)}, {random_int(1, 2), random_int(1, 2)},
                   block, block * random_int(1, 2)};
-    try_winograd(&w, false);
+    try_winograd(&w, 0);
   }
 }
 
 /* V does not fit a task: all of it at once. */
 Test(winograd, many_channels) {
   winograd w = {1, 70, 20, {14, 14}, 4, {1, 1}, {1, 1}, 8, 16};
-  try_winograd(&w, false);
+  try_winograd(&w, 0);
 }
 
 Test(winograd, symbolic_batch) {
   for (int64_t n = 0; n < 6; n += 1 + n) {
     winograd w = {n, 3, 5, {9, 12}, 4, {1, 1}, {1, 1}, 4, 8};
-    try_winograd(&w, true);
+    try_winograd(&w, IMAGES);
   }
+}
+
+Test(winograd, symbolic_sizes) {
+  for (int i = 0; i < 6; i++) {
+    int64_t block = 4 << random_int(0, 1);
+    winograd w = {random_int(1, 3), random_int(1, 9), random_int(1, 14), {random_int(1, 22), random_int(1, 40)},
+                  random_int(1, 2) * 2, {random_int(1, 2), random_int(1, 2)}, {random_int(1, 2), random_int(1, 2)},
+                  block, block * random_int(1, 2)};
+    try_winograd(&w, (int)random_int(1, 7));
+  }
+}
+
+/* Blocks that are no tasks, and more tiles than one has. */
+Test(winograd, symbolic_and_many) {
+  for (int64_t n = 1; n < 12; n += 8) {
+    try_winograd(&(winograd){n, 40, 12, {7, 6}, 4, {1, 1}, {1, 1}, 8, 16}, IMAGES);
+    try_winograd(&(winograd){n, 6, 20, {7, 5}, 2, {1, 1}, {1, 1}, 8, 16}, IMAGES | ROWS | COLUMNS);
+  }
+  try_winograd(&(winograd){1, 5, 9, {50, 41}, 2, {1, 1}, {1, 1}, 4, 8}, ROWS | COLUMNS);
 }

@@ -318,10 +318,12 @@ static void set_panels(product *p, nn_tiles *t) {
   if (p->b_width == tile_width(p)) t->ahead = has_few_rows(p, 1) ? same_panel : next_panel;
 }
 
+/* A small transposed B is packed beforehand, once for all tasks. */
 static void set_packed(nn_lower *L, product *p, nn_tiles *t) {
-  bool by_rows = reads_rows(p->g);
+  const nn_gemm *g = p->g;
+  bool by_rows = reads_rows(g), is_large = bytes_of(g, g->k, g->n) > L->target->l2_bytes;
   t->pack = pack_any_panel;
-  p->own_panel = p->g->in_parallel || by_rows || nn_tiles_pack_pays(L, t);
+  p->own_panel = g->in_parallel || by_rows || (is_large && nn_tiles_pack_pays(L, t));
   if (!p->own_panel) t->pack = NULL;
   if (by_rows) t->pack_line = keep_packed;
   pack_b(L, p);

@@ -162,6 +162,18 @@ typedef struct nn_tile { int lanes, nv, mr; } nn_tile;
 /* The tile for the target; m and n may shrink or flatten it. */
 nn_tile nn_tile_choose(const nn_target *t, nn_dtype acc, nn_dim m, nn_dim n);
 
+/* gemm_tile.c: one step of k of a tile; a gives what is multiplied with a row, b (in a vector loop) the element in column j. */
+typedef struct nn_tile_step {
+  int rows, nv, lanes;
+  nn_x *(*a)(nn_lower *L, const void *data, nn_x *row);
+  nn_x *(*b)(nn_lower *L, const void *data, nn_x *j);
+  const void *data;
+} nn_tile_step;
+nn_x *nn_tile_vector(nn_kernel *k, nn_x *index, int lanes, nn_x *l); /* index * lanes + l */
+nn_buf *nn_tile_clear(nn_lower *L, nn_dtype acc, int vectors, int lanes); /* registers, zeros: [rows][nv][lanes] */
+void nn_tile_move(nn_lower *L, int vectors, int lanes, nn_buf *from, nn_buf *to);
+void nn_tile_add(nn_lower *L, const nn_tile_step *s, nn_buf *b, nn_buf *sums); /* b: registers for nv vectors */
+
 enum { NN_TILE_LOOPS = 4 };
 /* C[o, m, n] = sum over the k loops of A(o, m, k..) * B(o, k.., n) over register tiles, in parallel tasks
    cut by shape alone. The sum runs over the k loops in order. */
@@ -265,8 +277,8 @@ typedef struct nn_conv_tile {
 } nn_conv_tile;
 int nn_conv_tile_rows(const nn_target *t, int nv);   /* places that fit the registers */
 nn_buf *nn_conv_tile_clear(nn_lower *L, const nn_conv_tile *t, int rows); /* registers [rows][nv][lanes], zeros */
-void nn_conv_tile_add(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *acc);
 void nn_conv_tile_move(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *from, nn_buf *to);
+void nn_conv_tile_add(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *acc);
 /* Panels of `size` elements lie one behind the other, and `passes` row tiles each read one: together they prefetch the next one. at: element of the
    present panel; pass: number of the row tile; width: elements of a step of k. */
 void nn_conv_tile_prefetch(nn_lower *L, nn_buf *w, nn_x *panel, int64_t size, nn_x *at, nn_x *pass, int64_t passes, int64_t width);

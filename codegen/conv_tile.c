@@ -2,10 +2,6 @@
    output channels. Each step of k loads nv vectors of weights and broadcasts one number of each place. */
 #include "codegen/codegen.h"
 
-static nn_x *vector_at(nn_kernel *k, nn_x *index, int lanes, nn_x *l) {
-  return nn_xi_add(k, nn_xi_mulc(k, index, lanes), l);
-}
-
 /* Registers: nv for weights, one for a broadcast and one to spare; without fused multiply-add also a product. */
 int nn_conv_tile_rows(const nn_target *t, int nv) {
   int spare = t->has_fma ? 2 : 3, rows = (t->vector_registers - nv - spare) / nv;
@@ -13,13 +9,11 @@ int nn_conv_tile_rows(const nn_target *t, int nv) {
 }
 
 nn_buf *nn_conv_tile_clear(nn_lower *L, const nn_conv_tile *t, int rows) {
-  nn_kernel *k = L->kernel;
-  nn_buf *acc = nn_regs(L, NN_F32, (int64_t)rows * t->nv * t->lanes);
-  nn_x *i = nn_loop_range(k, NN_UNROLL, "i", (int64_t)rows * t->nv), *l = nn_lanes_begin(L, t->lanes);
-  nn_store(k, acc, vector_at(k, i, t->lanes, l), nn_zero(L, NN_F32), NULL);
-  nn_lanes_end(L, t->lanes);
-  nn_end(k);
-  return acc;
+  return nn_tile_clear(L, NN_F32, rows * t->nv, t->lanes);
+}
+
+void nn_conv_tile_move(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *from, nn_buf *to) {
+  nn_tile_move(L, rows * t->nv, t->lanes, from, to);
 }
 
 static void open_k_loops(nn_lower *L, const nn_conv_tile *t, nn_x **ks) {
@@ -34,37 +28,29 @@ static void open_k_loops(nn_lower *L, const nn_conv_tile *t, nn_x **ks) {
   }
 }
 
-void nn_conv_tile_add(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *acc) {
-  nn_kernel *k = L->kernel;
-  nn_x *ks[NN_TILE_LOOPS];
-  nn_buf *w = nn_regs(L, NN_F32, (int64_t)t->nv * t->lanes);
-  open_k_loops(L, t, ks);
-  if (t->ahead) t->ahead(L, t->data, ks);
-  nn_x *c = nn_loop_range(k, NN_UNROLL, "c", t->nv), *l = nn_lanes_begin(L, t->lanes);
-  nn_x *at = vector_at(k, c, t->lanes, l);
-  nn_store(k, w, at, t->weight(L, t->data, ks, at), NULL);
-  nn_lanes_end(L, t->lanes);
-  nn_end(k);
-  nn_x *r = nn_loop_range(k, NN_UNROLL, "r", rows);
-  nn_x *x = nn_let(k, t->place(L, t->data, r, ks));
-  c = nn_loop_range(k, NN_UNROLL, "c", t->nv);
-  l = nn_lanes_begin(L, t->lanes);
-  nn_x *to = vector_at(k, nn_xi_add(k, nn_xi_mulc(k, r, t->nv), c), t->lanes, l);
-  nn_x *wv = nn_x_load(k, w, vector_at(k, c, t->lanes, l), NULL);
-  nn_store(k, acc, to, nn_mul_add(L, x, wv, nn_x_load(k, acc, to, NULL)), NULL);
-  nn_lanes_end(L, t->lanes);
-  nn_end(k);
-  nn_end(k);
-  for (int i = 0; i < t->nk; i++) nn_end(k);
+typedef struct step {
+  const nn_conv_tile *t;
+  nn_x *const *ks;
+} step;
+
+static nn_x *step_place(nn_lower *L, const void *data, nn_x *row) {
+  const step *s = data;
+  return s->t->place(L, s->t->data, row, s->ks);
 }
 
-void nn_conv_tile_move(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *from, nn_buf *to) {
-  nn_kernel *k = L->kernel;
-  nn_x *i = nn_loop_range(k, NN_UNROLL, "i", (int64_t)rows * t->nv), *l = nn_lanes_begin(L, t->lanes);
-  nn_x *at = vector_at(k, i, t->lanes, l);
-  nn_store(k, to, at, nn_x_load(k, from, at, NULL), NULL);
-  nn_lanes_end(L, t->lanes);
-  nn_end(k);
+static nn_x *step_weight(nn_lower *L, const void *data, nn_x *j) {
+  const step *s = data;
+  return s->t->weight(L, s->t->data, s->ks, j);
+}
+
+void nn_conv_tile_add(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *acc) {
+  nn_x *ks[NN_TILE_LOOPS];
+  nn_buf *w = nn_regs(L, NN_F32, (int64_t)t->nv * t->lanes);
+  step s = {t, ks};
+  open_k_loops(L, t, ks);
+  if (t->ahead) t->ahead(L, t->data, ks);
+  nn_tile_add(L, &(nn_tile_step){rows, t->nv, t->lanes, step_place, step_weight, &s}, w, acc);
+  for (int i = 0; i < t->nk; i++) nn_end(L->kernel);
 }
 
 nn_tile_cut nn_tile_cut_rows(int64_t count, int most) {

@@ -5,9 +5,10 @@
    not memory, are the limit. Columns come in panels of one tile's width; rows are cut evenly (16 = 6+5+5),
    which needs at most two row counts where M is known.
 
-   B is read in place when its rows are contiguous and few row tiles use it; else it is packed once, panel
-   by panel in the order of use. A is read in place if it is a plain buffer, else its rows are copied.
-   There is no blocking over k: a panel that leaves L1 streams from L2, which feeds a tile this wide.
+   B is read in place, or from panels that lie in the order of use; a panel may be packed while its first row tile
+   runs, which has loads and stores to spare. A is read in place if it is a plain buffer, else its rows are copied.
+   There is no blocking over k: a panel that leaves L1 streams from L2, which feeds a tile this wide. What comes from
+   farther is prefetched: the next panel by all row tiles of this one, each its part, and the next tile's rows of A.
 
    Tasks depend on shapes and target alone, and each element is summed in the order of k: the same bits for
    any number of threads. */
@@ -89,54 +90,38 @@ typedef struct variant {
   nn_x *j0;      /* first column in the panel */
 } variant;
 
-static nn_x *vector_at(nn_kernel *k, nn_x *index, int lanes, nn_x *l) {
-  return nn_xi_add(k, nn_xi_mulc(k, index, lanes), l);
-}
+/* One step of k. */
+typedef struct k_step {
+  const run *r;
+  const variant *v;
+  nn_x *const *ks;
+} k_step;
 
-static void clear_registers(nn_lower *L, nn_buf *acc, int nvectors, int lanes) {
+static nn_x *step_b(nn_lower *L, const void *data, nn_x *column) {
+  const k_step *s = data;
+  const run *r = s->r;
+  const variant *v = s->v;
   nn_kernel *k = L->kernel;
-  nn_x *i = nn_loop_range(k, NN_UNROLL, "i", nvectors);
-  nn_x *l = nn_lanes_begin(L, lanes);
-  nn_store(k, acc, vector_at(k, i, lanes, l), nn_zero(L, acc->dtype), NULL);
-  nn_lanes_end(L, lanes);
-  nn_end(k);
-}
-
-static void load_b(const run *r, const variant *v, nn_x *const *ks, nn_buf *b) {
-  nn_lower *L = r->L;
-  nn_kernel *k = L->kernel;
-  nn_x *c = nn_loop_range(k, NN_UNROLL, "c", v->nv);
-  nn_x *l = nn_lanes_begin(L, v->lanes);
-  nn_x *j = nn_xi_add(k, v->j0, vector_at(k, c, v->lanes, l));
+  nn_x *j = nn_xi_add(k, v->j0, column);
   bool masked = v->is_tail && !r->t->b_padded;
   if (masked) nn_guard_push(L, nn_x_binary(k, NN_X_LT, nn_xi_add(k, v->n0, j), r->n));
-  nn_x *value = v->packs ? r->t->pack_line(L, r->t->data, ks[0], v->n0, j) : r->t->b(L, r->t->data, ks, v->n0, j);
-  nn_store(k, b, vector_at(k, c, v->lanes, l), value, NULL);
+  nn_x *value = v->packs ? r->t->pack_line(L, r->t->data, s->ks[0], v->n0, j) : r->t->b(L, r->t->data, s->ks, v->n0, j);
   if (masked) nn_guard_pop(L);
-  nn_lanes_end(L, v->lanes);
-  nn_end(k);
+  return value;
 }
 
-static nn_x *row_of(const run *r, const variant *v, nn_x *i) {
-  nn_kernel *k = r->L->kernel;
-  nn_x *m = nn_xi_add(k, v->m0, i);
-  return v->clamp ? nn_xi_min(k, m, nn_xi_addc(k, r->m, -1)) : m;
+static nn_x *step_a(nn_lower *L, const void *data, nn_x *i) {
+  const k_step *s = data;
+  nn_kernel *k = L->kernel;
+  nn_x *m = nn_xi_add(k, s->v->m0, i);
+  if (s->v->clamp) m = nn_xi_min(k, m, nn_xi_addc(k, s->r->m, -1));
+  return s->r->t->a(L, s->r->t->data, m, s->ks);
 }
 
 static void accumulate(const run *r, const variant *v, nn_x *const *ks, nn_buf *acc, nn_buf *b) {
-  nn_lower *L = r->L;
-  nn_kernel *k = L->kernel;
-  load_b(r, v, ks, b);
-  nn_x *i = nn_loop_range(k, NN_UNROLL, "r", v->rows);
-  nn_x *a = nn_let(k, r->t->a(L, r->t->data, row_of(r, v, i), ks));
-  nn_x *c = nn_loop_range(k, NN_UNROLL, "c", v->nv);
-  nn_x *l = nn_lanes_begin(L, v->lanes);
-  nn_x *at = vector_at(k, nn_xi_add(k, nn_xi_mulc(k, i, v->nv), c), v->lanes, l);
-  nn_x *bv = nn_x_load(k, b, vector_at(k, c, v->lanes, l), NULL);
-  nn_store(k, acc, at, nn_mul_add(L, a, bv, nn_x_load(k, acc, at, NULL)), NULL);
-  nn_lanes_end(L, v->lanes);
-  nn_end(k);
-  nn_end(k);
+  k_step s = {r, v, ks};
+  nn_tile_step tile = {.rows = v->rows, .nv = v->nv, .lanes = v->lanes, .a = step_a, .b = step_b, .data = &s};
+  nn_tile_add(r->L, &tile, b, acc);
 }
 
 /* The row tiles of a panel together ask for the next panel: each for its part, some lines in each round of `step` k. */
@@ -158,7 +143,8 @@ static void look_ahead_rows(const run *r, const variant *v, nn_x *round) {
   int64_t line = LINE_BYTES * 8 / nn_dtype_bits(r->t->acc), lines = ceil_div((int64_t)K_UNROLL * v->rows, line);
   nn_x *first = nn_xi_mulc(k, round, lines);
   nn_x *next = nn_xi_addc(k, v->m0, v->rows);
-  for (int64_t i = 0; i < lines; i++) r->t->ahead_a(r->L, r->t->data, next, nn_xi_mulc(k, nn_xi_addc(k, first, i), line));
+  for (int64_t i = 0; i < lines; i++)
+    r->t->ahead_a(r->L, r->t->data, next, nn_xi_mulc(k, nn_xi_addc(k, first, i), line));
 }
 
 static void k_loop_ahead(const run *r, const variant *v, nn_buf *acc, nn_buf *b) {
@@ -240,25 +226,14 @@ static void store_tile(const run *r, variant v, nn_buf *acc, nn_x *rows, store_f
   }
 }
 
-static void store_stage(const run *r, const variant *v, nn_buf *acc) {
-  nn_kernel *k = r->L->kernel;
-  nn_x *i = nn_loop_range(k, NN_UNROLL, "i", v->rows * v->nv);
-  nn_x *l = nn_lanes_begin(r->L, v->lanes);
-  nn_x *at = vector_at(k, i, v->lanes, l);
-  nn_store(k, r->stage, at, nn_x_load(k, acc, at, NULL), NULL);
-  nn_lanes_end(r->L, v->lanes);
-  nn_end(k);
-}
-
 static void emit_tile(const run *r, variant v, int rows) {
   nn_lower *L = r->L;
   v.rows = rows;
-  nn_buf *acc = nn_regs(L, r->t->acc, (int64_t)rows * v.nv * v.lanes);
+  nn_buf *acc = nn_tile_clear(L, r->t->acc, rows * v.nv, v.lanes);
   nn_buf *b = nn_regs(L, r->t->acc, (int64_t)v.nv * v.lanes);
-  clear_registers(L, acc, rows * v.nv, v.lanes);
   k_loops(r, &v, acc, b);
   if (r->stage)
-    store_stage(r, &v, acc);
+    nn_tile_move(L, rows * v.nv, v.lanes, acc, r->stage);
   else
     store_tile(r, v, acc, NULL, store_registers);
 }
@@ -463,8 +438,7 @@ static nn_x *emit_packing(const run *r, nn_x *n0, nn_x *tile) {
     return tile;
   }
   nn_x *is_whole = NULL;
-  if (r->static_n < 0 || r->static_n % width)
-    is_whole = nn_x_binary(k, NN_X_LE, nn_xi_addc(k, n0, width), r->n);
+  if (r->static_n < 0 || r->static_n % width) is_whole = nn_x_binary(k, NN_X_LE, nn_xi_addc(k, n0, width), r->n);
   if (r->static_m < 0) {
     v.m0 = nn_let(k, nn_xi_mulc(k, tile, t->tile.mr));
     nn_x *fits = nn_x_binary(k, NN_X_LE, nn_xi_addc(k, v.m0, t->tile.mr), r->m);

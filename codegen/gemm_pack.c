@@ -1,10 +1,11 @@
 /* Operands of C[m, n] = sum over k of A(m, k) * B(k, n) made ready for the register tiles of gemm.c, and the
    choice between tiles and the forms for few rows (gemm_thin.c).
 
-   Packed B: [panel][k][width], anything beyond N. Weights may come so (matmul_panels); else, if a panel serves one
-   task, the task packs it for itself, so that it never leaves the worker's cache, else all are packed beforehand, row
-   by row. Packed A: rows of k elements, a few elements apart from a power of two, so that the rows of a tile do not
-   fall into one cache set. */
+   Row-major B is read in place while it is small or serves few rows. Else it is packed: [panel][k][width], anything
+   beyond N. Weights may come so (matmul_panels). A panel of row-major B is packed by the task that needs it, for all
+   its rows, while it multiplies the first of them; so tasks then take many rows, and A passes by a panel that stays in
+   L2. A transposed B is packed before a task's first tile, or, if it is small, once for all tasks. Packed A: rows of k
+   elements, a few elements apart from a power of two, so that the rows of a tile do not fall into one cache set. */
 #include "codegen/codegen.h"
 
 enum {
@@ -17,11 +18,10 @@ enum {
   LEAST_FLAT_ROWS = 8,
   SPARE_REGISTERS = 1,
   LINE_BYTES = 64,
-  WAYS = 8,          /* of the caches */
-  WAYS_OF_PANEL = 6, /* of L2's */
+  WAYS = 8, /* of the caches */
+  WAYS_OF_PANEL = 6,
   COPY_PANELS = 8,
-  STREAM_AHEAD = 2080,
-  COLUMNS_UNROLL = 4
+  STREAM_AHEAD = 2080
 };
 
 typedef struct product {
@@ -45,12 +45,6 @@ nn_x *nn_gemm_b(nn_lower *L, const nn_gemm *g, nn_x *k, nn_x *n) {
   if (!g->b_plain) return g->b(L, g->data, k, n);
   nn_x *at = nn_xi_add(kn, nn_xi_add(kn, g->b_base, nn_xi_mul(kn, k, g->b_stride_k)), nn_xi_mul(kn, n, g->b_stride_n));
   return nn_x_cast(kn, nn_x_load(kn, g->b_plain, at, nn_guard(L)), g->acc);
-}
-
-static void prefetch_b(nn_lower *L, const nn_gemm *g, nn_x *ki, nn_x *n) {
-  nn_kernel *k = L->kernel;
-  nn_x *row = nn_xi_mul(k, ki, g->b_stride_k), *column = nn_xi_mul(k, n, g->b_stride_n);
-  nn_prefetch(k, g->b_plain, nn_xi_add(k, nn_xi_add(k, g->b_base, row), column));
 }
 
 static bool is_one(const nn_x *x) {
@@ -238,7 +232,8 @@ static void next_panel_in_place(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
   nn_kernel *k = L->kernel;
   nn_x *width = nn_x_int(k, tile_width(p));
   nn_x *column = nn_xi_add(k, nn_xi_addc(k, n0, tile_width(p)), nn_xi_mod(k, at, width));
-  prefetch_b(L, g, nn_xi_floordiv(k, at, width), column);
+  nn_x *row = nn_xi_mul(k, nn_xi_floordiv(k, at, width), g->b_stride_k);
+  nn_prefetch(k, g->b_plain, nn_xi_add(k, nn_xi_add(k, g->b_base, row), column));
 }
 
 static void next_rows(nn_lower *L, void *data, nn_x *m, nn_x *at) {
@@ -276,9 +271,7 @@ static bool rows_collide(const nn_lower *L, const nn_gemm *g, int rows) {
 }
 
 /* A copy of A serves some panels. */
-static bool copy_pays(const product *p) {
-  return nn_dim_guess(p->g->n, 1024) >= COPY_PANELS * tile_width(p);
-}
+static bool copy_pays(const product *p) { return nn_dim_guess(p->g->n, 1024) >= COPY_PANELS * tile_width(p); }
 
 static bool has_few_rows(const product *p, int64_t tiles) {
   int64_t m;
@@ -351,8 +344,7 @@ static void emit_tiled(nn_lower *L, const nn_gemm *g) {
     set_panels(&p, &t);
   else if (!b_in_place(L, &p))
     set_packed(L, &p, &t);
-  if (!t.ahead && is_row_major(g) && bytes_of(g, g->k, g->n) > L->target->l2_bytes / 2)
-    t.ahead = next_panel_in_place;
+  if (!t.ahead && is_row_major(g) && bytes_of(g, g->k, g->n) > L->target->l2_bytes / 2) t.ahead = next_panel_in_place;
   if ((p.a || is_one(g->a_stride_k)) && bytes_of(g, g->m, g->k) > 2 * L->target->l2_bytes) t.ahead_a = next_rows;
   t.b_padded = p.b != NULL;
   nn_tiles_emit(L, &t);

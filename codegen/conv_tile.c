@@ -28,25 +28,25 @@ static void open_k_loops(nn_lower *L, const nn_conv_tile *t, nn_x **ks) {
   }
 }
 
-typedef struct step {
+typedef struct k_step {
   const nn_conv_tile *t;
   nn_x *const *ks;
-} step;
+} k_step;
 
 static nn_x *step_place(nn_lower *L, const void *data, nn_x *row) {
-  const step *s = data;
+  const k_step *s = data;
   return s->t->place(L, s->t->data, row, s->ks);
 }
 
 static nn_x *step_weight(nn_lower *L, const void *data, nn_x *j) {
-  const step *s = data;
+  const k_step *s = data;
   return s->t->weight(L, s->t->data, s->ks, j);
 }
 
 void nn_conv_tile_add(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *acc) {
   nn_x *ks[NN_TILE_LOOPS];
   nn_buf *w = nn_regs(L, NN_F32, (int64_t)t->nv * t->lanes);
-  step s = {t, ks};
+  k_step s = {t, ks};
   open_k_loops(L, t, ks);
   if (t->ahead) t->ahead(L, t->data, ks);
   nn_tile_add(L, &(nn_tile_step){rows, t->nv, t->lanes, step_place, step_weight, &s}, w, acc);

@@ -163,6 +163,12 @@ static void cut_bands(nn_lower *L, blocked *c, int64_t bands, nn_x *least) {
   c->band = nn_let(k, rows);
 }
 
+/* A task copies its band, which must be little beside the products. */
+static int64_t least_panels(const blocked *c) {
+  enum { ENOUGH = 4 }; /* of a kernel of one point */
+  return clamp64(ENOUGH / (c->kernel[0] * c->kernel[1]), 1, ENOUGH);
+}
+
 static void choose_tasks(nn_lower *L, blocked *c) {
   nn_kernel *k = L->kernel;
   int64_t images = clamp64(nn_dim_guess(c->y->type.dims[0], 1), 1, LARGE), rows = c->size[0], least = 1;
@@ -177,7 +183,7 @@ static void choose_tasks(nn_lower *L, blocked *c) {
   if (bands > ceil_div(rows, band)) band = even_band(c, clamp64(ceil_div(rows, bands), least, band));
   c->likely_band = band;
   c->likely_bands = ceil_div(rows, band);
-  if (c->is_patch) c->ngroups = clamp64(ceil_div(wanted, images * c->likely_bands), 1, npanels);
+  if (c->is_patch) c->ngroups = clamp64(ceil_div(wanted, images * c->likely_bands), 1, ceil_div(npanels, least_panels(c)));
   c->group_panels = ceil_div(npanels, c->ngroups);
   c->ngroups = ceil_div(npanels, c->group_panels);
   c->band = nn_x_int(k, band);

@@ -2,6 +2,7 @@
 #include "codegen/codegen.h"
 #include "codegen/elf.h"
 #include "ir/model.h"
+#include "ir/tuning.h"
 #include "passes/passes.h"
 
 #include <stdlib.h>
@@ -64,6 +65,18 @@ static bool is_embedded(const nncc_compile_options *o, const nn_program *p) {
 
 /* ---- from a model to a program ------------------------------------------------------------------- */
 
+/* What the file of the options says, for this CPU. */
+static nn_status use_tuning(nn_module *m, const nn_target *t, const nncc_compile_options *o) {
+  if (!o->tuning) return NN_OK;
+  m->tuning = nn_tuning_read(o->tuning, nn_tuning_cpu(m->arena, t), m->arena, &m->diags);
+  return m->tuning ? NN_OK : NN_FAIL;
+}
+
+static void tell_tuning(nn_module *m, const nncc_compile_options *o) {
+  if (o->tuning)
+    nn_report(&m->diags, NN_NOTE, NULL, NULL, NULL, "%s: %d of %d entries are for ops of this model", o->tuning, nn_tuning_used(m->tuning), m->tuning->count);
+}
+
 static nn_program *make_program(nncc_model *model, const nn_target *t, const nncc_compile_options *o) {
   nn_module *m = model->module;
   nn_pass_options passes = {
@@ -72,7 +85,10 @@ static nn_program *make_program(nncc_model *model, const nn_target *t, const nnc
   if (m->diags.nerrors > 0) return NULL; /* it did not load: said already */
   if (model->finish && !model->is_optimised && model->finish(model) != NN_OK) return NULL;
   model->is_optimised = true;
-  return nn_compile(m, t, level_of(o), o->aliases, &passes);
+  if (use_tuning(m, t, o) != NN_OK) return NULL;
+  nn_program *p = nn_compile(m, t, level_of(o), o->aliases, &passes);
+  if (p) tell_tuning(m, o);
+  return p;
 }
 
 /* Constants that are made while compiling go into the file that the weights are written to, if that is known
@@ -85,8 +101,9 @@ static nn_spill *open_spill(nncc_model *model, const nn_target *t, const char *o
 }
 
 /* Code for several CPUs is compiled in parts, which only objects can hold. */
-static nn_status check_variants(nncc_model *model, const nn_variants *v, nn_output_kind kind) {
+static nn_status check_variants(nncc_model *model, const nn_variants *v, nn_output_kind kind, bool is_tuned) {
   bool is_text = kind == NN_OUT_ASM || kind == NN_OUT_LLVM;
+  if (v->count > 1 && is_tuned) return nn_report(&model->module->diags, NN_ERROR, NULL, NULL, "name one CPU", "a tuning is of one CPU");
   if (v->count == 1 || (!is_text && nn_objects_can_merge(&v->items[0]))) return NN_OK;
   return nn_report(&model->module->diags, NN_ERROR, NULL, NULL, "name one CPU",
                    "code for several CPUs goes into .o, .a and .so files of ELF targets only");
@@ -128,7 +145,7 @@ nncc_status nncc_model_compile(nncc_model *model, const char *out, const nncc_co
   }
   if (nn_variants_init(&variants, o->target, o->cpu, diags) != NN_OK) return NNCC_ERROR;
   for (int i = 0; i < variants.count; i++) variants.items[i].fp = o->fp;
-  nn_status status = check_variants(model, &variants, kind);
+  nn_status status = check_variants(model, &variants, kind, o->tuning != NULL);
   if (!model->module->spill && status == NN_OK)
     model->module->spill = open_spill(model, &variants.items[0], out, kind, o);
   if (status == NN_OK) status = write_files(model, &variants, out, kind, o);

@@ -41,6 +41,7 @@ void nn_target_free(nn_target *t);
 /* The machine that loops are made for: t, but where results must be the same on all targets one that is none of them, so that all run the
    same loops. In the arena, or t; the texts are t's. */
 const nn_target *nn_target_of_loops(const nn_target *t, nn_arena *arena);
+const char *nn_tuning_cpu(nn_arena *arena, const nn_target *t); /* what a file of nncc tune calls it */
 const char *nn_fp_name(nncc_fp fp);                  /* "strict", ... */
 bool nn_fp_from_name(const char *name, nncc_fp *fp);
 int nn_target_lanes(const nn_target *t, nn_dtype dtype); /* vector_bytes / element size as held in registers (f16 as f32); at least 1 */
@@ -337,6 +338,7 @@ void nn_window_emit(nn_lower *L, nn_window *w);
 bool nn_window_guard_push(nn_lower *L, const nn_window *w, nn_x *x, bool is_tail); /* for close: result x is to be given; false: no guard */
 
 /* Helpers of nests (nest.c). */
+int64_t nn_percent(const nn_lower *L, int knob, int64_t value); /* as much of the value as the schedule of the op at hand says (ir/tuning.h) */
 nn_x *nn_lanes_begin(nn_lower *L, int lanes);       /* a vector loop, or nothing for one lane: then index 0 */
 void nn_lanes_end(nn_lower *L, int lanes);
 nn_x *nn_mul_add(nn_lower *L, nn_x *a, nn_x *b, nn_x *c);       /* a*b + c of any type */

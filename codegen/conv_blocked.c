@@ -11,6 +11,7 @@
 
    The channels of x beyond C in its last block are never read; those of y beyond K are computed of zero weights. */
 #include "codegen/codegen.h"
+#include "ir/tuning.h"
 
 enum {
   TASKS_WANTED = 32,
@@ -136,7 +137,7 @@ static double flops_of(const blocked *c) {
 
 /* Rows of a band: as many as fit half of L2, in bands of equal size. */
 static int64_t rows_that_fit(const nn_lower *L, const blocked *c) {
-  int64_t line = c->blocks * c->inner * reach_of(c, 1, c->size[1]) * 4 + 1, most = L->target->l2_bytes / 2 / line;
+  int64_t line = c->blocks * c->inner * reach_of(c, 1, c->size[1]) * 4 + 1, most = nn_percent(L, NN_KNOB_CACHE, L->target->l2_bytes / 2) / line;
   int64_t rows = c->is_sampled ? most : (most - reach_of(c, 0, 1)) / c->stride[0] + 1;
   rows = clamp64(rows, 1, c->size[0]);
   return ceil_div(c->size[0], ceil_div(c->size[0], rows));
@@ -152,7 +153,7 @@ static int64_t even_band(const blocked *c, int64_t rows) {
 /* The same while running: `bands` are wanted, of `least` rows or more. */
 static void cut_bands(nn_lower *L, blocked *c, int64_t bands, nn_x *least) {
   nn_kernel *k = L->kernel;
-  nn_x *one = nn_x_int(k, 1), *room = nn_x_int(k, L->target->l2_bytes / 2);
+  nn_x *one = nn_x_int(k, 1), *room = nn_x_int(k, nn_percent(L, NN_KNOB_CACHE, L->target->l2_bytes / 2));
   nn_x *line = nn_xi_addc(k, nn_xi_mulc(k, reach_x(L, c, 1, c->out[1]), c->blocks * c->inner * 4), 1);
   nn_x *fit = nn_xi_floordiv(k, room, line);
   if (!c->is_sampled) fit = nn_xi_addc(k, nn_xi_floordiv(k, nn_xi_addc(k, fit, -reach_of(c, 0, 1)), nn_x_int(k, c->stride[0])), 1);
@@ -172,8 +173,9 @@ static int64_t least_panels(const blocked *c) {
 static void choose_tasks(nn_lower *L, blocked *c) {
   nn_kernel *k = L->kernel;
   int64_t images = clamp64(nn_dim_guess(c->y->type.dims[0], 1), 1, LARGE), rows = c->size[0], least = 1;
-  double enough = flops_of(c) * (double)images / TASK_FLOPS;
-  int64_t wanted = enough < TASKS_WANTED ? (int64_t)enough + 1 : TASKS_WANTED;
+  int64_t work = nn_percent(L, NN_KNOB_TASK, TASK_FLOPS), most = clamp64((int64_t)TASKS_WANTED * TASK_FLOPS / work, 1, 64 * TASKS_WANTED);
+  double enough = flops_of(c) * (double)images / (double)work;
+  int64_t wanted = enough < (double)most ? (int64_t)enough + 1 : most;
   int64_t npanels = ceil_div(c->out_blocks * c->block, c->width), band = even_band(c, rows_that_fit(L, c));
   if (c->is_flat) least = ceil_div(c->mr, c->size[1]);
   else if (c->kernel[0] > 1 && c->is_patch) least = LEAST_ROWS;
@@ -531,6 +533,7 @@ nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   choose_form(L, &c);
   c.tile.nv = (int)(c.width / c.tile.lanes);
   c.mr = nn_conv_tile_rows(L->target, c.tile.nv);
+  c.mr = (int)nn_schedule(L->module, L->op, NN_KNOB_TILE_ROWS, c.mr, 1, c.mr);
   c.tile.place = pixel_at;
   c.tile.weight = weight_at;
   c.tile.data = &c;

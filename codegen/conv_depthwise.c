@@ -5,6 +5,7 @@
    A row whose width is a symbol has the same tiles at its begin and inside. The last one, of as few pixels as do (conv_tile.c has
    the sizes), ends where the row ends; what it has in common with the tile before it is not stored again, nor what lies before the row. */
 #include "codegen/codegen.h"
+#include "ir/tuning.h"
 
 enum {
   MOST_PIXELS = 14,       /* of a tile */
@@ -80,6 +81,7 @@ static int pixels_of(const nn_lower *L, const depthwise *c) {
   int64_t most = L->target->vector_registers / 2 - 2;
   if (most > MOST_PIXELS) most = MOST_PIXELS;
   if (most < 1) most = 1;
+  most = nn_schedule(L->module, L->op, NN_KNOB_TILE_ROWS, most, 1, most);
   if (!nn_x_is_const(c->out[1], NULL)) return (int)most;
   return (int)(c->width ? ceil_div(c->width, ceil_div(c->width, most)) : 1);
 }

@@ -13,6 +13,7 @@
    Tasks depend on shapes and target alone, and each element is summed in the order of k: the same bits for
    any number of threads. */
 #include "codegen/codegen.h"
+#include "ir/tuning.h"
 
 enum {
   TASK_FLOPS = 1 << 21,
@@ -395,16 +396,18 @@ static blocks choose_blocks(const nn_lower *L, const nn_tiles *t) {
   int64_t ntiles = clamp64(ceil_div(nn_dim_guess(t->m, 128), t->tile.mr), 1, 1 << 20);
   int64_t npanels = clamp64(ceil_div(nn_dim_guess(t->n, 1024), width), 1, 1 << 20), columns = npanels * outer;
   int64_t keeps = t->pack ? L->target->l3_bytes : L->target->l2_bytes; /* rows pass by a panel that stays */
-  int64_t fit = clamp64(keeps / 2 / (depth * t->tile.mr * nn_dtype_bits(t->acc) / 8 + 1), 1, ntiles);
-  int64_t cuts = clamp64(ceil_div(TASKS_WANTED, columns), 1, ntiles),
+  int64_t cache = nn_percent(L, NN_KNOB_CACHE, keeps / 2), work = nn_percent(L, NN_KNOB_TASK, TASK_FLOPS);
+  int64_t tasks = clamp64(TASKS_WANTED * TASK_FLOPS / work, 1, 64 * TASKS_WANTED);
+  int64_t fit = clamp64(cache / (depth * t->tile.mr * nn_dtype_bits(t->acc) / 8 + 1), 1, ntiles);
+  int64_t cuts = clamp64(ceil_div(tasks, columns), 1, ntiles),
           least = clamp64(ceil_div(TASK_LEAST_FLOPS, flops), t->pack ? PACKING_TILES : 1, 1 << 20);
   int64_t tiles = clamp64(ntiles / cuts, least < ntiles ? least : ntiles, ntiles);
   if (tiles > fit) tiles = fit;
   int64_t row_blocks = ceil_div(ntiles, tiles);
   tiles = ceil_div(ntiles, row_blocks);
   if (t->panels) return (blocks){tiles, t->panels, row_blocks};
-  int64_t most = clamp64(columns * row_blocks / TASKS_WANTED, 1, npanels);
-  int64_t wanted = ceil_div(TASK_FLOPS, flops * tiles), needed = ceil_div(TASK_LEAST_FLOPS, flops * tiles);
+  int64_t most = clamp64(columns * row_blocks / tasks, 1, npanels);
+  int64_t wanted = ceil_div(work, flops * tiles), needed = ceil_div(TASK_LEAST_FLOPS, flops * tiles);
   if (row_blocks > 1 && wanted < REUSING_PANELS) wanted = REUSING_PANELS; /* A's block comes from far */
   if (t->most_panels) wanted = t->most_panels;
   if (wanted > most) wanted = most;

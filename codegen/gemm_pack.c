@@ -7,6 +7,7 @@
    L2. A transposed B is packed before a task's first tile, or, if it is small, once for all tasks. Packed A: rows of k
    elements, a few elements apart from a power of two, so that the rows of a tile do not fall into one cache set. */
 #include "codegen/codegen.h"
+#include "ir/tuning.h"
 
 enum {
   THIN_ROWS = 4,
@@ -338,6 +339,7 @@ static void emit_tiled(nn_lower *L, const nn_gemm *g) {
                 .store_direct = g->store_direct,
                 .data = &p,
                 .in_parallel = g->in_parallel};
+  t.tile.mr = p.tile.mr = (int)nn_schedule(L->module, L->op, NN_KNOB_TILE_ROWS, p.tile.mr, 1, p.tile.mr);
   if (!g->a_plain || (rows_collide(L, g, p.tile.mr) && copy_pays(&p))) pack_a(L, &p);
   p.b_width = tile_width(&p);
   if (g->b_panels && g->panel_width % p.b_width == 0)

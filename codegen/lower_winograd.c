@@ -11,6 +11,7 @@
    cache holds) and tasks are chunks of it in one panel each. If the number of tiles is a symbol, V has room for a large block, and what a block
    takes is decided while running. */
 #include "codegen/codegen.h"
+#include "ir/tuning.h"
 
 enum {
   SLAB_GAP = 16,        /* between positions, so that they do not share sets of the cache */
@@ -111,12 +112,13 @@ static void set_sizes(nn_lower *L, nn_op *op, winograd *w) {
   if (w->tile.lanes > w->block) w->tile.lanes = (int)w->block;
   w->tile.nv = (int)(w->width / w->tile.lanes);
   w->mr = nn_conv_tile_rows(L->target, w->tile.nv);
+  w->mr = (int)nn_schedule(L->module, L->op, NN_KNOB_TILE_ROWS, w->mr, 1, w->mr);
 }
 
 /* Tiles whose V fits half of L2. */
 static int64_t most_task_tiles(const nn_lower *L, const winograd *w) {
   int64_t column = w->area * 4 * clamp64(w->channels, 1, LARGE);
-  return clamp64(L->target->l2_bytes / 2 / column, 0, TASK_TILES_MOST);
+  return clamp64(nn_percent(L, NN_KNOB_CACHE, L->target->l2_bytes / 2) / column, 0, TASK_TILES_MOST);
 }
 
 /* Tiles of blocks that are tasks: the least work, counting what U costs; 0: there are too few. */
@@ -161,7 +163,7 @@ static void choose_blocks(nn_lower *L, winograd *w, nn_x *total_x) {
     w->chunk_tiles = w->block_tiles;
   } else {
     int64_t column = w->area * 4 * clamp64(w->channels, 1, LARGE);
-    int64_t most = clamp64((int64_t)L->target->l3_bytes / 4 / column, 16, BLOCK_TILES_MOST);
+    int64_t most = clamp64(nn_percent(L, NN_KNOB_CACHE, L->target->l3_bytes / 4) / column, 16, BLOCK_TILES_MOST);
     w->block_tiles = w->is_symbolic ? most : ceil_div(total, ceil_div(total, most));
     int64_t chunks = ceil_div(w->block_tiles, CHUNK_TILES), wanted = ceil_div(CHUNKS_WANTED, w->npanels);
     if (!w->is_symbolic) chunks = clamp64(wanted, chunks, clamp64(w->block_tiles / w->mr, chunks, LARGE));

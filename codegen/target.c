@@ -316,6 +316,8 @@ const nn_target *nn_target_of_loops(const nn_target *t, nn_arena *arena) {
   return seen;
 }
 
+const char *nn_tuning_cpu(nn_arena *arena, const nn_target *t) { return nn_sprintf(arena, "%s %s", t->cpu, t->triple); }
+
 static const char *const fp_names[] = {[NNCC_FP_STRICT] = "strict", [NNCC_FP_EXACT] = "exact", [NNCC_FP_FAST] = "fast"};
 
 const char *nn_fp_name(nncc_fp fp) { return fp_names[fp]; }

@@ -375,6 +375,7 @@ struct nn_module {
   void *file_mapping;     /* external_data.c / onnx.c: list of mapped files, released by nn_module_free through release_files */
   void (*release_files)(void *file_mapping);
   nn_pass_env env;
+  struct nn_tuning *tuning; /* ir/tuning.h; or NULL; borrowed */
   const char *producer;   /* for headers and inspect */
 };
 

@@ -110,6 +110,7 @@ typedef struct nncc_compile_options {
   int no_winograd;         /* convolutions and products by their definition, neither in Winograd's nor in Strassen's form: slower, of
                               smaller rounding errors, and weights of convolutions keep their size */
   nncc_fp fp;
+  const char *tuning;      /* path of a file that nncc tune made: what was measured to be fast on this CPU; NULL: by the cost model */
   const char *cache;       /* folder of compiled kernels, kept from one compilation to the next; NULL: what the
                               environment's NNCC_CACHE says, if anything. Only whom one trusts should be able to write there */
 } nncc_compile_options;

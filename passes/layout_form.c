@@ -1,4 +1,5 @@
 /* Which form a convolution takes: a choice by estimated cost. */
+#include "ir/tuning.h"
 #include "passes/passes.h"
 
 enum {
@@ -21,6 +22,7 @@ typedef struct form {
 } form;
 
 static const form forms[] = {{1, 9, 0, 0}, {2, 16, 150, 100}, {4, 36, 400, 300}};
+enum { NFORMS = (int)(sizeof forms / sizeof *forms) };
 
 /* Winograd's form must be estimated at less than this part of the direct one. */
 static const double worth = 0.9;
@@ -58,26 +60,35 @@ static bool all_ones(const nn_op *op, const char *attr) {
   return true;
 }
 
-/* The tile of Winograd's form for a convolution of this kind; 1: direct. */
+/* The tile of Winograd's form for a convolution of this kind; 1: direct; 0: it has no other form. */
 static int64_t best_tile(const nn_op *conv, double weight_flops) {
-  nn_type x = conv->in[0]->type, w = conv->in[1]->type, y = conv->out[0]->type;
+  nn_type x = conv->in[0]->type, y = conv->out[0]->type;
   nn_module *m = conv->graph->module;
   layer c = {.channels = {(double)nn_dim_value(x.dims[1]), (double)nn_dim_value(y.dims[1])},
              .size = {(double)nn_dim_likely(m, y.dims[2], LIKELY_SIDE), (double)nn_dim_likely(m, y.dims[3], LIKELY_SIDE)},
              .images = (double)nn_dim_likely(m, x.dims[0], LIKELY_IMAGES),
              .weight_flops = weight_flops};
-  if (!nn_dim_is(w.dims[2], 3) || !nn_dim_is(w.dims[3], 3) || !all_ones(conv, "strides") || !all_ones(conv, "dilations")) return 1;
   for (int i = 0; i < 2; i++)
-    if (c.channels[i] < FEWEST_CHANNELS || c.size[i] < FEWEST_RESULTS) return 1;
+    if (c.channels[i] < FEWEST_CHANNELS || c.size[i] < FEWEST_RESULTS) return 0;
   double best = worth * cost_of(&forms[0], &c);
   int64_t tile = 1;
-  for (size_t i = 1; i < sizeof forms / sizeof *forms; i++) {
+  for (int i = 1; i < NFORMS; i++) {
     double cost = cost_of(&forms[i], &c);
     if (cost >= best) continue;
     best = cost;
     tile = forms[i].m;
   }
   return tile;
+}
+
+/* By the cost model, or as measured. */
+static int64_t choose_tile(const nn_op *conv, double weight_flops) {
+  const nn_pass_env *env = &conv->graph->module->env;
+  nn_type w = conv->in[1]->type;
+  if (env->level < WINOGRAD_LEVEL || env->no_winograd) return 1;
+  if (!nn_dim_is(w.dims[2], 3) || !nn_dim_is(w.dims[3], 3) || !all_ones(conv, "strides") || !all_ones(conv, "dilations")) return 1;
+  int64_t best = best_tile(conv, weight_flops);
+  return best ? nn_schedule(conv->graph->module, conv, NN_KNOB_CONV_TILE, best, 1, forms[NFORMS - 1].m) : 1;
 }
 
 static bool are_known(const nn_dim *dims, int count) {
@@ -130,8 +141,7 @@ nn_conv_form nn_layout_form(const nn_op *op, int64_t block, bool is_blocked, dou
     bool fits = is_blocked && channels % (groups * block) == 0 && outputs % (groups * width) == 0;
     return fits ? (nn_conv_form){NN_FORM_BLOCKED, 0} : none;
   }
-  const nn_pass_env *env = &op->graph->module->env;
-  int64_t tile = env->level >= WINOGRAD_LEVEL && !env->no_winograd ? best_tile(op, weight_flops) : 1;
+  int64_t tile = choose_tile(op, weight_flops);
   return tile > 1 ? (nn_conv_form){NN_FORM_WINOGRAD, tile} : (nn_conv_form){NN_FORM_BLOCKED, 0};
 }
 

@@ -6,6 +6,7 @@
                                   %1 = transpose %0 {perm=[1, 0, 2]}
                                   %2 = matmul_panels %x, %1 {columns=N}
 */
+#include "ir/tuning.h"
 #include "passes/passes.h"
 
 enum {
@@ -85,7 +86,9 @@ static bool pays_strassen(const nn_op *op, int64_t columns, int64_t width) {
   int64_t rows, depth = nn_dim_value(x.dims[x.rank - 1]);
   const nn_pass_env *env = &op->graph->module->env;
   if (env->level < STRASSEN_LEVEL || env->no_winograd || !nn_dim_is_const(rows_of(op), &rows)) return false;
-  return rows >= STRASSEN_ROWS && columns >= STRASSEN_PANELS * width && depth >= STRASSEN_DEPTH;
+  bool pays = rows >= STRASSEN_ROWS && columns >= STRASSEN_PANELS * width && depth >= STRASSEN_DEPTH;
+  bool is_possible = rows > 1 && columns >= 2 * width && depth > 1;
+  return nn_schedule(op->graph->module, op, NN_KNOB_STRASSEN, pays, 0, pays || is_possible);
 }
 
 static nn_value *in_panels(nn_op *op, int64_t width) {

@@ -64,6 +64,12 @@ bool pins_take(pins *p, int option, const char *value) {
 }
 
 bool code_take(code_args *c, const char *verb, int option, const char *value) {
+  if (option == OPT_TUNING) {
+    free(c->tuning);
+    c->tuning = strdup(value);
+    if (!c->tuning) exit(70);
+    return true;
+  }
   if (option != OPT_FP) return false;
   if (!nn_fp_from_name(value, &c->fp)) {
     fprintf(stderr, "nncc %s: --fp %s: expected strict, exact or fast\n", verb, value);
@@ -71,6 +77,8 @@ bool code_take(code_args *c, const char *verb, int option, const char *value) {
   }
   return true;
 }
+
+void code_free(code_args *c) { free(c->tuning); }
 
 void pins_free(pins *p) {
   strings_free(&p->dims);

@@ -41,7 +41,10 @@ static void release(nncc_rt_ctx *self, void *memory) {
 
 static nncc_compile_options options_of(const engine_options *o) {
   nncc_compile_options options = {.level = o->level};
-  if (o->code) options.fp = o->code->fp;
+  if (o->code) {
+    options.fp = o->code->fp;
+    options.tuning = o->code->tuning;
+  }
   return options;
 }
 

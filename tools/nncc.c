@@ -17,6 +17,7 @@ static const verb verbs[] = {
     {"test", verb_test, "run ONNX test-case folders and compare the outputs"},
     {"bench", verb_bench, "time a model"},
     {"check", verb_check, "list everything that would stop a compile"},
+    {"tune", verb_tune, "measure schedules on this machine, for --tuning"},
     {"inspect", verb_inspect, "table of nodes, shapes, parameters, operations, memory"},
     {"opt", verb_opt, "run passes on IR text or a model and print the IR"},
 };

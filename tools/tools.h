@@ -26,7 +26,7 @@ void free_option_texts(const struct poptOption *options); /* what rows of POPT_A
 
 /* What fixes sizes of a model while it is loaded: the options that all verbs have which load one. */
 typedef struct pins { strings dims, shapes; } pins;
-enum { OPT_DIM = 1, OPT_SHAPE, OPT_FP, OPT_OF_VERB }; /* a verb's own numbers begin at the last */
+enum { OPT_DIM = 1, OPT_SHAPE, OPT_FP, OPT_TUNING, OPT_OF_VERB }; /* a verb's own numbers begin at the last */
 #define PIN_OPTIONS                                                                   \
   {"dim", 0, POPT_ARG_STRING, NULL, OPT_DIM, "fix a symbolic dimension", "N=4"},      \
   {"shape", 0, POPT_ARG_STRING, NULL, OPT_SHAPE, "fix an input's shape", "x=1,3,224,224"}
@@ -34,11 +34,14 @@ bool pins_take(pins *p, int option, const char *value); /* whether the option is
 void pins_free(pins *p);
 
 /* What decides how a model is compiled, in the verbs that do so. */
-typedef struct code_args { nncc_fp fp; bool bad; } code_args;
-#define CODE_OPTIONS                                                                                                   \
+typedef struct code_args { nncc_fp fp; char *tuning; bool bad; } code_args; /* tuning: owned */
+#define FP_OPTION                                                                                                      \
   {"fp", 0, POPT_ARG_STRING, NULL, OPT_FP,                                                                             \
    "floating point. strict (default): the same bits for any number of threads; exact: and on every CPU; fast: approximate", "MODE"}
+#define CODE_OPTIONS                                                                                                   \
+  FP_OPTION, {"tuning", 0, POPT_ARG_STRING, NULL, OPT_TUNING, "schedules that nncc tune measured on this CPU", "FILE"}
 bool code_take(code_args *c, const char *verb, int option, const char *value); /* whether it is one of them; says what is wrong, and sets bad */
+void code_free(code_args *c);
 int parse_int(const char *text, long min, long max, long *value); /* 0 if good */
 bool is_terminal(FILE *f);
 int finish_output(int code); /* code, but EXIT_RUN if stdout could not be written (a full disk): says so */
@@ -204,6 +207,7 @@ char *profile_html(const profile *p, const bench_result *r);
 int verb_compile(int argc, const char **argv);
 int verb_run(int argc, const char **argv);
 int verb_test(int argc, const char **argv);
+int verb_tune(int argc, const char **argv);
 int verb_bench(int argc, const char **argv);
 int verb_check(int argc, const char **argv);
 int verb_inspect(int argc, const char **argv);

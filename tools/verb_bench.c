@@ -189,7 +189,7 @@ static int bench_model(bench_args *a, const strings *rest) {
   }
   r.compile_ms = now_ms() - start;
   int code = e ? bench_engine(a, e, &r, &p) : EXIT_MODEL;
-  if (!e || code == EXIT_RUN) print_diagnostics(stderr, model);
+  if (!e || code == EXIT_RUN || a->code.tuning) print_diagnostics(stderr, model);
   profile_free(&p);
   engine_close(e);
   nncc_model_free(model);
@@ -233,6 +233,7 @@ int verb_bench(int argc, const char **argv) {
       code = bench_model(&a, &rest);
   }
   free_option_texts(table);
+  code_free(&a.code);
   pins_free(&a.pins);
   strings_free(&rest);
   return code;

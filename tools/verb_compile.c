@@ -58,6 +58,7 @@ static int compile(const char *path, compile_args *a) {
   a->options.level = (int)a->level;
   a->options.threads = (int)a->threads;
   a->options.fp = a->code.fp;
+  a->options.tuning = a->code.tuning;
   a->options.aliases = strings_list(&a->aliases);
   nncc_model *model = NULL;
   double start = now_ms();
@@ -111,6 +112,7 @@ int verb_compile(int argc, const char **argv) {
   int code = ok && is_complete(&a, &rest) && parse_weights(&a) ? compile(rest.items[0], &a) : EXIT_USAGE;
   free_option_texts(table);
   strings_free(&a.aliases);
+  code_free(&a.code);
   pins_free(&a.pins);
   strings_free(&rest);
   return code;

@@ -130,7 +130,7 @@ static int open_session(session *s, const run_args *a, engine_kind kind, bool al
   s->e = engine_open(
       s->model, &(engine_options){.kind = kind, .code = &a->code, .threads = (int)a->threads, .level = -1, .symbols = a->symbols});
   progress_end();
-  if (!s->e) print_diagnostics(stderr, s->model);
+  if (!s->e || a->code.tuning) print_diagnostics(stderr, s->model);
   return s->e ? EXIT_OK : EXIT_MODEL;
 }
 
@@ -294,6 +294,7 @@ int verb_run(int argc, const char **argv) {
   }
   free_option_texts(table);
   strings_free(&a.dumps);
+  code_free(&a.code);
   pins_free(&a.pins);
   strings_free(&rest);
   return code;

@@ -415,6 +415,7 @@ int verb_test(int argc, const char **argv) {
   else if (ok && !a.code.bad)
     code = test(&rest, &a);
   free_option_texts(table);
+  code_free(&a.code);
   strings_free(&rest);
   return code;
 }

@@ -2,7 +2,6 @@
 #include "codegen/codegen.h"
 #include "codegen/elf.h"
 #include "ir/model.h"
-#include "ir/tuning.h"
 #include "passes/passes.h"
 
 #include <stdlib.h>

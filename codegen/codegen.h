@@ -11,6 +11,7 @@
 #include "ir/ir.h"
 #include "ir/loop.h"
 #include "ir/nncc.h"
+#include "ir/tuning.h"
 #include "runtime/nncc_rt.h"
 
 /* ---- target.c: the machine as data --------------------------------------------------------------- */
@@ -338,7 +339,7 @@ void nn_window_emit(nn_lower *L, nn_window *w);
 bool nn_window_guard_push(nn_lower *L, const nn_window *w, nn_x *x, bool is_tail); /* for close: result x is to be given; false: no guard */
 
 /* Helpers of nests (nest.c). */
-int64_t nn_percent(const nn_lower *L, int knob, int64_t value); /* as much of the value as the schedule of the op at hand says (ir/tuning.h) */
+int64_t nn_percent(const nn_lower *L, nn_knob knob, int64_t value); /* as much of the value as the schedule of the op at hand says */
 nn_x *nn_lanes_begin(nn_lower *L, int lanes);       /* a vector loop, or nothing for one lane: then index 0 */
 void nn_lanes_end(nn_lower *L, int lanes);
 nn_x *nn_mul_add(nn_lower *L, nn_x *a, nn_x *b, nn_x *c);       /* a*b + c of any type */

@@ -11,7 +11,6 @@
 
    The channels of x beyond C in its last block are never read; those of y beyond K are computed of zero weights. */
 #include "codegen/codegen.h"
-#include "ir/tuning.h"
 
 enum {
   TASKS_WANTED = 32,

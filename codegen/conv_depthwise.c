@@ -5,7 +5,6 @@
    A row whose width is a symbol has the same tiles at its begin and inside. The last one, of as few pixels as do (conv_tile.c has
    the sizes), ends where the row ends; what it has in common with the tile before it is not stored again, nor what lies before the row. */
 #include "codegen/codegen.h"
-#include "ir/tuning.h"
 
 enum {
   MOST_PIXELS = 14,       /* of a tile */

@@ -13,7 +13,6 @@
    Tasks depend on shapes and target alone, and each element is summed in the order of k: the same bits for
    any number of threads. */
 #include "codegen/codegen.h"
-#include "ir/tuning.h"
 
 enum {
   TASK_FLOPS = 1 << 21,

@@ -7,7 +7,6 @@
    L2. A transposed B is packed before a task's first tile, or, if it is small, once for all tasks. Packed A: rows of k
    elements, a few elements apart from a power of two, so that the rows of a tile do not fall into one cache set. */
 #include "codegen/codegen.h"
-#include "ir/tuning.h"
 
 enum {
   THIN_ROWS = 4,

@@ -11,7 +11,6 @@
    cache holds) and tasks are chunks of it in one panel each. If the number of tiles is a symbol, V has room for a large block, and what a block
    takes is decided while running. */
 #include "codegen/codegen.h"
-#include "ir/tuning.h"
 
 enum {
   SLAB_GAP = 16,        /* between positions, so that they do not share sets of the cache */

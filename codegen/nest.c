@@ -1,13 +1,12 @@
 /* Small helpers of nests that write their own loops: lanes, tails, tasks, accumulator types. */
 #include "codegen/codegen.h"
-#include "ir/tuning.h"
 
 #include <math.h>
 
 enum { LARGE = 1 << 24 }; /* products of two guesses do not overflow */
 
-int64_t nn_percent(const nn_lower *L, int knob, int64_t value) {
-  return value * nn_schedule(L->module, L->op, (nn_knob)knob, 100, 10, 1000) / 100;
+int64_t nn_percent(const nn_lower *L, nn_knob knob, int64_t value) {
+  return value * nn_schedule(L->module, L->op, knob, 100, 10, 1000) / 100;
 }
 
 /* Neighbouring 4-bit elements share a byte: lanes of such a kernel are scalar copies, tasks a serial loop. */

@@ -91,13 +91,10 @@ int64_t nn_schedule(nn_module *m, const nn_op *op, nn_knob knob, int64_t fallbac
   nn_choice *c = choice_of(t, &(nn_choice){.knob = knob, .key = key, .fallback = fallback}, name, min, max);
   if (op->loc) add_loc(t, c, op->loc);
   nn_tuning_entry *e = nn_map_get(t->entries, name);
-  c->value = fallback;
-  if (e && e->value >= min && e->value <= max) {
-    e->is_used = true;
-    c->value = e->value;
-  }
-  if (t->trial_knob == (int)knob && t->trial < c->ncandidates) c->value = c->candidates[t->trial];
-  return c->value;
+  if (t->trial_knob == (int)knob && t->trial < c->ncandidates) return c->candidates[t->trial];
+  if (!e || e->value < min || e->value > max) return fallback;
+  e->is_used = true;
+  return e->value;
 }
 
 /* ---- entries -------------------------------------------------------------------------------------------- */

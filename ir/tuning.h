@@ -26,7 +26,7 @@ extern const nn_knob_info nn_knob_infos[NN_KNOB_COUNT];
 typedef struct nn_choice {
   nn_knob knob;
   const char *key;                       /* op, types, attributes */
-  int64_t fallback, value;               /* by the cost model; taken */
+  int64_t fallback;                      /* by the cost model */
   int64_t candidates[NN_KNOB_VALUES];    /* other than the fallback */
   int ncandidates;
   const char **locs;                     /* nodes of the model */

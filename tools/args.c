@@ -57,6 +57,19 @@ void free_option_texts(const struct poptOption *options) {
     if ((options->argInfo & POPT_ARG_MASK) == POPT_ARG_STRING && options->arg) free(*(char **)options->arg);
 }
 
+int run_on_model(const char *verb, int argc, const char **argv, const struct poptOption *options, option_fn *on_option, model_fn *act, void *data) {
+  strings rest = {0};
+  int code = EXIT_USAGE;
+  bool ok = parse_args(argc, argv, options, "MODEL [options]", &rest, on_option, data);
+  if (ok && rest.count != 1)
+    fprintf(stderr, "nncc %s: expected one model; usage: nncc %s MODEL\n", verb, verb);
+  else if (ok)
+    code = act(rest.items[0], data);
+  free_option_texts(options);
+  strings_free(&rest);
+  return code;
+}
+
 bool pins_take(pins *p, int option, const char *value) {
   if (option != OPT_DIM && option != OPT_SHAPE) return false;
   strings_add(option == OPT_DIM ? &p->dims : &p->shapes, value);

@@ -24,6 +24,10 @@ typedef void option_fn(void *data, int option, const char *value);
 bool parse_args(int argc, const char **argv, const struct poptOption *options, const char *usage, strings *rest, option_fn *on_option, void *data);
 void free_option_texts(const struct poptOption *options); /* what rows of POPT_ARG_STRING hold: no defaults there */
 
+/* A verb of one model and no other argument: parses, and gives act's exit code; frees the texts of the options. */
+typedef int model_fn(const char *model, const void *data);
+int run_on_model(const char *verb, int argc, const char **argv, const struct poptOption *options, option_fn *on_option, model_fn *act, void *data);
+
 /* What fixes sizes of a model while it is loaded: the options that all verbs have which load one. */
 typedef struct pins { strings dims, shapes; } pins;
 enum { OPT_DIM = 1, OPT_SHAPE, OPT_FP, OPT_TUNING, OPT_OF_VERB }; /* a verb's own numbers begin at the last */

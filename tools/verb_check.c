@@ -45,7 +45,8 @@ static bool check_lowering(nncc_model *model, const check_args *a) {
   return ok;
 }
 
-static int check(const char *path, const check_args *a) {
+static int check(const char *path, const void *data) {
+  const check_args *a = data;
   nncc_model *model = NULL;
   bool ok = load_model(path, &a->pins, &model) == NNCC_OK && check_lowering(model, a);
   if (a->json) {
@@ -68,21 +69,13 @@ static void on_option(void *data, int option, const char *value) {
 
 int verb_check(int argc, const char **argv) {
   check_args a = {0};
-  strings rest = {0};
   const struct poptOption table[] = {
       {"json", 0, POPT_ARG_NONE, &a.json, 0, "print the diagnostics as JSON", NULL},
       {"target", 0, POPT_ARG_STRING, &a.target, 0, "LLVM triple (default: this machine's)", "TRIPLE"},
       {"mcpu", 0, POPT_ARG_STRING, &a.cpu, 0, "native, x86-64-v3, cortex-m4, ...", "CPU"},
       PIN_OPTIONS,
       POPT_TABLEEND};
-  int code = EXIT_USAGE;
-  bool ok = parse_args(argc, argv, table, "MODEL [options]", &rest, on_option, &a);
-  if (ok && rest.count != 1)
-    fprintf(stderr, "nncc check: expected one model; usage: nncc check MODEL\n");
-  else if (ok)
-    code = check(rest.items[0], &a);
-  free_option_texts(table);
+  int code = run_on_model("check", argc, argv, table, on_option, check, &a);
   pins_free(&a.pins);
-  strings_free(&rest);
   return code;
 }

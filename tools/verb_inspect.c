@@ -123,7 +123,8 @@ static void print_dot(nn_module *m) {
   printf("}\n");
 }
 
-static int inspect(const char *path, const inspect_args *a) {
+static int inspect(const char *path, const void *data) {
+  const inspect_args *a = data;
   nncc_model *model = NULL;
   int code = EXIT_MODEL;
   if (load_model(path, &a->pins, &model) == NNCC_OK) {
@@ -147,7 +148,6 @@ static void on_option(void *data, int option, const char *value) {
 
 int verb_inspect(int argc, const char **argv) {
   inspect_args a = {0};
-  strings rest = {0};
   const struct poptOption table[] = {
       {"dot", 0, POPT_ARG_NONE, &a.dot, 0, "print the graph for Graphviz", NULL},
       {"memory", 0, POPT_ARG_NONE, &a.memory, 0, "print the memory plan: each temporary's size, offset and steps",
@@ -156,14 +156,7 @@ int verb_inspect(int argc, const char **argv) {
       {"mcpu", 0, POPT_ARG_STRING, &a.cpu, 0, "native, x86-64-v3, cortex-m4, ...", "CPU"},
       PIN_OPTIONS,
       POPT_TABLEEND};
-  int code = EXIT_USAGE;
-  bool ok = parse_args(argc, argv, table, "MODEL [options]", &rest, on_option, &a);
-  if (ok && rest.count != 1)
-    fprintf(stderr, "nncc inspect: expected one model; usage: nncc inspect MODEL\n");
-  else if (ok)
-    code = inspect(rest.items[0], &a);
-  free_option_texts(table);
+  int code = run_on_model("inspect", argc, argv, table, on_option, inspect, &a);
   pins_free(&a.pins);
-  strings_free(&rest);
   return code;
 }

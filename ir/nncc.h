@@ -86,7 +86,7 @@ nncc_status nncc_weight_set(nncc_model *model, const char *name, const void *dat
 /* What is promised of floating-point results; docs/math.md has the bounds.
    STRICT: the same bits for any number of threads, on one target. EXACT: and on every target, at every level: sums in one order, multiply-adds
    in two roundings, neither Winograd nor Strassen; slower. FAST: sums may be reordered, divisions be products with reciprocals, and
-   exp, tanh, sigmoid, erf are good to about 1e-6; NaN and infinity stay what they are, the sign of a zero need not. */
+   exp, tanh, sigmoid, erf are good to 1e-5; NaN and infinity stay what they are, the sign of a zero need not. */
 typedef enum nncc_fp { NNCC_FP_STRICT, NNCC_FP_EXACT, NNCC_FP_FAST } nncc_fp;
 
 typedef enum nncc_weights { NNCC_WEIGHTS_AUTO, NNCC_WEIGHTS_EMBED, NNCC_WEIGHTS_FILE } nncc_weights;

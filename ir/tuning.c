@@ -12,8 +12,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { VERSION = 1, LONGEST_LINE = 4096 };
+enum { VERSION = 1, LONGEST_LINE = 4096, KEY_ROOM = 64 /* of a line, for knob and number */ };
 
 #define COUNT_OF(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
 const nn_knob_info nn_knob_infos[NN_KNOB_COUNT] = {
@@ -127,17 +128,28 @@ int nn_tuning_used(const nn_tuning *t) {
 
 /* ---- the file ---------------------------------------------------------------------------------------------- */
 
-bool nn_tuning_write(const nn_tuning *t, const char *path, const char *cpu, const char *comment) {
-  FILE *f = fopen(path, "w");
-  if (!f) return false;
-  fprintf(f, "nncc tuning %d\ncpu %s\n# %s\n", VERSION, cpu, comment);
+static void put_entries(FILE *f, const nn_tuning *t) {
   for (int i = 0; i < t->count; i++) {
     const nn_tuning_entry *e = t->list[i];
+    if (strlen(e->key) + KEY_ROOM > LONGEST_LINE) continue; /* a reader would refuse it */
     if (e->note) fprintf(f, "# %s\n", e->note);
     fprintf(f, "%s %" PRId64 " %s\n", nn_knob_infos[e->knob].name, e->value, e->key);
   }
+}
+
+/* Through a temporary file: where writing fails, what was there stays. */
+bool nn_tuning_write(const nn_tuning *t, const char *path, const char *cpu, const char *comment) {
+  const char *temporary = nn_sprintf(t->arena, "%s.%ld.tmp", path, (long)getpid());
+  FILE *f = fopen(temporary, "w");
+  if (!f) return false;
+  fprintf(f, "nncc tuning %d\ncpu %s\n# %s\n", VERSION, cpu, comment);
+  put_entries(f, t);
   bool ok = !ferror(f);
-  return fclose(f) == 0 && ok;
+  if (fclose(f) == 0 && ok && rename(temporary, path) == 0) return true;
+  int reason = errno;
+  remove(temporary);
+  errno = reason;
+  return false;
 }
 
 static nn_status fail_line(const char *path, int line, nn_diags *diags, const char *what) {

@@ -2,8 +2,10 @@
 #include "ir/tuning.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static nn_op *conv_of(nn_module *m, int64_t channels) {
@@ -50,5 +52,11 @@ Test(tuning, round_trip) {
   cr_expect_null(nn_tuning_read(path, "another triple", m->arena, &m->diags));
   cr_expect_eq(m->diags.nerrors, 1);
   unlink(path);
+  cr_assert_eq(mkdir(path, 0700), 0);
+  cr_expect_not(nn_tuning_write(nn_tuning_new(m->arena), path, "cpu triple", "a comment"), "a folder is in the way");
+  char temporary[64];
+  snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid());
+  cr_expect(access(temporary, F_OK) != 0, "nothing half-written is left");
+  cr_expect_eq(rmdir(path), 0);
   nn_module_free(m);
 }

@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum { SAMPLES = 1 << 13, ROUNDS = 12, NSPECIAL = 26 };
-enum { POW = -1, FMOD = -2 };
+enum { POW = -1, FMOD = -2, GATE = -3 };
 
 static long double sigmoid_of(long double x) { return 1 / (1 + expl(-x)); }
 static long double softplus_of(long double x) { return (x > 0 ? x : 0) + log1pl(expl(-fabsl(x))); }
@@ -65,7 +65,10 @@ static nn_kernel *build(nn_module *m, const nn_target *target, int code, nn_dtyp
   nn_x *i = nn_loop_range(k, NN_FOR, "i", n / 8), *l = nn_loop_range(k, NN_VECTOR, "l", 8);
   nn_x *at = nn_xi_add(k, nn_xi_mulc(k, i, 8), l);
   nn_x *x = nn_let(k, nn_x_load(k, a, at, NULL)), *y = nn_let(k, nn_x_load(k, b, at, NULL));
-  nn_x *value = code == POW ? nn_math_pow(&L, x, y) : code == FMOD ? nn_math_fmod(&L, x, y) : nn_math(&L, (nn_opcode)code, x);
+  nn_x *value = code == POW    ? nn_math_pow(&L, x, y)
+                : code == FMOD ? nn_math_fmod(&L, x, y)
+                : code == GATE ? nn_math_gate(&L, x, y)
+                               : nn_math(&L, (nn_opcode)code, x);
   nn_store(k, c, at, value, NULL);
   nn_end(k);
   nn_end(k);
@@ -295,6 +298,46 @@ Test(loop_math, powers_without_f64_compiled) { check_powers((engine){.name = "na
 Test(loop_math, powers_without_fma) { check_powers((engine){.name = "x86-64-v2", .cpu = "x86-64-v2"}); }
 Test(loop_math, powers_without_f64_and_fma) { check_powers((engine){.name = "x86-64-v2", .cpu = "x86-64-v2", .without_f64 = true}); }
 #endif
+
+/* y * sigmoid(x), for x whose sigmoid is a normal number, and where it is 0 or 1. */
+static void check_gate(engine *e, nn_dtype t, double bound) {
+  static double x[SAMPLES], y[SAMPLES], z[SAMPLES];
+  nn_kernel *k = build(e->m, &e->target, GATE, t, SAMPLES);
+  for (int round = 0; round < ROUNDS; round++) {
+    for (int i = 0; i < SAMPLES; i++) {
+      nn_store_f64(t, y, (size_t)i, round == 0 && i < NSPECIAL ? special[i] : between(round < 6 ? 2 : 1000));
+      nn_store_f64(t, x, (size_t)i, between(round % 2 ? 3 : 86));
+    }
+    nn_store_f64(t, y, 0, 3);
+    nn_store_f64(t, x, 0, -INFINITY);
+    nn_store_f64(t, y, 1, 3);
+    nn_store_f64(t, x, 1, INFINITY);
+    nn_store_f64(t, x, 2, NAN);
+    run(e, k, y, x, z);
+    for (int i = 0; i < SAMPLES; i++) {
+      double a = get(t, y, i), b = get(t, x, i), out = get(t, z, i);
+      long double exact = (long double)a * sigmoid_of((long double)b);
+      if (exact != 0 && fabsl(exact) < (t == NN_F32 ? (long double)FLT_MIN : (long double)DBL_MIN)) continue;
+      double error = ulps(t, out, exact);
+      cr_assert(error <= bound, "%s: gate %s of %.17g, %.17g is %.17g: %g ulp, bound %g", e->name, nn_dtype_name(t), a, b, out, error, bound);
+    }
+  }
+}
+
+static void check_gates(engine e) {
+  open_engine(&e);
+  check_gate(&e, NN_F32, 3.3);
+  check_gate(&e, NN_F64, 2.3);
+  close_engine(&e);
+}
+
+Test(loop_math, gates) {
+  check_gates((engine){.name = "interpreter"});
+  check_gates((engine){.name = "native", .cpu = "native"});
+#ifdef __x86_64__
+  check_gates((engine){.name = "x86-64-v2", .cpu = "x86-64-v2"});
+#endif
+}
 
 /* Exponents that are constants take other ways. */
 static void check_constant_exponents(const nn_target *target) {

@@ -49,6 +49,8 @@ int nn_target_lanes(const nn_target *t, nn_dtype dtype); /* vector_bytes / eleme
 
 /* ---- lower.c: one kernel ------------------------------------------------------------------------- */
 
+typedef struct nn_sums nn_sums;
+
 typedef struct nn_lower {
   nn_module *module;
   const nn_target *target;
@@ -56,6 +58,7 @@ typedef struct nn_lower {
   nn_op *op;                 /* the op being lowered: nn_fail's place */
   nn_graph *group;           /* body of a fused op, or NULL */
   struct nn_lower_state *state; /* lower.c */
+  nn_sums *sums;             /* pixel_sums.c; NULL: none */
 } nn_lower;
 
 /* The value v at these indices (rank entries, i64, in range), as an expression that is bound (nn_let)
@@ -136,12 +139,20 @@ typedef struct nn_group {
   int nresults;
   nn_op *nest;               /* at most one; NULL in an element group. Of attention: the second product */
   nn_op *scores, *softmax;   /* of attention (lower_attention.c): what the nest reads is computed from these nests; else NULL */
+  nn_op *sums;               /* adds up what the nest gives (pixel_sums.c), or NULL */
 } nn_group;
 
 const nn_group *nn_group_of(const nn_lower *L);
 void nn_store_result(nn_lower *L, int r, nn_x *const *index, nn_x *value); /* group.results[r] */
 /* lower_group.c: the loops of a group without a nest. */
 nn_status nn_lower_elements(nn_lower *L);
+
+/* pixel_sums.c: the sums of nn_group.sums, for a nest that gives [images, blocks, rows, columns, block] by lines. They do nothing where there are none. */
+void nn_sums_open(nn_lower *L);                         /* before the nest's loops */
+void nn_sums_start(nn_lower *L, int lanes);             /* of a line: so many channels of its block, whose pixels are written in vector loops */
+void nn_sums_take(nn_lower *L, nn_x *const *index);     /* nn_write has made this element */
+void nn_sums_keep(nn_lower *L, nn_x *image, nn_x *block, nn_x *row, nn_x *lane0, int lanes); /* the line's end */
+void nn_sums_close(nn_lower *L);                        /* after the loops: gives the result */
 
 /* lower_collapse.c: the same group with neighbouring dimensions merged wherever every access allows it. */
 void nn_group_collapse(nn_module *m, nn_group *group);

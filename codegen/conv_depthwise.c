@@ -304,20 +304,22 @@ static void emit_line(nn_lower *L, nn_x *const *index, void *data) {
   set_taps(L, c);
   nn_x *v = nn_loop_range(k, NN_FOR, "v", c->block / c->lanes);
   c->vector0 = nn_xi_mulc(k, v, c->lanes);
+  nn_sums_start(L, c->lanes);
   if (c->stage) emit_any_row(L, c);
   else emit_known_row(L, c);
+  nn_sums_keep(L, c->image, c->channels, c->row, c->vector0, c->lanes);
   nn_end(k);
 }
 
 nn_status lower_conv_depthwise(nn_lower *L, nn_op *op) {
   depthwise c = {0};
-  int64_t count;
-  if (nn_type_static_count(op->out[0]->type, &count) && count == 0) return NN_OK;
   set_sizes(L, op, &c);
   if (!nn_read_is_plain(L, op->in[1], &c.w)) return nn_fail(op, "internal error: weights that are no buffer");
   c.pixels = pixels_of(L, &c);
   set_ends(L, &c);
   int64_t cost = (c.kernel[0] * c.kernel[1] + 2) * c.width * c.block;
+  nn_sums_open(L);
   nn_parallel_rows(L, c.y->type.dims, 3, cost < (1 << 24) ? cost : 1 << 24, emit_line, &c);
+  nn_sums_close(L);
   return NN_OK;
 }

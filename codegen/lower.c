@@ -291,9 +291,9 @@ bool nn_read_is_unit(nn_lower *L, nn_value *v, int dim) {
 
 /* ---- writing ------------------------------------------------------------------------------------- */
 
-/* True if computing group result r needs result v of the nest. */
+/* True if computing group result r needs what the nest gives as v. */
 static bool depends_on(const nn_lower *L, int r, const nn_value *v) {
-  return (source_of(L, L->state->group.results[r])->needs >> v->index & 1) != 0;
+  return (source_of(L, L->state->group.results[r])->needs & source_of(L, v)->needs) != 0;
 }
 
 void nn_store_result(nn_lower *L, int r, nn_x *const *index, nn_x *value) {
@@ -310,6 +310,7 @@ void nn_write(nn_lower *L, nn_value *v, nn_x *const *index, nn_x *value) {
   remember(L, v, index, v->type.rank, nn_guard(L), value);
   for (int r = 0; r < g->nresults; r++)
     if (depends_on(L, r, v)) values[r] = nn_read(L, g->results[r], index);
+  if (v->def == g->nest) nn_sums_take(L, index);
   for (int r = 0; r < g->nresults; r++)
     if (values[r]) nn_store_result(L, r, index, values[r]);
 }
@@ -322,6 +323,7 @@ void nn_given(nn_lower *L, nn_value *v, nn_x *const *index, nn_x *value) {
 bool nn_write_is_plain(nn_lower *L, nn_value *v, nn_buf **buf) {
   const nn_lower_state *s = L->state;
   int found = -1, count = 0;
+  if (s->group.sums) return false;
   for (int r = 0; r < s->group.nresults; r++)
     if (depends_on(L, r, v)) found = r, count++;
   if (count != 1 || s->group.results[found] != v) return false;
@@ -400,6 +402,7 @@ static nn_status find_nest(nn_group *g) {
     if (count == MAX_NESTS) return nn_fail(g->ops[i], "internal error: a fused group has too many ops with loops of their own");
     nests[count++] = g->ops[i];
   }
+  if (count == 2 && nests[1]->code == NN_OP_REDUCE_SUM) g->sums = nests[--count];
   if (count) g->nest = nests[count - 1];
   if (count < 2) return NN_OK;
   if (count != MAX_NESTS || nests[0]->code != NN_OP_MATMUL || nests[1]->code != NN_OP_SOFTMAX || nests[2]->code != NN_OP_MATMUL)
@@ -440,7 +443,9 @@ static nn_status make_group(nn_module *m, nn_op *op, nn_group *g) {
 
 /* ---- from a group to a kernel -------------------------------------------------------------------- */
 
-static bool is_nest(const nn_group *g, const nn_op *op) { return op == g->nest || op == g->scores || op == g->softmax; }
+static bool is_nest(const nn_group *g, const nn_op *op) {
+  return op == g->nest || op == g->scores || op == g->softmax || op == g->sums;
+}
 
 static bool is_number(const nn_value *v) {
   int64_t count = 0;
@@ -476,12 +481,15 @@ static void declare_input(nn_lower *L, nn_value *inner, nn_value *outer, nn_map 
   from->tensor = outer->kind == NN_CONST ? outer->tensor : NULL;
 }
 
+/* The sums are one result more of the nest. */
 static void declare_op(nn_lower *L, const nn_op *op, bool has_loops) {
+  const nn_group *g = &L->state->group;
+  int first = op == g->sums ? g->nest->nout : 0;
   unsigned needs = 0;
   for (int i = 0; i < op->nin; i++)
     if (op->in[i]) needs |= source_of(L, op->in[i])->needs;
   for (int k = 0; k < op->nout; k++)
-    new_source(L, op->out[k], has_loops ? FROM_NEST : FROM_OP)->needs = has_loops ? 1u << k : needs;
+    new_source(L, op->out[k], has_loops ? FROM_NEST : FROM_OP)->needs = has_loops ? 1u << (first + k) : needs;
 }
 
 static void declare_group(nn_lower *L, arg_list *args) {
@@ -512,7 +520,7 @@ static const char *kernel_name(nn_arena *arena, const nn_op *op, const nn_group 
   const char *nest = g->softmax ? "attention" : g->nest ? nn_op_infos[g->nest->code].text : NULL;
   if (nest) name = nn_sprintf(arena, "%s_%s", name, nest), named++;
   for (int i = 0; i < g->nops && named < MAX_NAMED_OPS; i++) {
-    if (is_nest(g, g->ops[i]) || g->ops[i]->code == NN_OP_BROADCAST) continue;
+    if ((is_nest(g, g->ops[i]) && g->ops[i] != g->sums) || g->ops[i]->code == NN_OP_BROADCAST) continue;
     name = nn_sprintf(arena, "%s_%s", name, nn_op_infos[g->ops[i]->code].text);
     named++;
   }

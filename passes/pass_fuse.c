@@ -11,7 +11,8 @@
 
    1. grow: in program order, each op that has no group yet starts one and takes in consumers that are pointwise over the
       anchor's result shape, as long as no value goes out of the group and comes back in.
-      Attention (matmul, softmax, matmul, with pointwise ops between them) is one group: it has three nests.
+      Attention (matmul, softmax, matmul, with pointwise ops between them) is one group: it has three nests. So is a
+      convolution and the sum over its pixels.
    2. absorb: an element group whose only users are in one later group becomes its producer, if that group
       reads each of its elements once or computing it again costs next to nothing.
    3. write: free ops (broadcasts, index ramps, reshapes by ones) are copied into every group that reads
@@ -30,6 +31,7 @@ typedef struct group {
   nn_op *at;       /* the fused op stands where this member stands */
   int position;    /* at's number in program order */
   struct group *into; /* absorbed by, or NULL */
+  bool has_sums;
 } group;
 
 typedef struct fuse {
@@ -282,6 +284,52 @@ static void join_attention(fuse *f) {
   }
 }
 
+/* ---- sums over pixels ------------------------------------------------------------------------------ */
+
+/* A nest that gives an image in blocks line by line (codegen/pixel_sums.c). */
+static bool gives_lines(const nn_op *op) { return op->code == NN_OP_CONV_DEPTHWISE; }
+
+/* Over rows and columns of channels in blocks; where these are single pixels, the sum may be in the place of what it adds up. */
+static bool sums_pixels(const nn_op *op) {
+  int naxes;
+  const int64_t *axes = nn_attr_ints(op, "axes", &naxes);
+  if (op->in[0]->type.rank != 5 || naxes != 2 || axes[0] != 2 || axes[1] != 3) return false;
+  return !nn_type_same_shape(op->in[0]->type, op->out[0]->type);
+}
+
+/* v is a result of p, or of free ops on one. */
+static bool comes_from(const nn_value *v, const group *p) {
+  if (!v || v->kind != NN_RESULT) return false;
+  if (group_of(v->def) == p) return true;
+  for (int i = 0; is_free(v->def) && i < v->def->nin; i++)
+    if (comes_from(v->def->in[i], p)) return true;
+  return false;
+}
+
+/* What the sum's group reads is there when the nest runs, and of the nest's results only the sum reads one. */
+static bool may_sum_with(const group *g, const nn_op *sum, const group *p) {
+  for (int k = 0; k < g->nmembers; k++)
+    for (int i = 0; i < g->members[k]->nin; i++) {
+      const nn_value *v = g->members[k]->in[i];
+      if (g->members[k] == sum || !v || (v->kind == NN_RESULT && group_of(v->def) == g)) continue;
+      if (!is_available(v, p->position) || comes_from(v, p)) return false;
+    }
+  return true;
+}
+
+/* A sum over the pixels that a nest gives joins its group, with what is computed from the sum. */
+static void join_sums(fuse *f) {
+  for (nn_op *op = f->graph->first; op; op = op->next) {
+    if (!is_anchor(op, NN_OP_REDUCE_SUM) || !sums_pixels(op) || op->in[0]->kind != NN_RESULT) continue;
+    group *g = op->mark, *p = group_of(op->in[0]->def);
+    if (!p || p->has_sums || !gives_lines(p->anchor) || p->position > op->id) continue;
+    if (!nn_type_same_shape(op->in[0]->type, p->anchor->out[0]->type) || !may_sum_with(g, op, p)) continue;
+    if (g->nmembers + p->nmembers > MAX_MEMBERS || count_operands(g) + count_operands(p) > MAX_OPERANDS) continue;
+    absorb(g, p, f->scratch);
+    p->has_sums = true;
+  }
+}
+
 /* ---- 2. absorb ----------------------------------------------------------------------------------- */
 
 /* Adds v's readers outside p to *reader; false if they are in several groups or in none. Free ops are looked through. */
@@ -491,6 +539,7 @@ nn_status pass_fuse(nn_module *m, bool *changed) {
   if (!f.scratch) return NN_OK;
   grow_all(&f);
   join_attention(&f);
+  join_sums(&f);
   absorb_all(&f);
   write_all(&f);
   for (nn_op *op = f.graph->first; op; op = op->next) op->mark = NULL;

@@ -67,13 +67,14 @@ static const char *size_text(const char *symbol, int64_t size, int64_t more, int
   return text("(%s %c %lld) floordiv %lld + 1", symbol, more < 0 ? '-' : '+', (long long)(more < 0 ? -more : more), (long long)stride);
 }
 
-static void try_blocked(const blocked *c, int symbols) {
+/* false: the window is larger than the image. */
+static bool make_case(const blocked *c, int symbols, op_case *oc) {
   long long b = c->block, v = c->width, ch = c->channels, o = c->outputs, k[2] = {c->kernel[0], c->kernel[1]};
   const char *size[2], *out[2];
   long long blocks = blocks_of(ch, b), out_blocks = c->is_depthwise ? blocks : blocks_of(o, b);
   for (int d = 0; d < 2; d++) {
     int64_t extent = (c->kernel[d] - 1) * c->dilation[d] + 1, room = c->in[d] + c->before[d] + c->after[d] - extent;
-    if (room < 0) return;
+    if (room < 0) return false;
     const char *symbol = symbols & ROWS << d ? d ? "W" : "H" : NULL;
     size[d] = size_text(symbol, c->in[d], 0, 0);
     out[d] = size_text(symbol, c->in[d], c->before[d] + c->after[d] - extent, c->stride[d]);
@@ -82,19 +83,70 @@ static void try_blocked(const blocked *c, int symbols) {
   const char *window = text("strides=[%lld,%lld], dilations=[%lld,%lld], pads=[%lld,%lld,%lld,%lld]", (long long)c->stride[0],
                             (long long)c->stride[1], (long long)c->dilation[0], (long long)c->dilation[1],
                             (long long)c->before[0], (long long)c->before[1], (long long)c->after[0], (long long)c->after[1]);
-  op_case oc = {.n = c->images, .size = {c->in[0], c->in[1]}, .how = c, .fill = fill_operand, .expect = expect_conv};
-  oc.in[0] = c->is_planar ? text("f32[%s,%lld,%s,%s]", images, ch, size[0], size[1])
+  *oc = (op_case){.n = c->images, .size = {c->in[0], c->in[1]}, .how = c, .fill = fill_operand, .expect = expect_conv};
+  oc->in[0] = c->is_planar ? text("f32[%s,%lld,%s,%s]", images, ch, size[0], size[1])
                           : text("f32[%s,%lld,%s,%s,%lld]", images, blocks, size[0], size[1], b);
-  oc.out[0] = text("f32[%s,%lld,%s,%s,%lld]", images, out_blocks, out[0], out[1], b);
+  oc->out[0] = text("f32[%s,%lld,%s,%s,%lld]", images, out_blocks, out[0], out[1], b);
   if (c->is_depthwise) {
-    oc.in[1] = text("f32[%lld,%lld,%lld,%lld]", blocks, k[0], k[1], b);
-    oc.line = text("conv_depthwise %%0, %%1 {%s}", window);
+    oc->in[1] = text("f32[%lld,%lld,%lld,%lld]", blocks, k[0], k[1], b);
+    oc->line = text("conv_depthwise %%0, %%1 {%s}", window);
   } else {
     long long inner = c->is_planar ? ch : b, group_blocks = blocks_of(ch / c->groups, inner);
-    oc.in[1] = text("f32[%lld,%lld,%lld,%lld,%lld,%lld]", (long long)blocks_of(o, v), group_blocks, k[0], k[1], inner, v);
-    oc.line = text("conv_blocked %%0, %%1 {channels=%lld, outputs=%lld, block=%lld, groups=%lld, %s}", ch, o, b,
+    oc->in[1] = text("f32[%lld,%lld,%lld,%lld,%lld,%lld]", (long long)blocks_of(o, v), group_blocks, k[0], k[1], inner, v);
+    oc->line = text("conv_blocked %%0, %%1 {channels=%lld, outputs=%lld, block=%lld, groups=%lld, %s}", ch, o, b,
                    (long long)c->groups, window);
   }
+  return true;
+}
+
+static void try_blocked(const blocked *c, int symbols) {
+  op_case oc;
+  if (make_case(c, symbols, &oc)) op_case_run(&oc);
+}
+
+/* The image, times the squares of its channels' sums. */
+static void expect_scaled(const op_case *oc, const tensor *in, tensor *out) {
+  const blocked *c = oc->how;
+  expect_conv(oc, in, out);
+  int64_t block = c->block, pixels = out->dims[2] * out->dims[3];
+  for (int64_t i = 0; i < out->dims[0] * out->dims[1] * block; i++) {
+    double *channel = out->v + i / block * block * pixels + i % block, sum = 0;
+    for (int64_t p = 0; p < pixels; p++) sum += channel[p * block];
+    for (int64_t p = 0; p < pixels; p++) channel[p * block] *= sum * sum;
+  }
+}
+
+/* The image is not needed but for its sums: the first of each plane's pixels is where they are. */
+static void expect_sums(const op_case *oc, const tensor *in, tensor *out) {
+  tensor image = *out;
+  image.dims[2] = oc->p[0];
+  image.dims[3] = oc->p[1];
+  image.count = out->count * oc->p[0] * oc->p[1];
+  image.v = calloc((size_t)image.count + 1, sizeof *image.v);
+  expect_conv(oc, in, &image);
+  int64_t block = out->dims[out->rank - 1], pixels = oc->p[0] * oc->p[1];
+  for (int64_t i = 0; i < image.count; i++) out->v[i / (block * pixels) * block + i % block] += image.v[i];
+  free(image.v);
+}
+
+/* A sum over the pixels of a convolution's result: beside the image, and alone. */
+static void try_sums(const blocked *c, int symbols) {
+  op_case oc;
+  if (!make_case(c, symbols, &oc)) return;
+  const char *image = oc.out[0], *images = symbols & IMAGES ? "N" : text("%lld", (long long)c->images);
+  const char *sums = text("%s,%lld", images, (long long)blocks_of(c->channels, c->block));
+  long long block = c->block;
+  oc.before = text("  %%c = %s : %s\n  %%s = reduce_sum %%c {axes=[2,3]} : f32[%s,1,1,%lld]\n  %%t = mul %%s, %%s : f32[%s,1,1,%lld]\n"
+                   "  %%u = broadcast %%t {dims=%s} : %s\n", oc.line, image, sums, block, sums, block, strchr(image, '['), image);
+  const char *line = oc.line;
+  oc.line = "mul %c, %u";
+  oc.expect = expect_scaled;
+  op_case_run(&oc);
+  for (int d = 0; d < 2; d++) oc.p[d] = (c->in[d] + c->before[d] + c->after[d] - (c->kernel[d] - 1) * c->dilation[d] - 1) / c->stride[d] + 1;
+  oc.before = text("  %%c = %s : %s\n", line, image);
+  oc.line = "reduce_sum %c {axes=[2,3], keepdims=0}";
+  oc.out[0] = text("f32[%s,%lld]", sums, block);
+  oc.expect = expect_sums;
   op_case_run(&oc);
 }
 
@@ -216,5 +268,19 @@ Test(depthwise, symbolic_and_far) {
     try_blocked(&(blocked){1, 4, 4, 1, {3, width}, {1, 3}, {1, 1}, {1, 17}, {0, 17}, {0, 17}, 4, 4, false, true}, COLUMNS);
     try_blocked(&(blocked){1, 4, 4, 1, {3, width}, {1, 19}, {1, 2}, {1, 1}, {0, 9}, {0, 9}, 4, 4, false, true}, COLUMNS);
     try_blocked(&(blocked){1, 4, 4, 1, {3, width + 3}, {3, 3}, {1, 1}, {1, 1}, {-1, -2}, {0, 1}, 4, 4, false, true}, COLUMNS);
+  }
+}
+
+Test(depthwise, sums) {
+  static const blocked cases[] = {
+      {1, 1, 1, 1, {1, 1}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, 4, 4, false, true},
+      {1, 33, 33, 1, {7, 7}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 16, 16, false, true},
+      {3, 19, 19, 1, {14, 29}, {3, 3}, {2, 2}, {1, 1}, {1, 1}, {1, 1}, 8, 8, false, true},
+      {2, 8, 8, 1, {5, 64}, {5, 5}, {1, 1}, {1, 1}, {2, 2}, {2, 2}, 4, 4, false, true}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_sums(&cases[i], 0);
+  for (int i = 0; i < 12; i++) {
+    blocked c = random_window();
+    c.is_depthwise = true;
+    try_sums(&c, i < 6 ? 0 : (int)random_int(1, 7));
   }
 }

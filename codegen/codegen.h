@@ -247,6 +247,7 @@ typedef struct nn_gemm {
 void nn_gemm_emit(nn_lower *L, const nn_gemm *g);
 bool nn_gemm_strassen_fits(const nn_lower *L, const nn_gemm *g); /* gemm_strassen.c */
 void nn_gemm_strassen(nn_lower *L, const nn_gemm *g);
+int64_t nn_gemm_b_bytes(const nn_gemm *g);         /* about */
 void nn_gemm_axpy(nn_lower *L, const nn_gemm *g);  /* gemm_thin.c: few rows, B read once along n */
 void nn_gemm_dot(nn_lower *L, const nn_gemm *g);   /* gemm_thin.c: few rows, B read once along k */
 nn_x *nn_gemm_a(nn_lower *L, const nn_gemm *g, nn_x *m, nn_x *k); /* the element, from the buffer if plain */

@@ -8,6 +8,8 @@
    elements, a few elements apart from a power of two, so that the rows of a tile do not fall into one cache set. */
 #include "codegen/codegen.h"
 
+#include <limits.h>
+
 enum {
   THIN_ROWS = 4,
   THIN_ROWS_BESIDE_TILES = 2,
@@ -20,8 +22,7 @@ enum {
   LINE_BYTES = 64,
   WAYS = 8, /* of the caches */
   WAYS_OF_PANEL = 6,
-  COPY_PANELS = 8,
-  STREAM_AHEAD = 2080
+  COPY_PANELS = 8
 };
 
 typedef struct product {
@@ -31,7 +32,17 @@ typedef struct product {
   bool own_panel;  /* b is the task's own, one panel */
   int64_t b_width; /* of its panels: a tile's, or of several tiles: packed for wider vectors */
   nn_x *a_pitch, *k;
+  int64_t ahead;   /* elements that a stream is asked for ahead of its use */
 } product;
+
+/* A panel with one row tile is read once, and the processor fetches such a stream by itself: best if it is about to be used up,
+   too little where many multiply-adds of a line fill the window of what is in flight. Measured on Zen 4. */
+typedef struct stream_row {
+  int adds;         /* at most, of a line */
+  bool from_memory; /* only if weights come from there */
+  int ahead_bytes;  /* 0: none */
+} stream_row;
+static const stream_row stream_rows[] = {{2, true, 4160}, {6, false, 0}, {INT_MAX, false, 8320}};
 
 nn_x *nn_gemm_a(nn_lower *L, const nn_gemm *g, nn_x *m, nn_x *k) {
   nn_kernel *kn = L->kernel;
@@ -218,11 +229,11 @@ static void next_panel(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
   nn_prefetch(k, p->b, nn_xi_add(k, next, at));
 }
 
-/* The only row tile of its panel reads each element once: some lines ahead of it, into the next panel at the end. */
+/* Some lines ahead, into the next panel at the end. */
 static void same_panel(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
   const product *p = data;
   nn_kernel *k = L->kernel;
-  nn_prefetch(k, p->b, nn_xi_addc(k, nn_xi_add(k, nn_xi_mul(k, n0, p->k), at), STREAM_AHEAD));
+  nn_prefetch(k, p->b, nn_xi_addc(k, nn_xi_add(k, nn_xi_mul(k, n0, p->k), at), p->ahead));
 }
 
 /* The same where B is read in its own order. */
@@ -250,6 +261,8 @@ static void next_rows(nn_lower *L, void *data, nn_x *m, nn_x *at) {
 static int64_t bytes_of(const nn_gemm *g, nn_dim rows, nn_dim columns) {
   return nn_dim_guess(rows, 256) * nn_dim_guess(columns, 256) * nn_dtype_bits(g->acc) / 8;
 }
+
+int64_t nn_gemm_b_bytes(const nn_gemm *g) { return bytes_of(g, g->k, g->n); }
 
 /* How many of the lines that lie `pitch` bytes apart fall into one set of a cache. */
 static int64_t lines_of_set(int64_t count, int64_t pitch, int64_t cache_bytes) {
@@ -302,19 +315,42 @@ static bool b_in_place(const nn_lower *L, const product *p) {
     pitch = pitch * nn_dtype_bits(g->b_plain->dtype) / 8;
     if (lines_of_set(nn_dim_guess(g->k, 128), pitch, L->target->l2_bytes) > WAYS_OF_PANEL) return false;
   }
-  return bytes_of(g, g->k, g->n) <= L->target->l2_bytes || has_few_rows(p, IN_PLACE_TILES_LARGE);
+  return nn_gemm_b_bytes(g) <= L->target->l2_bytes || has_few_rows(p, IN_PLACE_TILES_LARGE);
 }
 
-static void set_panels(product *p, nn_tiles *t) {
+/* All weights are read before these are read again. */
+static bool weights_leave_caches(const nn_lower *L) {
+  const nn_module *m = L->module;
+  size_t bytes = 0;
+  for (int i = 0; i < m->nconsts; i++)
+    if (m->consts[i]->uses && m->consts[i]->tensor) bytes += m->consts[i]->tensor->size_bytes;
+  return bytes > (size_t)L->target->l3_bytes;
+}
+
+static int64_t stream_ahead(const nn_lower *L, const product *p) {
+  int64_t adds = nn_dim_value(p->g->m) * LINE_BYTES / L->target->vector_bytes;
+  const stream_row *row = stream_rows;
+  while (adds > row->adds) row++;
+  if (row->from_memory && !weights_leave_caches(L)) return 0;
+  return row->ahead_bytes * 8 / nn_dtype_bits(p->g->acc);
+}
+
+static void set_panels(const nn_lower *L, product *p, nn_tiles *t) {
   p->b = p->g->b_panels;
   p->b_width = p->g->panel_width;
-  if (p->b_width == tile_width(p)) t->ahead = has_few_rows(p, 1) ? same_panel : next_panel;
+  if (p->b_width != tile_width(p)) return;
+  if (!has_few_rows(p, 1)) {
+    t->ahead = next_panel;
+    return;
+  }
+  p->ahead = stream_ahead(L, p);
+  if (p->ahead) t->ahead = same_panel;
 }
 
 /* A small transposed B is packed beforehand, once for all tasks. */
 static void set_packed(nn_lower *L, product *p, nn_tiles *t) {
   const nn_gemm *g = p->g;
-  bool by_rows = reads_rows(g), is_large = bytes_of(g, g->k, g->n) > L->target->l2_bytes;
+  bool by_rows = reads_rows(g), is_large = nn_gemm_b_bytes(g) > L->target->l2_bytes;
   t->pack = pack_any_panel;
   p->own_panel = g->in_parallel || by_rows || (is_large && nn_tiles_pack_pays(L, t));
   if (!p->own_panel) t->pack = NULL;
@@ -342,10 +378,10 @@ static void emit_tiled(nn_lower *L, const nn_gemm *g) {
   if (!g->a_plain || (rows_collide(L, g, p.tile.mr) && copy_pays(&p))) pack_a(L, &p);
   p.b_width = tile_width(&p);
   if (g->b_panels && g->panel_width % p.b_width == 0)
-    set_panels(&p, &t);
+    set_panels(L, &p, &t);
   else if (!b_in_place(L, &p))
     set_packed(L, &p, &t);
-  if (!t.ahead && is_row_major(g) && bytes_of(g, g->k, g->n) > L->target->l2_bytes / 2) t.ahead = next_panel_in_place;
+  if (!t.ahead && is_row_major(g) && nn_gemm_b_bytes(g) > L->target->l2_bytes / 2) t.ahead = next_panel_in_place;
   if ((p.a || is_one(g->a_stride_k)) && bytes_of(g, g->m, g->k) > 2 * L->target->l2_bytes) t.ahead_a = next_rows;
   t.b_padded = p.b != NULL;
   nn_tiles_emit(L, &t);
@@ -401,7 +437,7 @@ static bool is_thin(const nn_lower *L, const nn_gemm *g) {
   bool by_tiles = is_row_major(g);
   if (g->b_panels || !nn_dim_is_const(g->m, &m)) return false;
   return m <= (by_tiles ? THIN_ROWS_BESIDE_TILES : THIN_ROWS) ||
-         (m <= THIN_ROWS_LARGE && bytes_of(g, g->k, g->n) > (by_tiles ? L->target->l3_bytes : L->target->l2_bytes));
+         (m <= THIN_ROWS_LARGE && nn_gemm_b_bytes(g) > (by_tiles ? L->target->l3_bytes : L->target->l2_bytes));
 }
 
 static void emit_form(nn_lower *L, const nn_gemm *g) {

@@ -4,8 +4,11 @@
    axpy: B's rows are contiguous. A task takes a range of columns whose sums stay in L1; for a few k at a
    time, all columns: sum[m, n] += A[m, k] * B[k, n], so that as many rows of B stream side by side.
    dot: B is contiguous along k. Lanes run along k, for a few columns at once, and are summed at the end in
-   the tree of LANES_SUM. */
+   the tree of LANES_SUM. Columns that come from memory are as many streams, each asked for ahead of its use: by half of the
+   group that comes next, if so much stays in L2. */
 #include "codegen/codegen.h"
+
+enum { NEAR_AHEAD_BYTES = 1024 };
 
 typedef struct thin {
   const nn_gemm *g;
@@ -17,6 +20,7 @@ typedef struct thin {
   int depth;        /* axpy: values of k at a time */
   nn_x *k0;
   int columns; /* dot: at a time */
+  nn_x *ahead; /* dot: elements from one that is read to the one that is asked for; NULL: none */
   nn_buf *acc; /* dot: [column][row][lane] */
 } thin;
 
@@ -139,6 +143,13 @@ void nn_gemm_axpy(nn_lower *L, const nn_gemm *g) {
 
 /* ---- dot --------------------------------------------------------------------------------------------------- */
 
+static void dot_ask_ahead(nn_lower *L, const thin *t, nn_x *k0, nn_x *c) {
+  nn_kernel *k = L->kernel;
+  const nn_gemm *g = t->g;
+  nn_x *at = nn_xi_add(k, nn_xi_mul(k, nn_xi_add(k, t->n0, c), g->b_stride_n), k0);
+  nn_prefetch(k, g->b_plain, nn_xi_add(k, g->b_base, nn_xi_add(k, at, t->ahead)));
+}
+
 /* lanes values of k, all columns of the group. */
 static void dot_block(nn_lower *L, nn_x *k0, int lanes, bool is_tail, void *data) {
   const thin *t = data;
@@ -158,6 +169,7 @@ static void dot_block(nn_lower *L, nn_x *k0, int lanes, bool is_tail, void *data
   nn_store(k, b, l, nn_gemm_b(L, t->g, ki, nn_xi_add(k, t->n0, c)), NULL);
   if (is_tail) nn_guard_pop(L);
   nn_lanes_end(L, lanes);
+  if (t->ahead && lanes == t->lanes) dot_ask_ahead(L, t, k0, c);
   m = nn_loop_range(k, NN_UNROLL, "m", t->rows);
   l = nn_lanes_begin(L, lanes);
   nn_x *at = nn_xi_add(k, nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, c, t->rows), m), t->lanes), l);
@@ -206,6 +218,16 @@ static void dot_range(nn_lower *L, thin *t, nn_x *first, nn_x *end) {
   nn_end(k);
 }
 
+static void choose_ahead(nn_lower *L, thin *t) {
+  nn_kernel *k = L->kernel;
+  int64_t size = nn_dtype_bits(t->g->acc) / 8, group = t->columns * nn_dim_guess(t->g->k, 256) * size;
+  if (!t->g->b_plain || nn_gemm_b_bytes(t->g) <= L->target->l3_bytes) return;
+  if (group > L->target->l2_bytes / 4)
+    t->ahead = nn_x_int(k, NEAR_AHEAD_BYTES / size);
+  else
+    t->ahead = nn_let(k, nn_xi_sub(k, nn_xi_mulc(k, t->k, t->columns), nn_xi_floordiv(k, t->k, nn_x_int(k, 2))));
+}
+
 void nn_gemm_dot(nn_lower *L, const nn_gemm *g) {
   nn_kernel *k = L->kernel;
   int rows = (int)nn_dim_value(g->m), wide = L->target->vector_registers / 2 / rows;
@@ -220,6 +242,7 @@ void nn_gemm_dot(nn_lower *L, const nn_gemm *g) {
   int64_t n, per_task;
   bool is_static = nn_dim_is_const(g->n, &n);
   if (is_static && n < t.columns) t.columns = (int)n;
+  choose_ahead(L, &t);
   int columns = t.columns;
   per_task = dot_groups(&t);
   nn_x *groups = nn_let(k, nn_ceildiv_x(L, t.n, columns));

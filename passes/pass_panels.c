@@ -10,7 +10,6 @@
 #include "passes/passes.h"
 
 enum {
-  FEWEST_TRANSPOSED_ROWS = 3, /* fewer read transposed weights once in their own order */
   FEWEST_VECTOR_BYTES = 16,
   MOST_PADDING = 8, /* at most an eighth of the columns: fold evaluates that */
   STRASSEN_LEVEL = 2,
@@ -39,8 +38,7 @@ static bool is_candidate(const nn_op *op) {
   int64_t depth, rows;
   if (y->kind != NN_CONST || y->uses->next || !is_matrix(y->type)) return false;
   if (!nn_dim_is_const(op->in[0]->type.dims[op->in[0]->type.rank - 1], &depth) || depth < 1) return false;
-  if (!nn_dim_is_const(rows_of(op), &rows)) return true; /* many, perhaps */
-  return rows > 0 && (rows >= FEWEST_TRANSPOSED_ROWS || !nn_attr_int(op, "trans_b"));
+  return !nn_dim_is_const(rows_of(op), &rows) || rows > 0;
 }
 
 /* The panels' width; 0: they do not suit the number of columns. */

@@ -125,6 +125,7 @@ Test(matmul, few_rows) {
     try_sizes(m, 60, 100, 0, 1, "f32", "f32");
     try_sizes(100, 60, m, (int)m % 2, (int)m / 2 % 2, "f32", "f32");
   }
+  try_sizes(2, 1031, 1021, 0, 1, "f32", "f32"); /* more than L3 holds */
 }
 
 /* p: columns */

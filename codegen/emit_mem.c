@@ -5,6 +5,7 @@
    instead (a select of addresses, no branch), a store branches; masks that differ between lanes use the
    machine's masked accesses or go lane by lane. */
 #include <assert.h>
+#include <string.h>
 
 #include "codegen/llvm.h"
 
@@ -449,4 +450,70 @@ nn_v nn_emit_lanes(nn_emit *s, const nn_x *x) {
     v = combine(s, x->op, x->dtype, low, high);
   }
   return v;
+}
+
+/* ---- a square of registers ------------------------------------------------------------------------------------- */
+
+enum { BLOCK_BYTES = 16 };
+
+typedef struct square {
+  nn_emit *s;
+  int side, block; /* elements of a row, and of a block of it within which shuffles are cheap */
+  nn_v row[NN_SQUARE_MOST];
+} square;
+
+/* In each block, elements of a and b in turns: of its first half or its second. */
+static nn_v interleave_blocks(const square *q, nn_v a, nn_v b, int half) {
+  nn_v order[NN_SQUARE_MOST];
+  for (int i = 0; i < q->side; i++) {
+    int within = i % q->block, from = i - within + half * (q->block / 2) + within / 2;
+    order[i] = LLVMConstInt(q->s->e->i32, (unsigned)(within % 2 ? q->side + from : from), false);
+  }
+  return LLVMBuildShuffleVector(q->s->b, a, b, LLVMConstVector(order, (unsigned)q->side), "");
+}
+
+/* Every second block of a, then of b. */
+static nn_v every_second_block(const square *q, nn_v a, nn_v b, int odd) {
+  nn_v order[NN_SQUARE_MOST];
+  for (int i = 0; i < q->side; i++)
+    order[i] = LLVMConstInt(q->s->e->i32, (unsigned)((2 * (i / q->block) + odd) * q->block + i % q->block), false);
+  return LLVMBuildShuffleVector(q->s->b, a, b, LLVMConstVector(order, (unsigned)q->side), "");
+}
+
+/* The blocks of `block` neighbouring rows, each of them for itself. */
+static void transpose_blocks(square *q, int first) {
+  nn_v next[NN_SQUARE_MOST];
+  for (int stage = 1; stage < q->block; stage *= 2) {
+    for (int i = 0; i < q->block / 2; i++)
+      for (int half = 0; half < 2; half++)
+        next[2 * i + half] = interleave_blocks(q, q->row[first + i], q->row[first + i + q->block / 2], half);
+    memcpy(q->row + first, next, (size_t)q->block * sizeof *next);
+  }
+}
+
+/* Blocks change places among the rows first, first + block, ... */
+static void transpose_places(square *q, int first) {
+  nn_v next[NN_SQUARE_MOST];
+  int places = q->side / q->block;
+  for (int stage = 1; stage < places; stage *= 2) {
+    for (int i = 0; i < places / 2; i++)
+      for (int odd = 0; odd < 2; odd++) {
+        const nn_v *pair = q->row + first + 2 * i * q->block;
+        next[i + odd * (places / 2)] = every_second_block(q, pair[0], pair[q->block], odd);
+      }
+    for (int i = 0; i < places; i++) q->row[first + i * q->block] = next[i];
+  }
+}
+
+/* Shuffles of two rows each: log2(side) of them for a row. */
+void nn_emit_transpose(nn_emit *s, const nn_stmt *st) {
+  int bytes = bytes_of(st->buf), block = bytes < BLOCK_BYTES ? BLOCK_BYTES / bytes : 1;
+  square q = {.s = s, .side = (int)nn_square_side(st->buf)};
+  access a = {.buf = st->buf, .base = nn_emit_buffer(s, st->buf), .type = element_type(s, st->buf), .align = bytes};
+  if (q.side == 1) return;
+  q.block = block < q.side ? block : q.side;
+  for (int i = 0; i < q.side; i++) q.row[i] = load_at(s, &a, address(s, &a, nn_const_i64(s->e, (int64_t)i * q.side)), q.side);
+  for (int i = 0; i < q.side; i += q.block) transpose_blocks(&q, i);
+  for (int i = 0; i < q.block; i++) transpose_places(&q, i);
+  for (int i = 0; i < q.side; i++) store_at(s, &a, address(s, &a, nn_const_i64(s->e, (int64_t)i * q.side)), q.row[i]);
 }

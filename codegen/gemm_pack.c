@@ -73,13 +73,19 @@ static int64_t tile_width(const product *p) { return (int64_t)p->tile.nv * p->ti
 
 static nn_buf_space temp_space(const nn_gemm *g) { return g->in_parallel ? NN_BUF_WORKER : NN_BUF_WORKSPACE; }
 
+/* Where column n0 + j of row k is kept. */
+static nn_x *packed_place(nn_lower *L, const product *p, nn_x *ki, nn_x *n0, nn_x *j) {
+  nn_kernel *k = L->kernel;
+  nn_x *first = p->own_panel ? nn_x_int(k, 0) : nn_xi_mul(k, n0, p->k);
+  return nn_xi_add(k, nn_xi_add(k, first, nn_xi_mulc(k, ki, tile_width(p))), j);
+}
+
 /* A vector of row k, the c-th of the panel that begins with column n0. */
 static void pack_vector(nn_lower *L, const product *p, nn_x *ki, nn_x *n0, nn_x *c, bool is_tail) {
   nn_kernel *k = L->kernel;
   nn_x *l = nn_lanes_begin(L, p->tile.lanes);
   nn_x *j = nn_xi_add(k, nn_xi_mulc(k, c, p->tile.lanes), l), *n = nn_xi_add(k, n0, j);
-  nn_x *first = p->own_panel ? nn_x_int(k, 0) : nn_xi_mul(k, n0, p->k);
-  nn_x *to = nn_xi_add(k, nn_xi_add(k, first, nn_xi_mulc(k, ki, tile_width(p))), j);
+  nn_x *to = packed_place(L, p, ki, n0, j);
   if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, n, nn_dim_x(L, p->g->n)));
   nn_x *value = nn_gemm_b(L, p->g, ki, n);
   if (is_tail) nn_guard_pop(L);
@@ -105,18 +111,36 @@ static void pack_panel_by_rows(nn_lower *L, const product *p, nn_x *n0, bool is_
   nn_end(k);
 }
 
-/* B's columns are contiguous: as much of them as a line holds at once, so that each line is read once. */
+/* `lanes` columns from n0 + c * lanes on, for as many k: a square that is read by columns and kept by rows. */
+static void pack_square(nn_lower *L, const product *p, nn_x *first, nn_x *n0, nn_x *c, bool is_tail) {
+  nn_kernel *k = L->kernel;
+  int lanes = p->tile.lanes;
+  nn_buf *square = nn_regs(L, p->g->acc, (int64_t)lanes * lanes);
+  nn_x *i = nn_loop_range(k, NN_UNROLL, "i", lanes), *n = nn_xi_add(k, n0, nn_tile_vector(k, c, lanes, i));
+  nn_x *l = nn_lanes_begin(L, lanes);
+  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, n, nn_dim_x(L, p->g->n)));
+  nn_store(k, square, nn_tile_vector(k, i, lanes, l), nn_gemm_b(L, p->g, nn_xi_add(k, first, l), n), NULL);
+  if (is_tail) nn_guard_pop(L);
+  nn_lanes_end(L, lanes);
+  nn_end(k);
+  nn_transpose(k, square);
+  i = nn_loop_range(k, NN_UNROLL, "i", lanes);
+  l = nn_lanes_begin(L, lanes);
+  nn_x *to = packed_place(L, p, nn_xi_add(k, first, i), n0, nn_tile_vector(k, c, lanes, l));
+  nn_store(k, p->b, to, nn_x_load(k, square, nn_tile_vector(k, i, lanes, l), NULL), NULL);
+  nn_lanes_end(L, lanes);
+  nn_end(k);
+}
+
+/* B's columns are contiguous. */
 static void pack_panel_by_columns(nn_lower *L, const product *p, nn_x *n0, bool is_tail) {
   nn_kernel *k = L->kernel;
-  int64_t block = LINE_BYTES * 8 / nn_dtype_bits(p->g->acc);
-  nn_x *whole = nn_let(k, nn_xi_floordiv(k, p->k, nn_x_int(k, block)));
+  nn_x *whole = nn_let(k, nn_xi_floordiv(k, p->k, nn_x_int(k, p->tile.lanes)));
   nn_x *c = nn_loop_range(k, NN_FOR, "c", p->tile.nv);
-  nn_x *at = nn_loop_begin(k, NN_FOR, "block", nn_x_int(k, 0), whole);
-  nn_x *ki = nn_xi_add(k, nn_xi_mulc(k, at, block), nn_loop_range(k, NN_UNROLL, "k", block));
-  pack_vector(L, p, ki, n0, c, is_tail);
+  nn_x *at = nn_loop_begin(k, NN_FOR, "square", nn_x_int(k, 0), whole);
+  pack_square(L, p, nn_xi_mulc(k, at, p->tile.lanes), n0, c, is_tail);
   nn_end(k);
-  nn_end(k);
-  ki = nn_loop_begin(k, NN_FOR, "k", nn_xi_mulc(k, whole, block), p->k);
+  nn_x *ki = nn_loop_begin(k, NN_FOR, "k", nn_xi_mulc(k, whole, p->tile.lanes), p->k);
   pack_vector(L, p, ki, n0, c, is_tail);
   nn_end(k);
   nn_end(k);

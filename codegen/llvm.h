@@ -208,6 +208,7 @@ bool nn_is_signed(nn_dtype t);
 nn_v nn_emit_load(nn_emit *s, const nn_x *x);
 void nn_emit_store(nn_emit *s, const nn_stmt *st);
 void nn_emit_prefetch(nn_emit *s, const nn_stmt *st);
+void nn_emit_transpose(nn_emit *s, const nn_stmt *st);
 nn_v nn_emit_lanes(nn_emit *s, const nn_x *x);
 
 /* emit_float.c */

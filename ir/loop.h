@@ -89,7 +89,9 @@ struct nn_buf {
   nn_dim count;      /* elements */
 };
 
-typedef enum nn_stmt_kind { NN_S_LOOP, NN_S_IF, NN_S_WHILE, NN_S_LET, NN_S_STORE, NN_S_PREFETCH, NN_S_FAIL } nn_stmt_kind;
+enum { NN_SQUARE_MOST = 64 }; /* side of a square that is transposed */
+
+typedef enum nn_stmt_kind { NN_S_LOOP, NN_S_IF, NN_S_WHILE, NN_S_LET, NN_S_STORE, NN_S_PREFETCH, NN_S_TRANSPOSE, NN_S_FAIL } nn_stmt_kind;
 typedef enum nn_loop_kind { NN_FOR, NN_PARALLEL, NN_UNROLL, NN_VECTOR } nn_loop_kind;
 
 typedef struct nn_block { nn_stmt *first, *last; } nn_block;
@@ -103,7 +105,7 @@ struct nn_stmt {
   nn_x *lo, *hi;         /* LOOP: lo <= var < hi, step 1. PARALLEL and FOR: any i64; UNROLL, VECTOR: constants with lo 0 */
   nn_block body, other;  /* LOOP, IF (then, else), WHILE */
   nn_x *value;           /* LET, STORE: value; IF, WHILE: condition (WHILE: evaluated anew each time); FAIL: error code constant */
-  nn_buf *buf;           /* STORE, PREFETCH */
+  nn_buf *buf;           /* STORE, PREFETCH; TRANSPOSE: a square in registers, row by row, whose side is a power of two */
   nn_x *index;           /* STORE, PREFETCH: the element soon read; a hint without effect, and it may lie outside of the buffer */
   nn_x *mask;            /* STORE: bool or NULL. In a vector loop an IF whose condition varies becomes masks. */
 };
@@ -177,6 +179,8 @@ void nn_while_begin(nn_kernel *k, nn_x *cond);              /* cond loads from m
 void nn_end(nn_kernel *k);                                  /* closes the innermost open statement */
 void nn_store(nn_kernel *k, nn_buf *buf, nn_x *index, nn_x *value, nn_x *mask);
 void nn_prefetch(nn_kernel *k, nn_buf *buf, nn_x *index);   /* not of registers */
+void nn_transpose(nn_kernel *k, nn_buf *square);            /* outside of vector loops */
+int64_t nn_square_side(const nn_buf *buf);                  /* of what is to be transposed; 0: it is no such square, or larger than NN_SQUARE_MOST */
 void nn_fail_stmt(nn_kernel *k, int code);
 nn_var *nn_current_vector_var(nn_kernel *k);                /* of the open vector loop, or NULL */
 int nn_open_depth(nn_kernel *k);                            /* number of open statements; grows and shrinks with begin/end */

@@ -266,6 +266,18 @@ void nn_prefetch(nn_kernel *k, nn_buf *buf, nn_x *index) {
   s->index = index;
 }
 
+int64_t nn_square_side(const nn_buf *buf) {
+  int64_t count, side = 1;
+  if (buf->space != NN_BUF_REG || !nn_dim_is_const(buf->count, &count)) return 0;
+  while (side <= NN_SQUARE_MOST && side * side < count) side *= 2;
+  return side * side == count && side <= NN_SQUARE_MOST ? side : 0;
+}
+
+void nn_transpose(nn_kernel *k, nn_buf *square) {
+  assert(nn_square_side(square) > 0);
+  append(k, NN_S_TRANSPOSE)->buf = square;
+}
+
 void nn_fail_stmt(nn_kernel *k, int code) {
   nn_stmt *s = append(k, NN_S_FAIL);
   s->value = nn_x_int(k, code);

@@ -21,7 +21,7 @@
 /* What an instruction does. The common operations have codes of their own, all others go through
    nn_scalar_op. */
 typedef enum code {
-  C_SCALAR, C_MOVE, C_LOAD, C_STORE, C_INDEX, C_LANES,
+  C_SCALAR, C_MOVE, C_LOAD, C_STORE, C_INDEX, C_LANES, C_TRANSPOSE,
   C_ADD_I, C_SUB_I, C_MUL_I, C_LT_I, C_LE_I, C_EQ_I,
   C_ADD_S, C_SUB_S, C_MUL_S, C_DIV_S, C_FMA_S, C_LT_S, C_LE_S,
   C_ADD_D, C_SUB_D, C_MUL_D, C_DIV_D, C_FMA_D,
@@ -37,7 +37,7 @@ typedef struct instr {
   nn_xop op;
   int d, a, b, c;   /* slots; -1 none */
   int target;       /* jumps: instruction; loads and stores: buffer */
-  int count;        /* lanes */
+  int count;        /* lanes; side of a square */
 } instr;
 
 typedef struct compiler {
@@ -217,6 +217,9 @@ static void compile_stmt(compiler *c, const nn_stmt *s) {
       end_statement(c);
       break;
     case NN_S_PREFETCH: break;
+    case NN_S_TRANSPOSE:
+      emit(c, (instr){.code = C_TRANSPOSE, .target = s->buf->id, .count = (int)nn_square_side(s->buf)});
+      break;
     case NN_S_FAIL: emit(c, (instr){.code = C_FAIL, .target = (int)s->value->i}); break;
   }
 }
@@ -309,6 +312,15 @@ static void store(const memory *m, int64_t index, nn_scalar value) {
   else nn_scalar_store(m->dtype, m->data, (size_t)index, value);
 }
 
+static void transpose(const memory *m, int64_t side) {
+  for (int64_t i = 0; i < side; i++)
+    for (int64_t j = 0; j < i; j++) {
+      nn_scalar low = load(m, i * side + j), high = load(m, j * side + i);
+      store(m, i * side + j, high);
+      store(m, j * side + i, low);
+    }
+}
+
 static nn_xop combiner(nn_xop op) {
   switch (op) {
     case NN_X_LANES_SUM: return NN_X_ADD;
@@ -376,6 +388,7 @@ static int run(const compiler *c, const memory *mem, nn_eval_error *at) {
         if (!is_inside(m, v[in->a].i) || !is_inside(m, v[in->a].i + in->count - 1)) return outside(c->k, m, v[in->a].i);
         *d = reduce_lanes(in, m, v[in->a].i);
         break;
+      case C_TRANSPOSE: transpose(&mem[in->target], in->count); break;
       case C_ADD_I: d->i = wrap_add(v[in->a].i, v[in->b].i); break;
       case C_SUB_I: d->i = wrap_sub(v[in->a].i, v[in->b].i); break;
       case C_MUL_I: d->i = wrap_mul(v[in->a].i, v[in->b].i); break;

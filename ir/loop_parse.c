@@ -144,6 +144,18 @@ static nn_status parse_prefetch(parser *p) {
   return nn_lex_end_line(p->lex);
 }
 
+static nn_status parse_transpose(parser *p) {
+  char *name;
+  NN_TRY(nn_lex_expect(p->lex, '%', "'transpose'"));
+  const char *at = p->lex->at;
+  NN_TRY(nn_loop_parse_name(p, &name));
+  nn_buf *buf = nn_map_get(p->bufs, name);
+  if (!buf || nn_square_side(buf) == 0)
+    return nn_lex_fail(p->lex, at, "expected a register array of as many elements as a square whose side is a power of two");
+  nn_transpose(p->k, buf);
+  return nn_lex_end_line(p->lex);
+}
+
 static nn_status parse_store(parser *p, nn_buf *buf) {
   nn_x *index, *mask = NULL;
   NN_TRY(nn_loop_parse_place(p, &index, NULL));
@@ -178,6 +190,7 @@ static nn_status parse_stmt(parser *p) {
   if (nn_lex_take_word(p->lex, "if")) return parse_if(p);
   if (nn_lex_take_word(p->lex, "while")) return parse_while(p);
   if (nn_lex_take_word(p->lex, "prefetch")) return parse_prefetch(p);
+  if (nn_lex_take_word(p->lex, "transpose")) return parse_transpose(p);
   if (nn_lex_take_word(p->lex, "fail")) return parse_fail(p);
   return nn_lex_fail(p->lex, p->lex->at, "expected a statement or '}'");
 }

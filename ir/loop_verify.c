@@ -171,6 +171,12 @@ static void check_prefetch(verifier *v, const nn_stmt *s) {
   if (s->buf->space == NN_BUF_REG) fail(v, "a prefetch of %%%s, which is a register array", s->buf->name);
 }
 
+static void check_transpose(verifier *v, const nn_stmt *s) {
+  check_buffer(v, s->buf);
+  if (v->vector) fail(v, "a transpose inside the vector loop over %%%s", v->vector->var->name);
+  if (nn_square_side(s->buf) == 0) fail(v, "a transpose of %%%s, which is no square in registers whose side is a power of two", s->buf->name);
+}
+
 static void check_stmt(verifier *v, const nn_stmt *s) {
   const nn_x *all[] = {s->lo, s->hi, s->index, s->value, s->mask};
   for (int i = 0; i < 5; i++) check_x(v, all[i]);
@@ -178,6 +184,7 @@ static void check_stmt(verifier *v, const nn_stmt *s) {
     case NN_S_LOOP: check_loop(v, s); break;
     case NN_S_STORE: check_store(v, s); break;
     case NN_S_PREFETCH: check_prefetch(v, s); break;
+    case NN_S_TRANSPOSE: check_transpose(v, s); break;
     case NN_S_IF: case NN_S_WHILE:
       expect_type(v, s->value, NN_BOOL, "a condition");
       check_block(v, &s->body);

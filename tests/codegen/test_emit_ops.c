@@ -186,3 +186,32 @@ Test(emit_ops, lanes) {
     for (int count = 1; count <= 64; count *= count < 4 ? 2 : 4)
       check_lanes(dtypes[d], count, count == 16 ? "x86-64" : NULL);
 }
+
+static void check_transpose(nn_dtype d, int side, const char *cpu) {
+  emit_case c = emit_begin(cpu);
+  nn_kernel *k = c.k;
+  int count = side * side;
+  nn_buf *x = emit_param(&c, d, count, false), *y = emit_param(&c, d, count, true);
+  nn_buf *regs = nn_kernel_buf(k, "r", NN_BUF_REG, d, emit_dim(&c, count), false);
+  for (int step = 0; step < 2; step++) {
+    nn_x *i = nn_loop_range(k, NN_UNROLL, "i", side), *l = nn_loop_range(k, NN_VECTOR, "l", side);
+    nn_x *at = nn_xi_add(k, nn_xi_mulc(k, i, side), l);
+    nn_store(k, step ? y : regs, at, nn_x_load(k, step ? regs : x, at, NULL), NULL);
+    nn_end(k);
+    nn_end(k);
+    if (!step) nn_transpose(k, regs);
+  }
+  char what[64];
+  snprintf(what, sizeof what, "transpose of %d x %d %s", side, side, nn_dtype_name(d));
+  cr_assert_eq(emit_check(&c, what), 0);
+}
+
+Test(emit_ops, transpose) {
+  for (int side = 2; side <= 32; side *= 2) {
+    check_transpose(NN_F32, side, NULL);
+    check_transpose(NN_F32, side, "x86-64");
+    check_transpose(NN_F64, side, side == 4 ? "x86-64-v3" : NULL);
+    check_transpose(NN_U8, side, NULL);
+    check_transpose(NN_F16, side, NULL);
+  }
+}

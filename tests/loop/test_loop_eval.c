@@ -103,6 +103,13 @@ Test(loop_eval, a_lane_runs_the_whole_body_and_reductions_are_trees) {
   cr_assert_eq(y[1], 2.0f);
 }
 
+Test(loop_eval, transpose_of_a_square) {
+  float x[4] = {1, 2, 3, 4}, y[4];
+  cr_assert_eq(run("kernel @k {\n  param %x : f32[4]\n  out %y : f32[4]\n  reg %r : f32[4]\n  unroll %i in 0..4 {\n    %r[%i] = %x[%i]\n  }\n"
+                   "  transpose %r\n  unroll %j in 0..4 {\n    %y[%j] = %r[%j]\n  }\n}\n", x, y), 0);
+  cr_assert(y[0] == 1 && y[1] == 3 && y[2] == 2 && y[3] == 4);
+}
+
 Test(loop_eval, while_sees_what_its_body_changes) {
   int64_t x[1] = {10}, y[1] = {0};
   cr_assert_eq(run("kernel @k {\n  out %x : i64[1]\n  out %y : i64[1]\n  while 0 < %x[0] {\n    %y[0] = %y[0] + %x[0]\n    %x[0] = %x[0] - 1\n  }\n}\n", x, y), 0);

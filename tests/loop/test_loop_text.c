@@ -141,6 +141,7 @@ static const struct { const char *text, *place, *message; } wrong[] = {
   {"kernel @k {\n  reg %r : f32[4]\n  %x = lanes_sum(%r[2], 4)\n}\n", NULL, "reads elements 2..6 of %r, which has 4"},
   {"kernel @k {\n  prefetch %x[0]\n}\n", "t.loop:2:13", "expected a buffer"},
   {"kernel @k {\n  reg %r : f32[4]\n  prefetch %r[0]\n}\n", NULL, "a prefetch of %r"},
+  {"kernel @k {\n  reg %r : f32[8]\n  transpose %r\n}\n", "t.loop:3:14", "expected a register array"},
   {"kernel @k {\n  fail 0\n}\n", "t.loop:2:7", "error code"},
   {"kernel @k {\n  %x = 99999999999999999999\n}\n", "t.loop:2:8", "beyond 64 bits"},
   {"kernel @k {\n} x\n", "t.loop:2:3", "expected nothing after the kernel"},

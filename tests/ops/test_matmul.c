@@ -103,6 +103,8 @@ Test(matmul, large) {
   try_sizes(1, 300, 700, 0, 1, "f32", "f32");
   try_sizes(600, 40, 2, 0, 0, "f32", "f32");
   try_sizes(70, 130, 150, 0, 1, "f32", "f32");
+  try_sizes(70, 33, 39, 1, 1, "f64", "f64");
+  try_sizes(70, 50, 37, 0, 1, "f16", "f16");
 }
 
 /* Many rows: B's rows collide in the caches, or have another type, or are another op's; A is larger than L2. */

@@ -113,6 +113,7 @@ static nn_dtype computed_in(nn_dtype t) { return t == NN_F64 ? NN_F64 : NN_F32; 
 static nn_mx numbers_of(const nn_lower *L, nn_dtype t) {
   nn_mx m = nn_mx_of(L->kernel, computed_in(t));
   m.has_f64 = !L->target || L->target->has_sqrt_f64;
+  m.is_fused = L->target && L->target->has_fma;
   m.is_near = L->target && L->target->fp == NNCC_FP_FAST && m.t == NN_F32;
   return m;
 }

@@ -14,6 +14,7 @@ typedef struct nn_mx {
   nn_kernel *k;
   nn_dtype t, ti;        /* the float type and the integer of its width */
   bool is_near;          /* approximations will do: --fp fast, f32 */
+  bool is_fused;         /* the target has a fused multiply-add, and nn_x_fma is it */
   bool has_f64;          /* f64 is hardware arithmetic: f32 functions may use it */
   int mantissa, bias;    /* stored bits, exponent offset */
   double magic;          /* 1.5 * 2^mantissa: adding it leaves the nearest integer in the low bits */

@@ -7,8 +7,8 @@
 
 static const double exp_f32[] = {
   0.5, 0.166665182, 0.041666206, 0.00836901926, 0.00139505207};
-/* (exp(r) - 1) / r, enough for 1 + exp(-x). */
-static const double logistic_f32[] = {0.999999702, 0.499991417, 0.166676447, 0.0418988578, 0.00829014741};
+/* r / tanh(r/2) in r^2, for |r| <= ln2/2. */
+static const double half_angle_f32[] = {2, 0.16666618, -0.00276600057};
 static const double exp_f64[] = {
   0x1.0000000000000p-1, 0x1.555555555555cp-3, 0x1.555555555555ep-5, 0x1.111111110eb35p-7, 0x1.6c16c16c134bcp-10,
   0x1.a01a01b3ee231p-13, 0x1.a01a01b48b291p-16, 0x1.71ddef0fd4987p-19, 0x1.27e4bec9890aap-22,
@@ -127,29 +127,44 @@ nn_x *nn_mx_tanh(const nn_mx *m, nn_x *x) {
   return unless_tiny(m, x, l->tanh_tiny, nn_mx_copysign(m, nn_mx_div(m, h, nn_mx_addc(m, h, 1)), x));
 }
 
-/* exp(r), not quite as near as 1 + nn_mx_exp_part(r), in fewer operations. */
-static nn_x *short_exp(const nn_mx *m, nn_x *r) {
-  if (nn_mx_is_f64(m)) return nn_mx_let(m, nn_mx_addc(m, nn_mx_exp_part(m, r), 1));
-  return nn_mx_let(m, nn_mx_fma(m, NN_MX_POLY(m, r, logistic_f32), r, nn_mx_c(m, 1)));
-}
-
-/* 1 + exp(-x), with n and r of -x. Beyond -highest 2^n is infinite; the scale below -lowest is 0 or tiny, and so is exp. */
-static nn_x *one_plus_exp_minus(const nn_mx *m, nn_x *x) {
+/* -x = n*ln2 + r. Beyond -highest 2^n is infinite; below -lowest 2^n is 0 or tiny, and so is exp. With a fused multiply-add
+   one step is enough for f32: the product is exact, and ln2 as f32 is off by 2^-29 only. */
+static nn_x *reduce_minus(const nn_mx *m, nn_x *x, nn_x **n_magic) {
   const limits *l = limits_of(m);
   nn_x *in = nn_mx_let(m, nn_mx_clamp(m, x, -l->highest, -l->fast_lowest));
-  nn_x *n_magic = nn_mx_let(m, nn_mx_fmac(m, in, -1.44269504088896340736, nn_mx_c(m, m->magic)));
-  nn_x *n = nn_mx_let(m, nn_mx_addc(m, n_magic, -m->magic));
-  nn_x *r = nn_mx_let(m, nn_mx_fmac(m, n, -l->ln2_low, nn_mx_fmac(m, n, -l->ln2_high, nn_mx_neg(m, in))));
-  nn_x *p = short_exp(m, r);
-  return nn_mx_let(m, nn_mx_fma(m, p, scale_of(m, n_magic, 0), nn_mx_c(m, 1)));
+  *n_magic = nn_mx_let(m, nn_mx_fmac(m, in, -1.44269504088896340736, nn_mx_c(m, m->magic)));
+  nn_x *n = nn_mx_let(m, nn_mx_addc(m, *n_magic, -m->magic));
+  if (m->is_fused && !nn_mx_is_f64(m)) return nn_mx_let(m, nn_mx_fmac(m, n, -(double)(float)0.693147180559945309417, nn_mx_neg(m, in)));
+  return nn_mx_let(m, nn_mx_fmac(m, n, -l->ln2_low, nn_mx_fmac(m, n, -l->ln2_high, nn_mx_neg(m, in))));
 }
 
-/* 1 / (1 + exp(-x)). Results below the normal numbers may be 0. */
+/* sigmoid(x) as *over / *under. exp(r) = (e + r) / (e - r) with e = r / tanh(r/2), which is even: short in r^2, and sum and
+   difference are no work for the multipliers. f64: 1 / (1 + exp(-x)). */
+static void sigmoid_parts(const nn_mx *m, nn_x *x, nn_x **over, nn_x **under) {
+  nn_x *n_magic, *r = reduce_minus(m, x, &n_magic);
+  nn_x *scale = scale_of(m, n_magic, 0), *numerator;
+  if (nn_mx_is_f64(m)) {
+    numerator = nn_mx_let(m, nn_mx_addc(m, nn_mx_exp_part(m, r), 1));
+    *over = nn_mx_c(m, 1);
+  } else {
+    nn_x *e = nn_mx_let(m, NN_MX_POLY(m, nn_mx_let(m, nn_mx_mul(m, r, r)), half_angle_f32));
+    numerator = nn_mx_add(m, e, r);
+    *over = nn_mx_let(m, nn_mx_sub(m, e, r));
+  }
+  *under = nn_mx_let(m, nn_mx_fma(m, numerator, scale, *over));
+}
+
+/* Results below the normal numbers may be 0. */
 nn_x *nn_mx_sigmoid(const nn_mx *m, nn_x *x) {
-  return nn_mx_let(m, nn_mx_div(m, nn_mx_c(m, 1), one_plus_exp_minus(m, x)));
+  nn_x *over, *under;
+  sigmoid_parts(m, x, &over, &under);
+  return nn_mx_let(m, nn_mx_div(m, over, under));
 }
 
-/* y * sigmoid(x), one rounding and one operation less. */
+/* y * sigmoid(x). The quotient first: y times a number above 1 might be infinite. */
 nn_x *nn_mx_gate(const nn_mx *m, nn_x *y, nn_x *x) {
-  return nn_mx_let(m, nn_mx_div(m, y, one_plus_exp_minus(m, x)));
+  nn_x *over, *under;
+  sigmoid_parts(m, x, &over, &under);
+  if (nn_mx_is_f64(m)) return nn_mx_let(m, nn_mx_div(m, y, under));
+  return nn_mx_let(m, nn_mx_mul(m, y, nn_mx_div(m, over, under)));
 }

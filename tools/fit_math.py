@@ -6,7 +6,7 @@ Needs mpmath. Prints C initialisers and the error each fit reaches, as log2 of t
 import struct
 import sys
 
-from mpmath import (asin, atan, cos, erf, erfc, exp, expm1, log, log1p, lu_solve, matrix, mp, mpf, pi, sin, sqrt)
+from mpmath import (asin, atan, cos, erf, erfc, exp, expm1, log, log1p, lu_solve, matrix, mp, mpf, pi, sin, sqrt, tanh)
 
 mp.dps = 60
 
@@ -93,6 +93,8 @@ q_erf = series(lambda t: erf(sqrt(t)) / sqrt(t) - 1, [2 / sqrt(pi) - 1, -2 / sqr
 q_ratio = series(lambda t: (log((1 + sqrt(t)) / (1 - sqrt(t))) - 2 * sqrt(t)) / sqrt(t) ** 3, [mpf(2) / 3, mpf(2) / 5])
 # tail of the same after 2s + 2/3 s^3: s^5 P(s^2)
 q_ratio5 = series(lambda t: (log((1 + sqrt(t)) / (1 - sqrt(t))) - 2 * sqrt(t) - sqrt(t) ** 3 * 2 / 3) / sqrt(t) ** 5, [mpf(2) / 5, mpf(2) / 7])
+# r / tanh(r/2): an error of e here is one of 2 r e / (this^2 - r^2) in exp(r)
+half_angle = series(lambda t: sqrt(t) / tanh(sqrt(t) / 2), [mpf(2), mpf(1) / 6, -mpf(1) / 360])
 half_ln2 = log(mpf(2)) / 2 * mpf("1.002")
 tiny, tinier = mpf(10) ** -4, mpf(10) ** -12  # weights must not vanish inside the interval
 root = sqrt(mpf(2))
@@ -115,7 +117,7 @@ def near_erf(u):
 
 FITS = {
     "exp_f32": lambda: fit("exp_f32", "f32", q_exp, lambda r: r * r + tiny, -half_ln2, half_ln2, 4),
-    "logistic_f32": lambda: fit("logistic_f32", "f32", q_exp1, lambda r: abs(r) / exp(r) + tiny, -half_ln2, half_ln2, 4),
+    "half_angle_f32": lambda: fit("half_angle_f32", "f32", half_angle, lambda t: 2 * sqrt(t) / (half_angle(t) ** 2 - t) + tinier, 0, half_ln2 ** 2, 2),
     "near_exp_f32": lambda: fit("near_exp_f32", "f32", q_exp1, lambda r: abs(r) / exp(r) + tiny, -half_ln2, half_ln2, 3),
     "near_erf_f32": lambda: fit("near_erf_f32", "f32", near_erf, lambda u: mpf(1), -1, 1, 10),
     "erf_far_f32": lambda: fit("erf_far_f32", "f32", lambda t: -erfc(t + mpf("2.5")), lambda t: mpf(1), mpf("-1.5"), mpf("1.43"), 14),

@@ -286,16 +286,18 @@ typedef struct nn_conv_tile {
   int unroll_by[NN_TILE_LOOPS];
   nn_x *(*place)(nn_lower *L, void *data, nn_x *row, nn_x *const *k);    /* the number of a place, f32 */
   nn_x *(*weight)(nn_lower *L, void *data, nn_x *const *k, nn_x *j);     /* of output channel j of the panel */
-  void (*ahead)(nn_lower *L, void *data, nn_x *const *k);                /* may be NULL: prefetches what the next panel has for this step */
   void *data;
+  nn_buf *ahead;                                     /* may be NULL: where `lines` lines from element `from` on are prefetched meanwhile; constant counts */
+  nn_x *from;
+  int64_t lines;
 } nn_conv_tile;
 int nn_conv_tile_rows(const nn_target *t, int nv);   /* places that fit the registers */
 nn_buf *nn_conv_tile_clear(nn_lower *L, const nn_conv_tile *t, int rows); /* registers [rows][nv][lanes], zeros */
 void nn_conv_tile_move(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *from, nn_buf *to);
-void nn_conv_tile_add(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *acc);
-/* Panels of `size` elements lie one behind the other, and `passes` row tiles each read one: together they prefetch the next one. at: element of the
-   present panel; pass: number of the row tile; width: elements of a step of k. */
-void nn_conv_tile_prefetch(nn_lower *L, nn_buf *w, nn_x *panel, int64_t size, nn_x *at, nn_x *pass, int64_t passes, int64_t width);
+void nn_conv_tile_add(nn_lower *L, nn_conv_tile *t, int rows, nn_buf *acc);
+/* Panels of `size` elements lie one behind the other, and `passes` row tiles each read one: together they prefetch the next one. The next
+   nn_conv_tile_add of t, which has row tile number `pass`, does its part. */
+void nn_conv_tile_prefetch(nn_lower *L, nn_conv_tile *t, nn_buf *w, nn_x *panel, int64_t size, nn_x *pass, int64_t passes);
 /* `count` places as tiles of at most `most`: `extra` tiles of rows + 1, then those of rows. */
 typedef struct nn_tile_cut { int64_t tiles, rows, extra; } nn_tile_cut;
 nn_tile_cut nn_tile_cut_rows(int64_t count, int most);

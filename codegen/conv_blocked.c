@@ -17,7 +17,6 @@ enum {
   TASK_FLOPS = 1 << 18,  /* at least */
   DIRECT_COST = 6,       /* of an epilogue that is copied out for each register */
   UNROLLED_CHANNELS = 4,
-  MOST_PASSES = 12,      /* over a panel that still wait for the next one */
   LEAST_ROWS = 4,        /* of a band that is copied for its halo */
   LIKELY_SIDE = 224,     /* of the network's input, for estimates */
   LARGE = 1 << 24
@@ -48,6 +47,7 @@ typedef struct blocked {
   /* of the present task, panel and tile */
   nn_x *image, *y0, *rows, *a_base, *panel, *block0, *row, *pass, *first;
   int64_t passes;                        /* row tiles of a band */
+  bool is_ahead;                         /* they prefetch the panel after theirs */
   nn_conv_tile tile;
   int64_t tile_blocks;                   /* of y that a tile writes */
   nn_x *tail_block;                      /* the incomplete block of x's channels, or NULL */
@@ -337,15 +337,6 @@ static nn_x *weight_at(nn_lower *L, void *data, nn_x *const *ks, nn_x *j) {
 
 static int64_t panel_size(const blocked *c) { return c->blocks * c->kernel[0] * c->kernel[1] * c->inner * c->width; }
 
-static void prefetch_weights(nn_lower *L, void *data, nn_x *const *ks) {
-  const blocked *c = data;
-  nn_kernel *k = L->kernel;
-  nn_x *at = c->tail_block ? c->tail_block : ks[0];
-  for (int i = 1; i < 3; i++) at = nn_xi_add(k, nn_xi_mulc(k, at, c->kernel[i - 1]), ks[i]);
-  at = nn_xi_add(k, nn_xi_mulc(k, at, c->inner), ks[3]);
-  nn_conv_tile_prefetch(L, c->w, c->panel, panel_size(c), nn_xi_mulc(k, at, c->width), c->pass, c->passes, c->width);
-}
-
 /* Tiles of rests are many sizes and little work: their code is short. */
 static void set_k_loops(nn_lower *L, blocked *c, int64_t blocks, int64_t inner, bool is_rest) {
   nn_kernel *k = L->kernel;
@@ -409,6 +400,7 @@ static void emit_tile(nn_lower *L, const nn_tile_span *span, void *data) {
   if (!c->is_flat) c->pass = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, c->row, nn_tile_cut_rows(c->size[1], c->mr).tiles), c->pass));
   c->first = span->first;
   nn_buf *acc = nn_conv_tile_clear(L, &c->tile, span->rows);
+  if (c->is_ahead) nn_conv_tile_prefetch(L, &c->tile, c->w, c->panel, panel_size(c), c->pass, c->passes);
   if (whole) {
     set_k_loops(L, c, whole, c->inner, span->is_rest);
     nn_conv_tile_add(L, &c->tile, span->rows, acc);
@@ -461,7 +453,7 @@ static void set_last_vectors(nn_lower *L, blocked *c, int64_t count, int64_t blo
   int lanes = c->tile.lanes, half = lanes / 2;
   if (L->target->half_vectors && half >= FEWEST_LANES && ceil_div(count, half) % 2 != 0) c->tile.lanes = half;
   c->tile.nv = (int)ceil_div(count, c->tile.lanes);
-  c->tile.ahead = NULL; /* no panel follows */
+  c->is_ahead = false; /* no panel follows */
   c->tile_blocks = blocks;
   c->mr = nn_conv_tile_rows(L->target, c->tile.nv);
   if (c->stage && c->mr * c->tile.nv * c->tile.lanes > c->stage_size) c->mr = (int)(c->stage_size / (c->tile.nv * c->tile.lanes));
@@ -539,7 +531,7 @@ nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   choose_tasks(L, &c);
   set_steps(L, &c);
   c.passes = c.is_flat ? nn_tile_cut_rows(c.likely_band * c.size[1], c.mr).tiles : c.likely_band * nn_tile_cut_rows(c.size[1], c.mr).tiles;
-  if (c.panels > 1 && c.passes <= MOST_PASSES && panel_size(&c) * c.panels * 4 > L->target->l2_bytes / 2) c.tile.ahead = prefetch_weights;
+  c.is_ahead = c.panels > 1;
   c.stage_size = c.mr * c.width;
   c.is_staged = epilogue_cost(nn_group_of(L)) > DIRECT_COST;
   if (c.is_staged || is_symbolic(&c))

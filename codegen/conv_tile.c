@@ -16,9 +16,35 @@ void nn_conv_tile_move(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *fro
   nn_tile_move(L, rows * t->nv, t->lanes, from, to);
 }
 
+enum { LINE_ELEMENTS = 16 };
+
+/* In the k loops 0..depth - 1, each step prefetches the same number of lines. */
+static void prefetch_lines(nn_lower *L, const nn_conv_tile *t, nn_x *const *ks, int depth) {
+  nn_kernel *k = L->kernel;
+  int64_t steps = 1, count;
+  nn_x *step = nn_x_int(k, 0);
+  for (int i = 0; i < depth && nn_x_is_const(t->count[i], &count); i++) {
+    step = nn_xi_add(k, nn_xi_mulc(k, step, count), ks[i]);
+    steps *= count;
+  }
+  int64_t lines = (t->lines + steps - 1) / steps;
+  nn_x *at = nn_let(k, nn_xi_add(k, t->from, nn_xi_mulc(k, step, lines * LINE_ELEMENTS)));
+  for (int64_t i = 0; i < lines; i++) nn_prefetch(k, t->ahead, nn_xi_addc(k, at, i * LINE_ELEMENTS));
+}
+
+/* The innermost loop prefetches only where each of its steps has a line to fetch. */
+static int prefetch_depth(const nn_conv_tile *t) {
+  int64_t steps = 1, count;
+  for (int i = 0; i < t->nk && nn_x_is_const(t->count[i], &count); i++) steps *= count;
+  return t->nk - (t->lines < steps);
+}
+
 static void open_k_loops(nn_lower *L, const nn_conv_tile *t, nn_x **ks) {
   nn_kernel *k = L->kernel;
-  for (int i = 0; i < t->nk; i++) {
+  int depth = t->ahead ? prefetch_depth(t) : -1;
+  for (int i = 0; i <= t->nk; i++) {
+    if (i == depth) prefetch_lines(L, t, ks, depth);
+    if (i == t->nk) break;
     if (t->unroll_by[i] == NN_TILE_COPIED) {
       ks[i] = nn_loop_begin(k, NN_UNROLL, "k", nn_x_int(k, 0), t->count[i]);
       continue;
@@ -43,14 +69,23 @@ static nn_x *step_weight(nn_lower *L, const void *data, nn_x *j) {
   return s->t->weight(L, s->t->data, s->ks, j);
 }
 
-void nn_conv_tile_add(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *acc) {
+void nn_conv_tile_add(nn_lower *L, nn_conv_tile *t, int rows, nn_buf *acc) {
   nn_x *ks[NN_TILE_LOOPS];
   nn_buf *w = nn_regs(L, NN_F32, (int64_t)t->nv * t->lanes);
   k_step s = {t, ks};
   open_k_loops(L, t, ks);
-  if (t->ahead) t->ahead(L, t->data, ks);
   nn_tile_add(L, &(nn_tile_step){rows, t->nv, t->lanes, step_place, step_weight, &s}, w, acc);
   for (int i = 0; i < t->nk; i++) nn_end(L->kernel);
+  t->ahead = NULL;
+}
+
+void nn_conv_tile_prefetch(nn_lower *L, nn_conv_tile *t, nn_buf *w, nn_x *panel, int64_t size, nn_x *pass, int64_t passes) {
+  nn_kernel *k = L->kernel;
+  int64_t part = (size + passes - 1) / passes;
+  t->ahead = w;
+  t->lines = (part + LINE_ELEMENTS - 1) / LINE_ELEMENTS;
+  nn_x *next = nn_xi_mulc(k, nn_xi_addc(k, panel, 1), size);
+  t->from = nn_let(k, nn_xi_add(k, next, nn_xi_mulc(k, pass, t->lines * LINE_ELEMENTS)));
 }
 
 nn_tile_cut nn_tile_cut_rows(int64_t count, int most) {
@@ -143,18 +178,4 @@ void nn_tile_any_loops(nn_lower *L, nn_x *count, int most, nn_tile_body *body, n
   body(L, &(nn_tile_span){i, nn_let(k, nn_xi_mulc(k, i, most)), most, false}, data);
   nn_end(k);
   if (most > 1) emit_rest(L, whole, nn_let(k, nn_xi_mulc(k, whole, most)), count, most, body, finish, data);
-}
-
-/* ---- prefetching --------------------------------------------------------------------------------------------------- */
-
-enum { LINE_ELEMENTS = 16 };
-
-/* Of every pass its part, a step of k taking whole lines. */
-void nn_conv_tile_prefetch(nn_lower *L, nn_buf *w, nn_x *panel, int64_t size, nn_x *at, nn_x *pass, int64_t passes, int64_t width) {
-  nn_kernel *k = L->kernel;
-  int64_t part = (size / passes + LINE_ELEMENTS - 1) / LINE_ELEMENTS * LINE_ELEMENTS;
-  int64_t lines = (width / passes + LINE_ELEMENTS - 1) / LINE_ELEMENTS;
-  nn_x *next = nn_xi_add(k, nn_xi_mulc(k, nn_xi_addc(k, panel, 1), size), nn_xi_mulc(k, pass, part));
-  next = nn_let(k, nn_xi_add(k, next, nn_xi_mulc(k, nn_xi_floordiv(k, at, nn_x_int(k, width)), lines * LINE_ELEMENTS)));
-  for (int64_t i = 0; i < lines; i++) nn_prefetch(k, w, nn_xi_addc(k, next, i * LINE_ELEMENTS));
 }

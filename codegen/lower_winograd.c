@@ -71,9 +71,10 @@ typedef struct winograd {
   nn_x *block_now, *chunk_now;      /* of a block, of a chunk; the last ones may have fewer */
   bool is_symbolic;
   int mr;
+  bool is_ahead;             /* U is prefetched */
   nn_conv_tile tile;
   nn_x *tile0, *count;       /* of the present block: its first tile, their number */
-  nn_x *panel, *position, *chunk0, *pass, *first;
+  nn_x *panel, *position, *chunk0, *first;
   nn_x *tail_block;          /* the incomplete block of x's channels, or NULL */
 } winograd;
 
@@ -338,16 +339,6 @@ static nn_x *weight_at(nn_lower *L, void *data, nn_x *const *ks, nn_x *j) {
   return nn_x_load(k, w->u, nn_xi_add(k, nn_xi_mulc(k, at, w->width), j), NULL);
 }
 
-/* U of the next position, or of the next panel's first one. */
-static void prefetch_weights(nn_lower *L, void *data, nn_x *const *ks) {
-  const winograd *w = data;
-  nn_kernel *k = L->kernel;
-  nn_x *channel = nn_xi_add(k, nn_xi_mulc(k, w->tail_block ? w->tail_block : ks[0], w->block), ks[1]);
-  nn_x *slab = nn_xi_add(k, nn_xi_mulc(k, w->panel, w->area), w->position);
-  int64_t passes = nn_tile_cut_rows(w->chunk_tiles, w->mr).tiles;
-  nn_conv_tile_prefetch(L, w->u, slab, w->channels * w->width, nn_xi_mulc(k, channel, w->width), w->pass, passes, w->width);
-}
-
 static void add_channels(nn_lower *L, winograd *w, int64_t blocks, int64_t channels, const nn_tile_span *span, nn_buf *acc) {
   nn_kernel *k = L->kernel;
   nn_conv_tile *t = &w->tile;
@@ -364,9 +355,12 @@ static void multiply_tile(nn_lower *L, const nn_tile_span *span, void *data) {
   int rows = span->rows;
   nn_kernel *k = L->kernel;
   int64_t whole = w->channels / w->block, rest = w->channels % w->block;
-  w->pass = span->pass;
   w->first = span->first;
   nn_buf *acc = nn_conv_tile_clear(L, &w->tile, rows);
+  if (w->is_ahead) { /* U of the next position, or of the next panel's first one */
+    nn_x *slab = nn_xi_add(k, nn_xi_mulc(k, w->panel, w->area), w->position);
+    nn_conv_tile_prefetch(L, &w->tile, w->u, slab, w->channels * w->width, span->pass, nn_tile_cut_rows(w->chunk_tiles, w->mr).tiles);
+  }
   if (whole) add_channels(L, w, whole, w->block, span, acc);
   if (rest) {
     w->tail_block = nn_x_int(k, whole);
@@ -469,7 +463,7 @@ nn_status lower_conv_winograd(nn_lower *L, nn_op *op) {
   if (!nn_read_is_plain(L, op->in[1], &w.u)) return nn_fail(op, "internal error: weights that are no buffer");
   w.tile.place = place_at;
   w.tile.weight = weight_at;
-  if (w.area * w.channels * (w.npanels * w.width) * 4 > L->target->l2_bytes / 2) w.tile.ahead = prefetch_weights;
+  if (w.area * w.channels * (w.npanels * w.width) * 4 > L->target->l2_bytes / 2) w.is_ahead = true;
   w.tile.data = &w;
   nn_x *total = nn_let(k, nn_dim_x(L, w.total));
   choose_blocks(L, &w, total);

@@ -1,7 +1,7 @@
 /* exp and what is made of it: expm1, sinh, cosh, tanh, sigmoid.
 
    x = n*ln2 + r with |r| <= ln2/2, exp(x) = 2^n * (1 + r + r^2 q(r)). The integer n stays in the low bits
-   of x/ln2 + magic, so 2^n is a shift and an add. ln2 is two numbers, the first short enough that its
+   of x/ln2 + magic; with the exponent's offset in magic, 2^n is these bits, shifted. ln2 is two numbers, the first short enough that its
    product with n is exact. Polynomials: tools/fit_math.py. */
 #include "codegen/math.h"
 
@@ -37,24 +37,25 @@ nn_x *nn_mx_exp_part(const nn_mx *m, nn_x *r) {
 }
 
 /* x = n*ln2 + r; *part = exp(r) - 1, *n_magic = n + magic as a float. */
-static void reduce(const nn_mx *m, nn_x *x, nn_x **n_magic, nn_x **part) {
+static void reduce(const nn_mx *m, nn_x *x, double magic, nn_x **n_magic, nn_x **part) {
   const limits *l = limits_of(m);
-  *n_magic = nn_mx_let(m, nn_mx_fmac(m, x, 1.44269504088896340736, nn_mx_c(m, m->magic)));
-  nn_x *n = nn_mx_let(m, nn_mx_addc(m, *n_magic, -m->magic));
+  *n_magic = nn_mx_let(m, nn_mx_fmac(m, x, 1.44269504088896340736, nn_mx_c(m, magic)));
+  nn_x *n = nn_mx_let(m, nn_mx_addc(m, *n_magic, -magic));
   nn_x *r = nn_mx_let(m, nn_mx_fmac(m, n, -l->ln2_low, nn_mx_fmac(m, n, -l->ln2_high, x)));
   *part = nn_mx_exp_part(m, r);
 }
 
-/* 2^(n - shift): the magic number's own bits leave by the shift. */
-static nn_x *scale_of(const nn_mx *m, nn_x *n_magic, int shift) {
-  nn_x *exponent = nn_mx_iop(m, NN_X_SHL, nn_mx_bits(m, n_magic), m->mantissa);
-  return nn_mx_float(m, nn_mx_iop(m, NN_X_ADD, exponent, (int64_t)(m->bias - shift) << m->mantissa));
+/* The magic number for 2^(n - shift), and that. Its own bits leave by the shift. */
+static double scale_magic(const nn_mx *m, int shift) { return m->magic + m->bias - shift; }
+
+static nn_x *scale_of(const nn_mx *m, nn_x *n_magic) {
+  return nn_mx_let(m, nn_mx_float(m, nn_mx_iop(m, NN_X_SHL, nn_mx_bits(m, n_magic), m->mantissa)));
 }
 
 nn_x *nn_mx_exp(const nn_mx *m, nn_x *x) {
   const limits *l = limits_of(m);
   nn_x *n_magic, *part;
-  reduce(m, nn_mx_let(m, nn_mx_clamp(m, x, l->lowest, l->highest)), &n_magic, &part);
+  reduce(m, nn_mx_let(m, nn_mx_clamp(m, x, l->lowest, l->highest)), m->magic, &n_magic, &part);
   nn_x *n = nn_mx_let(m, nn_mx_iop(m, NN_X_SUB, nn_mx_bits(m, n_magic), m->magic_bits));
   nn_x *half = nn_mx_let(m, nn_mx_iop(m, NN_X_SHR, n, 1)); /* in two steps: 2^n itself may be subnormal or too large */
   nn_x *rest = nn_x_binary(m->k, NN_X_SUB, n, half);
@@ -64,8 +65,8 @@ nn_x *nn_mx_exp(const nn_mx *m, nn_x *x) {
 
 static nn_x *exp_in_limits(const nn_mx *m, nn_x *x) {
   nn_x *n_magic, *part;
-  reduce(m, x, &n_magic, &part);
-  nn_x *scale = nn_mx_let(m, scale_of(m, n_magic, 0));
+  reduce(m, x, scale_magic(m, 0), &n_magic, &part);
+  nn_x *scale = scale_of(m, n_magic);
   return nn_mx_let(m, nn_mx_fma(m, scale, part, scale));
 }
 
@@ -81,8 +82,8 @@ nn_x *nn_mx_expm1_scaled(const nn_mx *m, nn_x *x, int shift) {
   const limits *l = limits_of(m);
   nn_x *n_magic, *part;
   nn_x *low = nn_mx_let(m, nn_mx_select(m, nn_mx_ltc(m, x, l->minus_one), nn_mx_c(m, l->minus_one), x));
-  reduce(m, low, &n_magic, &part);
-  nn_x *scale = nn_mx_let(m, scale_of(m, n_magic, shift));
+  reduce(m, low, scale_magic(m, shift), &n_magic, &part);
+  nn_x *scale = scale_of(m, n_magic);
   return nn_mx_let(m, nn_mx_fma(m, scale, part, nn_mx_addc(m, scale, shift == 0 ? -1 : shift == 1 ? -0.5 : -0.25)));
 }
 
@@ -118,8 +119,28 @@ nn_x *nn_mx_cosh(const nn_mx *m, nn_x *x) {
   return nn_mx_let(m, nn_mx_add(m, half, half));
 }
 
+/* Where one step of reduction is enough, and short formulas are near enough: with a fused multiply-add n*ln2 is exact, and ln2 as f32
+   is off by 2^-29 only. */
+static bool is_short(const nn_mx *m) { return m->is_fused && !nn_mx_is_f64(m); }
+
+/* x*sign = n*ln2 + r; *scale = 2^n. */
+static nn_x *reduce_to_scale(const nn_mx *m, nn_x *x, int sign, nn_x **scale) {
+  const limits *l = limits_of(m);
+  double magic = scale_magic(m, 0), step = is_short(m) ? (float)0.693147180559945309417 : l->ln2_high;
+  nn_x *n_magic = nn_mx_let(m, nn_mx_fmac(m, x, sign * 1.44269504088896340736, nn_mx_c(m, magic)));
+  nn_x *n = nn_mx_let(m, nn_mx_addc(m, n_magic, -magic));
+  nn_x *r = nn_mx_let(m, nn_mx_fmac(m, n, -step, sign < 0 ? nn_mx_neg(m, x) : x));
+  *scale = scale_of(m, n_magic);
+  return is_short(m) ? r : nn_mx_let(m, nn_mx_fmac(m, n, -l->ln2_low, r));
+}
+
+/* e of exp(r) = (e + r) / (e - r): r / tanh(r/2), which is even, so short in r^2. Sum and difference are no work for the multipliers. */
+static nn_x *half_angle(const nn_mx *m, nn_x *r) {
+  return nn_mx_let(m, NN_MX_POLY(m, nn_mx_let(m, nn_mx_mul(m, r, r)), half_angle_f32));
+}
+
 /* With h = expm1(2|x|)/2: tanh = h / (h + 1), which is well conditioned for positive h only. */
-nn_x *nn_mx_tanh(const nn_mx *m, nn_x *x) {
+static nn_x *tanh_of_expm1(const nn_mx *m, nn_x *x) {
   const limits *l = limits_of(m);
   nn_x *size = nn_mx_let(m, nn_mx_abs(m, x));
   nn_x *low = nn_mx_let(m, nn_mx_select(m, nn_mx_gtc(m, size, l->tanh_one), nn_mx_c(m, l->tanh_one), size));
@@ -127,27 +148,28 @@ nn_x *nn_mx_tanh(const nn_mx *m, nn_x *x) {
   return unless_tiny(m, x, l->tanh_tiny, nn_mx_copysign(m, nn_mx_div(m, h, nn_mx_addc(m, h, 1)), x));
 }
 
-/* -x = n*ln2 + r. Beyond -highest 2^n is infinite; below -lowest 2^n is 0 or tiny, and so is exp. With a fused multiply-add
-   one step is enough for f32: the product is exact, and ln2 as f32 is off by 2^-29 only. */
-static nn_x *reduce_minus(const nn_mx *m, nn_x *x, nn_x **n_magic) {
-  const limits *l = limits_of(m);
-  nn_x *in = nn_mx_let(m, nn_mx_clamp(m, x, -l->highest, -l->fast_lowest));
-  *n_magic = nn_mx_let(m, nn_mx_fmac(m, in, -1.44269504088896340736, nn_mx_c(m, m->magic)));
-  nn_x *n = nn_mx_let(m, nn_mx_addc(m, *n_magic, -m->magic));
-  if (m->is_fused && !nn_mx_is_f64(m)) return nn_mx_let(m, nn_mx_fmac(m, n, -(double)(float)0.693147180559945309417, nn_mx_neg(m, in)));
-  return nn_mx_let(m, nn_mx_fmac(m, n, -l->ln2_low, nn_mx_fmac(m, n, -l->ln2_high, nn_mx_neg(m, in))));
+/* With exp(2x) = 2^n (e + r) / (e - r): tanh = ((2^n - 1) e + (2^n + 1) r) / ((2^n + 1) e + (2^n - 1) r), which is r / e near 0. The signs keep -0. */
+nn_x *nn_mx_tanh(const nn_mx *m, nn_x *x) {
+  if (!is_short(m)) return tanh_of_expm1(m, x);
+  double most = limits_of(m)->tanh_one;
+  nn_x *in = nn_mx_let(m, nn_mx_clamp(m, x, -most, most)), *scale;
+  nn_x *r = reduce_to_scale(m, nn_mx_let(m, nn_mx_add(m, in, in)), 1, &scale), *e = half_angle(m, r);
+  nn_x *below = nn_mx_let(m, nn_mx_sub(m, nn_mx_c(m, 1), scale)), *above = nn_mx_let(m, nn_mx_addc(m, scale, 1));
+  nn_x *over = nn_mx_fma(m, nn_mx_neg(m, below), e, nn_mx_mul(m, above, r));
+  nn_x *under = nn_mx_fma(m, above, e, nn_mx_neg(m, nn_mx_mul(m, below, r)));
+  return nn_mx_let(m, nn_mx_div(m, over, under));
 }
 
-/* sigmoid(x) as *over / *under. exp(r) = (e + r) / (e - r) with e = r / tanh(r/2), which is even: short in r^2, and sum and
-   difference are no work for the multipliers. f64: 1 / (1 + exp(-x)). */
+/* sigmoid(x) as *over / *under. Beyond -highest exp(-x) is infinite; below -lowest 2^n is 0 or tiny, and so is exp. f64: 1 / (1 + exp(-x)). */
 static void sigmoid_parts(const nn_mx *m, nn_x *x, nn_x **over, nn_x **under) {
-  nn_x *n_magic, *r = reduce_minus(m, x, &n_magic);
-  nn_x *scale = scale_of(m, n_magic, 0), *numerator;
+  const limits *l = limits_of(m);
+  nn_x *in = nn_mx_let(m, nn_mx_clamp(m, x, -l->highest, -l->fast_lowest)), *scale, *numerator;
+  nn_x *r = reduce_to_scale(m, in, -1, &scale);
   if (nn_mx_is_f64(m)) {
     numerator = nn_mx_let(m, nn_mx_addc(m, nn_mx_exp_part(m, r), 1));
     *over = nn_mx_c(m, 1);
   } else {
-    nn_x *e = nn_mx_let(m, NN_MX_POLY(m, nn_mx_let(m, nn_mx_mul(m, r, r)), half_angle_f32));
+    nn_x *e = half_angle(m, r);
     numerator = nn_mx_add(m, e, r);
     *over = nn_mx_let(m, nn_mx_sub(m, e, r));
   }

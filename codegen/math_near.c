@@ -13,13 +13,13 @@ static const double exp_lowest = -87.33, exp_highest = 89; /* results are normal
 
 /* exp(scale x) where that is a normal number or infinite. ln2 is one number: n has 8 bits. */
 static nn_x *exp_of(const nn_mx *m, nn_x *x, double scale) {
-  nn_x *n_magic = nn_mx_let(m, nn_mx_fmac(m, x, scale * 1.44269504088896340736, nn_mx_c(m, m->magic)));
-  nn_x *n = nn_mx_let(m, nn_mx_addc(m, n_magic, -m->magic));
+  double magic = m->magic + m->bias; /* the low bits are the exponent of 2^n */
+  nn_x *n_magic = nn_mx_let(m, nn_mx_fmac(m, x, scale * 1.44269504088896340736, nn_mx_c(m, magic)));
+  nn_x *n = nn_mx_let(m, nn_mx_addc(m, n_magic, -magic));
   nn_x *scaled = scale == 1 ? x : scale == -1 ? nn_mx_neg(m, x) : nn_mx_mulc(m, x, scale);
   nn_x *r = nn_mx_let(m, nn_mx_fmac(m, n, -0.69314718055994530942, scaled));
   nn_x *p = nn_mx_let(m, nn_mx_fma(m, NN_MX_POLY(m, r, near_exp_f32), r, nn_mx_c(m, 1)));
-  nn_x *exponent = nn_mx_iop(m, NN_X_SHL, nn_mx_bits(m, n_magic), m->mantissa);
-  return nn_mx_mul(m, p, nn_mx_float(m, nn_mx_iop(m, NN_X_ADD, exponent, (int64_t)m->bias << m->mantissa)));
+  return nn_mx_mul(m, p, nn_mx_float(m, nn_mx_iop(m, NN_X_SHL, nn_mx_bits(m, n_magic), m->mantissa)));
 }
 
 nn_x *nn_mx_near_exp(const nn_mx *m, nn_x *x) {

@@ -77,6 +77,8 @@ nn_x *nn_guard(nn_lower *L);                 /* the conjunction, NULL if none */
 /* True if v is a plain dense buffer of this kernel (no producer to inline): then *buf is its buffer and a
    nest may load from it directly with row-major flat indices. */
 bool nn_read_is_plain(nn_lower *L, nn_value *v, nn_buf **buf);
+/* The same, or v is computed by a pointwise op of one, which has its elements in the same places. */
+bool nn_read_stems_from(nn_lower *L, nn_value *v, nn_buf **buf);
 /* The op that computes the elements of v where this kernel reads them; NULL: they are in memory or a nest's. */
 nn_op *nn_read_op(const nn_lower *L, const nn_value *v);
 /* True if nn_write of v only stores to one plain dense buffer. */

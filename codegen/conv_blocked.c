@@ -5,7 +5,8 @@
    tiles of a few pixels (conv_tile.c), so that the panel comes from L1 or L2 and the band of x from L2. Numbers of x are
    broadcast, so they may lie anywhere. Where x is plain, without padding, it is read in place. Else the task first copies
    what its band reads, with zeros around (`patch`): this is where producers fused into the reads are evaluated. Of
-   1x1 convolutions with a stride it copies just the pixels that count.
+   1x1 convolutions with a stride it copies just the pixels that count. Weights that are computed while running (pass_scale.c) are
+   made by the task, a panel at a time.
 
    Height and width may be symbols. Then bands are cut while running, and the loops over pixels have a rest (conv_tile.c).
 
@@ -15,6 +16,7 @@
 enum {
   TASKS_WANTED = 32,
   TASK_FLOPS = 1 << 18,  /* at least */
+  PIXELS_PER_PANEL = 160, /* of a task that makes its panels: the work on them is 1 % then */
   DIRECT_COST = 6,       /* of an epilogue that is copied out for each register */
   UNROLLED_CHANNELS = 4,
   LEAST_ROWS = 4,        /* of a band that is copied for its halo */
@@ -25,8 +27,8 @@ enum {
 typedef struct blocked {
   nn_op *op;
   nn_value *x, *y;
-  nn_buf *w;
-  bool is_planar;
+  nn_buf *w, *far_w;                     /* weights; where they are in memory, if they are */
+  bool is_planar, is_made;               /* is_made: w is one panel, which the task computes */
   int64_t channels, outputs, block;      /* C, K, B */
   int64_t kernel[2], stride[2], dilation[2], before[2], after[2];
   nn_dim in_dim[2], out_dim[2];
@@ -45,8 +47,8 @@ typedef struct blocked {
   int64_t stage_size;
   bool is_staged;                        /* those of all tiles; else of rests */
   /* of the present task, panel and tile */
-  nn_x *image, *y0, *rows, *a_base, *panel, *block0, *row, *pass, *first;
-  int64_t passes;                        /* row tiles of a band */
+  nn_x *image, *y0, *rows, *a_base, *panel, *block0, *row, *pass0, *pass, *first;
+  int64_t passes;                        /* row tiles that one panel serves before the next one does; pass0: those before the task */
   bool is_ahead;                         /* they prefetch the panel after theirs */
   nn_conv_tile tile;
   int64_t tile_blocks;                   /* of y that a tile writes */
@@ -163,6 +165,14 @@ static void cut_bands(nn_lower *L, blocked *c, int64_t bands, nn_x *least) {
   c->band = nn_let(k, rows);
 }
 
+/* Tasks of one panel go over all bands before they come to the next panel. */
+static void count_passes(nn_lower *L, blocked *c, nn_x *band) {
+  int64_t tiles = c->is_flat ? nn_tile_cut_rows(c->likely_band * c->size[1], c->mr).tiles : c->likely_band * nn_tile_cut_rows(c->size[1], c->mr).tiles;
+  bool all_bands = c->group_panels == 1;
+  c->passes = all_bands ? tiles * c->likely_bands : tiles;
+  c->pass0 = all_bands ? nn_let(L->kernel, nn_xi_mulc(L->kernel, band, tiles)) : nn_x_int(L->kernel, 0);
+}
+
 /* A task copies its band, which must be little beside the products. */
 static int64_t least_panels(const blocked *c) {
   enum { ENOUGH = 4 }; /* of a kernel of one point */
@@ -176,11 +186,11 @@ static void choose_tasks(nn_lower *L, blocked *c) {
   double enough = flops_of(c) * (double)images / (double)work;
   int64_t wanted = enough < (double)most ? (int64_t)enough + 1 : most;
   int64_t npanels = ceil_div(c->out_blocks * c->block, c->width), band = even_band(c, rows_that_fit(L, c));
-  if (c->is_flat) least = ceil_div(c->mr, c->size[1]);
+  if (c->is_flat) least = ceil_div(c->is_made ? PIXELS_PER_PANEL : c->mr, c->size[1]);
   else if (c->kernel[0] > 1 && c->is_patch) least = LEAST_ROWS;
   c->ngroups = 1;
   if (!c->is_patch) c->ngroups = clamp64(ceil_div(wanted, images * ceil_div(rows, band)), 1, npanels);
-  int64_t bands = ceil_div(wanted, images * c->ngroups);
+  int64_t bands = clamp64(ceil_div(wanted, images * c->ngroups), 1, clamp64(rows / least, 1, rows));
   if (bands > ceil_div(rows, band)) band = even_band(c, clamp64(ceil_div(rows, bands), least, band));
   c->likely_band = band;
   c->likely_bands = ceil_div(rows, band);
@@ -329,13 +339,29 @@ static nn_x *weight_at(nn_lower *L, void *data, nn_x *const *ks, nn_x *j) {
   const blocked *c = data;
   nn_kernel *k = L->kernel;
   const int64_t sizes[4] = {c->blocks, c->kernel[0], c->kernel[1], c->inner};
-  nn_x *at = c->panel;
+  nn_x *at = c->is_made ? nn_x_int(k, 0) : c->panel;
   for (int i = 0; i < 4; i++)
     at = nn_xi_add(k, nn_xi_mulc(k, at, sizes[i]), i == 0 && c->tail_block ? c->tail_block : ks[i]);
   return nn_x_load(k, c->w, nn_xi_add(k, nn_xi_mulc(k, at, c->width), j), NULL);
 }
 
 static int64_t panel_size(const blocked *c) { return c->blocks * c->kernel[0] * c->kernel[1] * c->inner * c->width; }
+
+/* The panel's weights, which are computed while running. */
+static void make_panel(nn_lower *L, const blocked *c) {
+  nn_kernel *k = L->kernel;
+  const int64_t sizes[4] = {c->blocks, c->kernel[0], c->kernel[1], c->inner};
+  nn_x *index[6] = {c->panel}, *at = nn_x_int(k, 0);
+  for (int i = 0; i < 4; i++) {
+    index[1 + i] = nn_loop_range(k, NN_FOR, "w", sizes[i]);
+    at = nn_xi_add(k, nn_xi_mulc(k, at, sizes[i]), index[1 + i]);
+  }
+  nn_x *v = nn_xi_mulc(k, nn_loop_range(k, NN_UNROLL, "v", c->width / c->tile.lanes), c->tile.lanes);
+  index[5] = nn_xi_add(k, v, nn_lanes_begin(L, c->tile.lanes));
+  nn_store(k, c->w, nn_xi_add(k, nn_xi_mulc(k, at, c->width), index[5]), nn_read(L, c->op->in[1], index), NULL);
+  nn_lanes_end(L, c->tile.lanes);
+  for (int i = 0; i < 5; i++) nn_end(k);
+}
 
 /* Tiles of rests are many sizes and little work: their code is short. */
 static void set_k_loops(nn_lower *L, blocked *c, int64_t blocks, int64_t inner, bool is_rest) {
@@ -396,11 +422,11 @@ static void emit_tile(nn_lower *L, const nn_tile_span *span, void *data) {
   blocked *c = data;
   nn_kernel *k = L->kernel;
   int64_t channels = c->channels / c->groups, whole = channels / c->inner, rest = channels % c->inner;
-  c->pass = span->pass;
-  if (!c->is_flat) c->pass = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, c->row, nn_tile_cut_rows(c->size[1], c->mr).tiles), c->pass));
+  c->pass = nn_xi_add(k, c->pass0, span->pass);
+  if (!c->is_flat) c->pass = nn_xi_add(k, nn_xi_mulc(k, c->row, nn_tile_cut_rows(c->size[1], c->mr).tiles), c->pass);
   c->first = span->first;
   nn_buf *acc = nn_conv_tile_clear(L, &c->tile, span->rows);
-  if (c->is_ahead) nn_conv_tile_prefetch(L, &c->tile, c->w, c->panel, panel_size(c), c->pass, c->passes);
+  if (c->is_ahead) nn_conv_tile_prefetch(L, &c->tile, c->far_w, c->panel, panel_size(c), c->pass, c->passes);
   if (whole) {
     set_k_loops(L, c, whole, c->inner, span->is_rest);
     nn_conv_tile_add(L, &c->tile, span->rows, acc);
@@ -445,6 +471,7 @@ static void set_panel(nn_lower *L, blocked *c, nn_x *panel) {
   c->panel = panel;
   nn_x *group = nn_xi_floordiv(k, panel, nn_x_int(k, ceil_div(c->panels, c->groups)));
   c->block0 = c->groups > 1 ? nn_let(k, nn_xi_mulc(k, group, c->blocks)) : nn_x_int(k, 0);
+  if (c->is_made) make_panel(L, c);
 }
 
 /* The last panel, of `count` channels, which lie in `blocks` blocks. */
@@ -488,6 +515,7 @@ static void emit_task(nn_lower *L, blocked *c, nn_x *task) {
   nn_x *group = single ? rest : nn_let(k, nn_xi_floordiv(k, rest, images));
   c->y0 = nn_let(k, nn_xi_mul(k, band, c->band));
   c->rows = nn_let(k, nn_xi_min(k, c->band, nn_xi_sub(k, c->out[0], c->y0)));
+  count_passes(L, c, band);
   if (c->is_patch) {
     make_patch(L, c);
     c->a_base = nn_x_int(k, 0);
@@ -520,7 +548,8 @@ nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   int64_t count;
   if (nn_type_static_count(op->out[0]->type, &count) && count == 0) return NN_OK;
   set_sizes(L, op, &c);
-  if (!nn_read_is_plain(L, op->in[1], &c.w)) return nn_fail(op, "internal error: weights that are no buffer");
+  c.is_made = !nn_read_is_plain(L, op->in[1], &c.w);
+  if (c.is_made) c.w = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(L->module, panel_size(&c)));
   choose_form(L, &c);
   c.tile.nv = (int)(c.width / c.tile.lanes);
   c.mr = nn_conv_tile_rows(L->target, c.tile.nv);
@@ -530,8 +559,7 @@ nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   c.tile.data = &c;
   choose_tasks(L, &c);
   set_steps(L, &c);
-  c.passes = c.is_flat ? nn_tile_cut_rows(c.likely_band * c.size[1], c.mr).tiles : c.likely_band * nn_tile_cut_rows(c.size[1], c.mr).tiles;
-  c.is_ahead = c.panels > 1;
+  c.is_ahead = c.panels > 1 && nn_read_stems_from(L, op->in[1], &c.far_w);
   c.stage_size = c.mr * c.width;
   c.is_staged = epilogue_cost(nn_group_of(L)) > DIRECT_COST;
   if (c.is_staged || is_symbolic(&c))

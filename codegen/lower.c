@@ -238,6 +238,15 @@ bool nn_read_is_plain(nn_lower *L, nn_value *v, nn_buf **buf) {
   return true;
 }
 
+bool nn_read_stems_from(nn_lower *L, nn_value *v, nn_buf **buf) {
+  if (nn_read_is_plain(L, v, buf)) return true;
+  const nn_op *op = nn_read_op(L, v);
+  if (!op || !(nn_op_infos[op->code].flags & NN_POINTWISE)) return false;
+  for (int i = 0; i < op->nin; i++)
+    if (nn_read_is_plain(L, op->in[i], buf)) return true;
+  return false;
+}
+
 nn_op *nn_read_op(const nn_lower *L, const nn_value *v) { return source_of(L, v)->kind == FROM_OP ? v->def : NULL; }
 
 static bool buffer_is_unit(nn_type type, int dim) {

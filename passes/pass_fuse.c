@@ -96,6 +96,16 @@ static bool is_cheap(const nn_op *op) {
 
 typedef enum reading { READS_PLAIN, READS_OFTEN, READS_ONCE } reading;
 
+/* Each task makes its panels of weights that are computed. That pays where these are many beside the pixels: tasks then are few. */
+static bool makes_panels(const nn_op *op) {
+  enum { WEIGHTS_PER_PIXEL = 64 };
+  nn_type y = op->out[0]->type;
+  int64_t weights, height, width;
+  if (!nn_type_static_count(op->in[1]->type, &weights) || !nn_dim_is(y.dims[0], 1)) return false;
+  if (!nn_dim_is_const(y.dims[2], &height) || !nn_dim_is_const(y.dims[3], &width)) return false;
+  return width == 0 || height <= weights / WEIGHTS_PER_PIXEL / width;
+}
+
 /* How a nest reads operand i: only buffers; elements several times; each element once. */
 static reading nest_reading(const nn_op *op, int i) {
   switch (op->code) {
@@ -103,7 +113,8 @@ static reading nest_reading(const nn_op *op, int i) {
     case NN_OP_ARG_MAX: case NN_OP_ARG_MIN: case NN_OP_CUM_SUM: return READS_ONCE;
     case NN_OP_SOFTMAX: case NN_OP_LOG_SOFTMAX: case NN_OP_NORMALIZE: return READS_ONCE;
     case NN_OP_MATMUL: return READS_OFTEN;
-    case NN_OP_CONV: case NN_OP_CONV_WINOGRAD: case NN_OP_CONV_BLOCKED: case NN_OP_CONV_DEPTHWISE: return i == 0 ? READS_OFTEN : READS_PLAIN;
+    case NN_OP_CONV: case NN_OP_CONV_WINOGRAD: case NN_OP_CONV_DEPTHWISE: return i == 0 ? READS_OFTEN : READS_PLAIN;
+    case NN_OP_CONV_BLOCKED: return i == 0 || makes_panels(op) ? READS_OFTEN : READS_PLAIN;
     case NN_OP_MAX_POOL: case NN_OP_AVG_POOL: return READS_OFTEN;
     default: return READS_PLAIN;
   }

@@ -104,6 +104,25 @@ static void try_blocked(const blocked *c, int symbols) {
   if (make_case(c, symbols, &oc)) op_case_run(&oc);
 }
 
+static void expect_squared(const op_case *oc, const tensor *in, tensor *out) {
+  tensor squared[2] = {in[0], in[1]};
+  squared[1].v = calloc((size_t)in[1].count + 1, sizeof *in[1].v);
+  for (int64_t i = 0; i < in[1].count; i++) squared[1].v[i] = in[1].v[i] * in[1].v[i];
+  expect_conv(oc, squared, out);
+  free(squared[1].v);
+}
+
+/* Weights that are computed: by the tasks, if they are many beside the pixels. */
+static void try_made(const blocked *c) {
+  op_case oc;
+  if (!make_case(c, 0, &oc)) return;
+  oc.before = text("  %%m = mul %%1, %%1 : %s\n", oc.in[1]);
+  char *weights = strstr(oc.line, "%1");
+  weights[1] = 'm';
+  oc.expect = expect_squared;
+  op_case_run(&oc);
+}
+
 /* The image, times the squares of its channels' sums. */
 static void expect_scaled(const op_case *oc, const tensor *in, tensor *out) {
   const blocked *c = oc->how;
@@ -166,6 +185,20 @@ Test(blocked, sizes) {
       {1, 8, 8, 1, {40, 61}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, 8, 8, false, false},
       {1, 64, 40, 1, {3, 3}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 16, 32, false, false}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_blocked(&cases[i], 0);
+}
+
+Test(blocked, computed_weights) {
+  static const blocked cases[] = {
+      {1, 1, 1, 1, {1, 1}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, 4, 4, false, false},
+      {1, 40, 29, 1, {3, 5}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, 8, 16, false, false},
+      {1, 61, 100, 1, {7, 7}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, 16, 32, false, false},
+      {1, 130, 150, 1, {13, 20}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, 16, 32, false, false},
+      {1, 33, 47, 1, {5, 4}, {3, 3}, {2, 1}, {1, 1}, {1, 1}, {1, 1}, 16, 32, false, false},
+      {1, 32, 64, 2, {2, 3}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 8, 16, false, false},
+      {1, 3, 70, 1, {4, 4}, {5, 5}, {1, 1}, {1, 1}, {2, 2}, {2, 2}, 8, 16, true, false},
+      {1, 16, 16, 1, {23, 17}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, 8, 16, false, false},
+      {2, 24, 40, 1, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, 8, 16, false, false}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_made(&cases[i]);
 }
 
 static blocked random_window(void) {

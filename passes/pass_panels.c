@@ -5,6 +5,8 @@
      %0 = matmul %x, $w      ->   %0 = reshape $w {dims=[K, N/W, W]}       W columns; $w is padded to whole panels
                                   %1 = transpose %0 {perm=[1, 0, 2]}
                                   %2 = matmul_panels %x, %1 {columns=N}
+     transposed weights are      %0 = reshape $w {dims=[N/W, W, K]}
+                                  %1 = transpose %0 {perm=[0, 2, 1]}
 */
 #include "ir/tuning.h"
 #include "passes/passes.h"
@@ -51,31 +53,33 @@ static int64_t width_for(const nn_op *op) {
   return columns >= width && (width - columns % width) % width <= columns / MOST_PADDING ? width : 0;
 }
 
-static nn_value *pad_columns(nn_builder *b, nn_value *y, int64_t count) {
+/* Of a matrix, along `axis`. */
+static nn_value *pad_end(nn_builder *b, nn_value *y, int axis, int64_t count) {
   nn_module *m = b->graph->module;
   if (count == 0) return y;
   nn_value *in[] = {y, nn_b_scalar(b, NN_F32, 0)};
   nn_op *pad = nn_b_begin(b, NN_OP_PAD, in, 2, -1);
-  nn_dim zero = nn_dim_const(m, 0);
+  nn_dim zero = nn_dim_const(m, 0), more = nn_dim_const(m, count);
   if (pad) {
     nn_set_dims(pad, "before", (nn_dim[]){zero, zero}, 2);
-    nn_set_dims(pad, "after", (nn_dim[]){zero, nn_dim_const(m, count)}, 2);
+    nn_set_dims(pad, "after", axis == 0 ? (nn_dim[]){more, zero} : (nn_dim[]){zero, more}, 2);
   }
   return nn_b_end(b, pad);
 }
 
+/* One transpose in both cases, which fold takes in slices. */
 static nn_value *panels_of(nn_builder *b, const nn_op *op, int64_t columns, int64_t width) {
   nn_module *m = b->graph->module;
   nn_value *y = op->in[1];
   int last = y->type.rank - 1;
+  bool is_transposed = nn_attr_int(op, "trans_b") != 0;
   int64_t padding = (width - columns % width) % width;
-  nn_dim depth = y->type.dims[nn_attr_int(op, "trans_b") ? last : last - 1];
+  nn_dim depth = y->type.dims[is_transposed ? last : last - 1];
+  nn_dim panels = nn_dim_const(m, (columns + padding) / width), wide = nn_dim_const(m, width);
   y = nn_b_reshape(b, y, 2, y->type.dims + last - 1);
-  if (y && nn_attr_int(op, "trans_b")) y = nn_b_transpose(b, y, (int64_t[]){1, 0});
-  if (y) y = pad_columns(b, y, padding);
-  const nn_dim dims[] = {depth, nn_dim_const(m, (columns + padding) / width), nn_dim_const(m, width)};
-  if (y) y = nn_b_reshape(b, y, 3, dims);
-  return y ? nn_b_transpose(b, y, (int64_t[]){1, 0, 2}) : NULL;
+  if (y) y = pad_end(b, y, is_transposed ? 0 : 1, padding);
+  if (y) y = nn_b_reshape(b, y, 3, is_transposed ? (nn_dim[]){panels, wide, depth} : (nn_dim[]){depth, panels, wide});
+  return y ? nn_b_transpose(b, y, is_transposed ? (int64_t[]){0, 2, 1} : (int64_t[]){1, 0, 2}) : NULL;
 }
 
 /* Of the multiply-adds an eighth is saved; sums of A, B and C cost time, B's most if there are few rows. */

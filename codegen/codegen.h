@@ -180,6 +180,7 @@ nn_tile nn_tile_choose(const nn_target *t, nn_dtype acc, nn_dim m, nn_dim n);
 /* gemm_tile.c: one step of k of a tile; a gives what is multiplied with a row, b (in a vector loop) the element in column j. */
 typedef struct nn_tile_step {
   int rows, nv, lanes;
+  nn_x *rows_now;       /* NULL, or how many of the rows there are, known while running: 1 at least */
   nn_x *(*a)(nn_lower *L, const void *data, nn_x *row);
   nn_x *(*b)(nn_lower *L, const void *data, nn_x *j);
   const void *data;
@@ -187,6 +188,7 @@ typedef struct nn_tile_step {
 nn_x *nn_tile_vector(nn_kernel *k, nn_x *index, int lanes, nn_x *l); /* index * lanes + l */
 nn_buf *nn_tile_clear(nn_lower *L, nn_dtype acc, int vectors, int lanes); /* registers, zeros: [rows][nv][lanes] */
 void nn_tile_move(nn_lower *L, int vectors, int lanes, nn_buf *from, nn_buf *to);
+int nn_tile_unroll(int vectors); /* steps of k that are copied out: what is around them counts for little */
 void nn_tile_add(nn_lower *L, const nn_tile_step *s, nn_buf *b, nn_buf *sums); /* b: registers for nv vectors */
 
 enum { NN_TILE_LOOPS = 4 };
@@ -216,7 +218,6 @@ typedef struct nn_tiles {
   void (*prepare)(nn_lower *L, void *data, nn_x *first, nn_x *end); /* the same once in a task, for all its columns */
   void (*ahead)(nn_lower *L, void *data, nn_x *n0, nn_x *at); /* prefetches element `at` of the panel after n0's (it may not exist); NULL: none. One k loop */
   void (*ahead_a)(nn_lower *L, void *data, nn_x *m, nn_x *at); /* prefetches element `at` behind row m's first in memory; NULL: none. One k loop */
-  bool exact_rows;                           /* code for each number of rows of the last tile: if it often is the only one */
   int64_t panels;                            /* of a task; 0: by work */
   int64_t most_panels;                       /* of a task; it takes so many if there are tasks enough. 0: by work */
   nn_dim outer;                              /* independent products: groups, ... */
@@ -280,12 +281,11 @@ void nn_conv_gemm(nn_lower *L, const nn_conv *c);    /* products over register t
 void nn_conv_direct(nn_lower *L, const nn_conv *c);  /* sums along rows of the output: depthwise, and anything else */
 
 /* conv_tile.c: the register tile of convolutions in blocked layout. The k loops are as in nn_tiles. */
-enum { NN_TILE_COPIED = -1 };                        /* unroll_by: a static count, copied out */
 typedef struct nn_conv_tile {
   int nv, lanes;
   int nk;                                            /* k loops, outermost first */
   nn_x *count[NN_TILE_LOOPS];
-  int unroll_by[NN_TILE_LOOPS];
+  bool is_copied[NN_TILE_LOOPS];                     /* a static count, copied out */
   nn_x *(*place)(nn_lower *L, void *data, nn_x *row, nn_x *const *k);    /* the number of a place, f32 */
   nn_x *(*weight)(nn_lower *L, void *data, nn_x *const *k, nn_x *j);     /* of output channel j of the panel */
   void *data;
@@ -293,13 +293,6 @@ typedef struct nn_conv_tile {
   nn_x *from;
   int64_t lines;
 } nn_conv_tile;
-int nn_conv_tile_rows(const nn_target *t, int nv);   /* places that fit the registers */
-nn_buf *nn_conv_tile_clear(nn_lower *L, const nn_conv_tile *t, int rows); /* registers [rows][nv][lanes], zeros */
-void nn_conv_tile_move(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *from, nn_buf *to);
-void nn_conv_tile_add(nn_lower *L, nn_conv_tile *t, int rows, nn_buf *acc);
-/* Panels of `size` elements lie one behind the other, and `passes` row tiles each read one: together they prefetch the next one. The next
-   nn_conv_tile_add of t, which has row tile number `pass`, does its part. */
-void nn_conv_tile_prefetch(nn_lower *L, nn_conv_tile *t, nn_buf *w, nn_x *panel, int64_t size, nn_x *pass, int64_t passes);
 /* `count` places as tiles of at most `most`: `extra` tiles of rows + 1, then those of rows. */
 typedef struct nn_tile_cut { int64_t tiles, rows, extra; } nn_tile_cut;
 nn_tile_cut nn_tile_cut_rows(int64_t count, int most);
@@ -307,15 +300,19 @@ nn_tile_cut nn_tile_cut_rows(int64_t count, int most);
 typedef struct nn_tile_span {
   nn_x *pass, *first;  /* number of the tile, first place */
   int rows;
-  bool is_rest;        /* of the places after the last whole tile: computes only, `finish` does what is to be done with the results */
+  nn_x *rows_now;      /* of the places after the last whole tile: how many of the rows they are; else NULL */
 } nn_tile_span;
 typedef void nn_tile_body(nn_lower *L, const nn_tile_span *span, void *data);
-typedef void nn_tile_finish(nn_lower *L, nn_x *first, nn_x *lo, nn_x *hi, void *data); /* of rows lo..hi of the tile at `first` */
 void nn_tile_cut_loops(nn_lower *L, nn_tile_cut cut, nn_tile_body *body, void *data);
-/* The same for any `count`: whole tiles, and for the rest one tile of a few sizes, which may begin before the rest does. finish may be NULL. */
-void nn_tile_any_loops(nn_lower *L, nn_x *count, int most, nn_tile_body *body, nn_tile_finish *finish, void *data);
-int nn_tile_next_size(int n, int most);  /* sizes of tiles for a rest, from 1 on; after the last one comes `most` */
-nn_x *nn_tile_size_for(nn_lower *L, nn_x *n, int most, bool has_most); /* the least that is n or more; of those before `most`: the largest, if none is */
+/* The same for any `count`: whole tiles, and one of what is left. */
+void nn_tile_any_loops(nn_lower *L, nn_x *count, int most, nn_tile_body *body, void *data);
+int nn_conv_tile_rows(const nn_target *t, int nv);   /* places that fit the registers */
+nn_buf *nn_conv_tile_clear(nn_lower *L, const nn_conv_tile *t, int rows); /* registers [rows][nv][lanes], zeros */
+void nn_conv_tile_move(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *from, nn_buf *to);
+void nn_conv_tile_add(nn_lower *L, nn_conv_tile *t, const nn_tile_span *span, nn_buf *acc);
+/* Panels of `size` elements lie one behind the other, and `passes` row tiles each read one: together they prefetch the next one. The next
+   nn_conv_tile_add of t, which has row tile number `pass`, does its part. */
+void nn_conv_tile_prefetch(nn_lower *L, nn_conv_tile *t, nn_buf *w, nn_x *panel, int64_t size, nn_x *pass, int64_t passes);
 
 /* winograd_transform.c: tiles of m x m results; row-major: w 3 x 3, u, v, d and s (m + 2) x (m + 2), y m x m. */
 enum { NN_WINOGRAD_SIDE = 6, NN_WINOGRAD_AREA = NN_WINOGRAD_SIDE * NN_WINOGRAD_SIDE }; /* at most */

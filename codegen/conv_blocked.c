@@ -18,7 +18,7 @@ enum {
   TASK_FLOPS = 1 << 18,  /* at least */
   PIXELS_PER_PANEL = 160, /* of a task that makes its panels: the work on them is 1 % then */
   DIRECT_COST = 6,       /* of an epilogue that is copied out for each register */
-  UNROLLED_CHANNELS = 4,
+  COPIED_CHANNELS = 8,   /* fewer are copied out */
   LEAST_ROWS = 4,        /* of a band that is copied for its halo */
   LIKELY_SIDE = 224,     /* of the network's input, for estimates */
   LARGE = 1 << 24
@@ -363,17 +363,11 @@ static void make_panel(nn_lower *L, const blocked *c) {
   for (int i = 0; i < 5; i++) nn_end(k);
 }
 
-/* Tiles of rests are many sizes and little work: their code is short. */
-static void set_k_loops(nn_lower *L, blocked *c, int64_t blocks, int64_t inner, bool is_rest) {
-  nn_kernel *k = L->kernel;
-  nn_conv_tile *t = &c->tile;
-  t->nk = 4;
-  t->count[0] = nn_x_int(k, blocks);
-  t->count[1] = nn_x_int(k, c->kernel[0]);
-  t->count[2] = nn_x_int(k, c->kernel[1]);
-  t->count[3] = nn_x_int(k, inner);
-  t->unroll_by[0] = t->unroll_by[1] = t->unroll_by[2] = 0;
-  t->unroll_by[3] = is_rest ? 0 : inner < 2 * UNROLLED_CHANNELS ? NN_TILE_COPIED : UNROLLED_CHANNELS;
+static void set_k_loops(nn_lower *L, blocked *c, int64_t blocks, int64_t inner) {
+  const int64_t counts[4] = {blocks, c->kernel[0], c->kernel[1], inner};
+  c->tile.nk = 4;
+  for (int i = 0; i < 4; i++) c->tile.count[i] = nn_x_int(L->kernel, counts[i]);
+  c->tile.is_copied[3] = inner < COPIED_CHANNELS;
 }
 
 /* Result r of the tile, `lanes` channels from channel `at` of the panel on; src NULL: zeros. */
@@ -402,19 +396,13 @@ static void write_row(nn_lower *L, const blocked *c, nn_buf *src, nn_x *r) {
     write_vector(L, c, NULL, r, nn_x_int(k, at), lanes);
 }
 
-/* What is in the stage of a tile's rows lo..hi. */
-static void finish_rest(nn_lower *L, nn_x *first, nn_x *lo, nn_x *hi, void *data) {
-  blocked *c = data;
+/* From the registers to their places, or through the stage, row by row. */
+static void write_tile(nn_lower *L, blocked *c, const nn_tile_span *span, nn_buf *acc) {
   nn_kernel *k = L->kernel;
-  c->first = first;
-  write_row(L, c, c->stage, nn_loop_begin(k, NN_FOR, "r", lo, hi));
-  nn_end(k);
-}
-
-static void write_tile(nn_lower *L, blocked *c, nn_buf *acc, int rows) {
-  nn_kernel *k = L->kernel;
-  if (c->is_staged) nn_conv_tile_move(L, &c->tile, rows, acc, c->stage);
-  write_row(L, c, c->is_staged ? c->stage : acc, nn_loop_range(k, c->is_staged ? NN_FOR : NN_UNROLL, "r", rows));
+  bool is_staged = c->is_staged || span->rows_now;
+  nn_x *zero = nn_x_int(k, 0), *rows = span->rows_now ? span->rows_now : nn_x_int(k, span->rows);
+  if (is_staged) nn_conv_tile_move(L, &c->tile, span->rows, acc, c->stage);
+  write_row(L, c, is_staged ? c->stage : acc, nn_loop_begin(k, is_staged ? NN_FOR : NN_UNROLL, "r", zero, rows));
   nn_end(k);
 }
 
@@ -428,21 +416,20 @@ static void emit_tile(nn_lower *L, const nn_tile_span *span, void *data) {
   nn_buf *acc = nn_conv_tile_clear(L, &c->tile, span->rows);
   if (c->is_ahead) nn_conv_tile_prefetch(L, &c->tile, c->far_w, c->panel, panel_size(c), c->pass, c->passes);
   if (whole) {
-    set_k_loops(L, c, whole, c->inner, span->is_rest);
-    nn_conv_tile_add(L, &c->tile, span->rows, acc);
+    set_k_loops(L, c, whole, c->inner);
+    nn_conv_tile_add(L, &c->tile, span, acc);
   }
   if (rest) {
     c->tail_block = nn_x_int(k, whole);
-    set_k_loops(L, c, 1, rest, span->is_rest);
-    nn_conv_tile_add(L, &c->tile, span->rows, acc);
+    set_k_loops(L, c, 1, rest);
+    nn_conv_tile_add(L, &c->tile, span, acc);
     c->tail_block = NULL;
   }
-  if (span->is_rest) nn_conv_tile_move(L, &c->tile, span->rows, acc, c->stage);
-  else write_tile(L, c, acc, span->rows);
+  write_tile(L, c, span, acc);
 }
 
 static void emit_pixels(nn_lower *L, blocked *c, nn_x *rows) {
-  nn_tile_any_loops(L, nn_let(L->kernel, nn_xi_mul(L->kernel, rows, c->out[1])), c->mr, emit_tile, finish_rest, c);
+  nn_tile_any_loops(L, nn_let(L->kernel, nn_xi_mul(L->kernel, rows, c->out[1])), c->mr, emit_tile, c);
 }
 
 /* All pixels of the band, for the present panel. */

@@ -2,8 +2,8 @@
    row. Rows of the kernel that lie outside the image are left out while running; at the ends of a row, whose distances from
    its begin or its end are known while compiling, so are columns.
 
-   A row whose width is a symbol has the same tiles at its begin and inside. The last one, of as few pixels as do (conv_tile.c has
-   the sizes), ends where the row ends; what it has in common with the tile before it is not stored again, nor what lies before the row. */
+   A row whose width is a symbol has the same tiles at its begin and inside. The last one, of as few pixels as do,
+   ends where the row ends; what it has in common with the tile before it is not stored again, nor what lies before the row. */
 #include "codegen/codegen.h"
 
 enum {
@@ -219,6 +219,24 @@ static void emit_known_row(nn_lower *L, depthwise *c) {
 
 /* ---- rows of any width --------------------------------------------------------------------------------------------- */
 
+/* The last tile has 1, 2, 4.. pixels up to a quarter of `most`, then a half, three quarters, all: each at most twice the one before. */
+static int next_size(int n, int most) {
+  for (int quarters = 1; quarters < 4; quarters++) {
+    int size = (quarters * most + 3) / 4;
+    if (size > n) return quarters == 1 && 2 * n < size ? 2 * n : size;
+  }
+  return most;
+}
+
+/* The least that is n or more. */
+static nn_x *size_for(nn_lower *L, nn_x *n, int most) {
+  nn_kernel *k = L->kernel;
+  nn_x *found = nn_x_int(k, 1);
+  for (int s = 1; s < most; s = next_size(s, most))
+    found = nn_x_select(k, nn_x_binary(k, NN_X_LT, nn_x_int(k, s), n), nn_x_int(k, next_size(s, most)), found);
+  return nn_let(k, found);
+}
+
 static void stage_tile(nn_lower *L, depthwise *c, const tile *t) {
   nn_kernel *k = L->kernel;
   nn_buf *acc = compute_tile(L, c, t);
@@ -236,7 +254,7 @@ static void stage_sizes(nn_lower *L, depthwise *c, nn_x *count, int too_small, i
   stage_tile(L, c, &t);
   if (size == c->most) return;
   nn_else(k);
-  stage_sizes(L, c, count, size, nn_tile_next_size(size, c->most));
+  stage_sizes(L, c, count, size, next_size(size, c->most));
   nn_end(k);
 }
 
@@ -246,7 +264,7 @@ static void emit_end(nn_lower *L, depthwise *c, nn_x *done) {
   nn_x *left = nn_let(k, nn_xi_sub(k, c->out[1], done));
   nn_if_begin(k, nn_x_binary(k, NN_X_LT, nn_x_int(k, 0), left));
   stage_sizes(L, c, left, 0, 1);
-  nn_x *size = nn_tile_size_for(L, left, c->most, true), *x0 = nn_let(k, nn_xi_sub(k, c->out[1], size));
+  nn_x *size = size_for(L, left, c->most), *x0 = nn_let(k, nn_xi_sub(k, c->out[1], size));
   write_pixel(L, c, c->stage, x0, nn_loop_begin(k, NN_FOR, "r", nn_let(k, nn_xi_sub(k, size, left)), size));
   nn_end(k);
   nn_end(k);

@@ -23,7 +23,7 @@ enum {
   REUSING_PANELS = 16,
   PACKED_ROWS = 512,
   PACKING_TILES = 24,
-  K_UNROLL = 4,
+  ROUND_STEPS = 4,
   SPARE_REGISTERS = 3,
   LINE_BYTES = 64
 };
@@ -76,6 +76,7 @@ typedef struct run {
   int64_t static_m, static_n;  /* -1: symbolic */
   int64_t ntiles, rows, extra; /* static m: the first `extra` of ntiles row tiles have rows + 1 rows */
   nn_x *ntiles_x;
+  nn_x *part, *lines; /* of the next panel's lines that a row tile prefetches: all, in a round */
   nn_buf *stage; /* finished sums, unless stores are direct */
 } run;
 
@@ -83,7 +84,7 @@ typedef struct variant {
   int rows, nv, lanes;
   bool is_tail;  /* columns beyond N are masked */
   bool is_any;   /* the panel may be a tail or not: B is padded, and stores look */
-  bool clamp;    /* fewer than `rows` rows may be left */
+  nn_x *rows_now; /* of a tile with fewer rows, known while running; or NULL */
   bool packs;    /* the panel is whole, and packed on the way */
   nn_x *m0, *n0; /* of the row tile and of the panel */
   nn_x *tile;    /* number of the row tile */
@@ -113,61 +114,60 @@ static nn_x *step_b(nn_lower *L, const void *data, nn_x *column) {
 static nn_x *step_a(nn_lower *L, const void *data, nn_x *i) {
   const k_step *s = data;
   nn_kernel *k = L->kernel;
-  nn_x *m = nn_xi_add(k, s->v->m0, i);
-  if (s->v->clamp) m = nn_xi_min(k, m, nn_xi_addc(k, s->r->m, -1));
-  return s->r->t->a(L, s->r->t->data, m, s->ks);
+  return s->r->t->a(L, s->r->t->data, nn_xi_add(k, s->v->m0, i), s->ks);
 }
 
 static void accumulate(const run *r, const variant *v, nn_x *const *ks, nn_buf *acc, nn_buf *b) {
   k_step s = {r, v, ks};
-  nn_tile_step tile = {.rows = v->rows, .nv = v->nv, .lanes = v->lanes, .a = step_a, .b = step_b, .data = &s};
+  nn_tile_step tile = {.rows = v->rows, .rows_now = v->rows_now, .nv = v->nv, .lanes = v->lanes, .a = step_a, .b = step_b, .data = &s};
   nn_tile_add(r->L, &tile, b, acc);
 }
 
-/* The row tiles of a panel together ask for the next panel: each for its part, some lines in each round of `step` k. */
-static void look_ahead(const run *r, const variant *v, nn_x *depth, nn_x *round, int step) {
+/* The row tiles of a panel together ask for the next panel: each for its part, some lines in each round. */
+static void share_lines(run *r) {
   nn_kernel *k = r->L->kernel;
   const nn_tiles *t = r->t;
   int64_t width = (int64_t)t->tile.nv * t->tile.lanes, line = LINE_BYTES * 8 / nn_dtype_bits(t->acc);
-  int64_t ntiles = ceil_div(nn_dim_guess(t->m, 128), t->tile.mr),
-          lines = ceil_div(ceil_div(step * width, line), ntiles);
-  nn_x *all = nn_ceildiv_x(r->L, nn_xi_mulc(k, depth, width), line);
-  nn_x *part = nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, all, r->ntiles_x), -1), r->ntiles_x);
-  nn_x *first = nn_xi_add(k, nn_xi_mul(k, v->tile, part), nn_xi_mulc(k, round, lines));
-  for (int64_t i = 0; i < lines; i++) t->ahead(r->L, t->data, v->n0, nn_xi_mulc(k, nn_xi_addc(k, first, i), line));
+  nn_x *ntiles = nn_xi_max(k, r->ntiles_x, nn_x_int(k, 1)), *all = nn_ceildiv_x(r->L, nn_xi_mulc(k, nn_dim_x(r->L, t->kcount[0]), width), line);
+  r->part = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, all, ntiles), -1), ntiles));
+  nn_x *before_last = nn_x_int(k, ceil_div(ROUND_STEPS * width, line) - 1);
+  r->lines = nn_let(k, nn_xi_addc(k, nn_xi_floordiv(k, before_last, ntiles), 1));
+}
+
+static void look_ahead(const run *r, const variant *v, nn_x *round, nn_x *lines) {
+  nn_kernel *k = r->L->kernel;
+  int64_t line = LINE_BYTES * 8 / nn_dtype_bits(r->t->acc);
+  nn_x *first = nn_xi_add(k, nn_xi_mul(k, v->tile, r->part), nn_xi_mul(k, round, lines));
+  nn_x *i = nn_loop_begin(k, nn_x_is_const(lines, NULL) ? NN_UNROLL : NN_FOR, "line", nn_x_int(k, 0), lines);
+  r->t->ahead(r->L, r->t->data, v->n0, nn_xi_mulc(k, nn_xi_add(k, first, i), line));
+  nn_end(k);
 }
 
 /* Rows of A lie one behind the other: asks for the next tile's, some lines in each round. */
 static void look_ahead_rows(const run *r, const variant *v, nn_x *round) {
   nn_kernel *k = r->L->kernel;
-  int64_t line = LINE_BYTES * 8 / nn_dtype_bits(r->t->acc), lines = ceil_div((int64_t)K_UNROLL * v->rows, line);
+  int64_t line = LINE_BYTES * 8 / nn_dtype_bits(r->t->acc), lines = ceil_div((int64_t)ROUND_STEPS * v->rows, line);
   nn_x *first = nn_xi_mulc(k, round, lines);
   nn_x *next = nn_xi_addc(k, v->m0, v->rows);
   for (int64_t i = 0; i < lines; i++)
     r->t->ahead_a(r->L, r->t->data, next, nn_xi_mulc(k, nn_xi_addc(k, first, i), line));
 }
 
-static void k_loop_ahead(const run *r, const variant *v, nn_buf *acc, nn_buf *b) {
+/* What is to be prefetched in step k of the only k loop: of rows that follow in rounds of ROUND_STEPS. */
+static void prefetch_ahead(const run *r, const variant *v, nn_x *ki) {
   nn_kernel *k = r->L->kernel;
-  nn_x *depth = nn_let(k, nn_dim_x(r->L, r->t->kcount[0])), *rounds = nn_xi_floordiv(k, depth, nn_x_int(k, K_UNROLL));
-  if (r->t->ahead && r->static_m >= 0 && r->ntiles == 1) { /* many lines: one k's at a time */
-    nn_x *each = nn_loop_begin(k, NN_FOR, "k", nn_x_int(k, 0), depth);
-    nn_loop_unroll_by(k, K_UNROLL);
-    look_ahead(r, v, depth, each, 1);
-    accumulate(r, v, &each, acc, b);
-    nn_end(k);
+  const nn_tiles *t = r->t;
+  if (!t->ahead && !t->ahead_a) return;
+  nn_x *steps = nn_x_int(k, ROUND_STEPS);
+  if (t->ahead && r->static_m >= 0 && r->ntiles == 1) { /* many lines: one k's at a time */
+    int64_t width = (int64_t)t->tile.nv * t->tile.lanes;
+    look_ahead(r, v, ki, nn_x_int(k, ceil_div(width * nn_dtype_bits(t->acc) / 8, LINE_BYTES)));
     return;
   }
-  rounds = nn_let(k, rounds);
-  nn_x *round = nn_loop_begin(k, NN_FOR, "round", nn_x_int(k, 0), rounds);
-  if (r->t->ahead) look_ahead(r, v, depth, round, K_UNROLL);
-  if (r->t->ahead_a) look_ahead_rows(r, v, round);
-  nn_x *ki = nn_xi_add(k, nn_xi_mulc(k, round, K_UNROLL), nn_loop_range(k, NN_UNROLL, "k", K_UNROLL));
-  accumulate(r, v, &ki, acc, b);
-  nn_end(k);
-  nn_end(k);
-  ki = nn_loop_begin(k, NN_FOR, "k", nn_xi_mulc(k, rounds, K_UNROLL), depth);
-  accumulate(r, v, &ki, acc, b);
+  nn_if_begin(k, nn_x_binary(k, NN_X_EQ, nn_xi_mod(k, ki, steps), nn_x_int(k, 0)));
+  nn_x *round = nn_xi_floordiv(k, ki, steps);
+  if (t->ahead) look_ahead(r, v, round, r->lines);
+  if (t->ahead_a) look_ahead_rows(r, v, round);
   nn_end(k);
 }
 
@@ -175,18 +175,15 @@ static void k_loops(const run *r, const variant *v, nn_buf *acc, nn_buf *b) {
   nn_kernel *k = r->L->kernel;
   const nn_tiles *t = r->t;
   nn_x *ks[NN_TILE_LOOPS];
-  if ((t->ahead || t->ahead_a) && t->nk == 1) {
-    k_loop_ahead(r, v, acc, b);
-    return;
-  }
   for (int i = 0; i < t->nk; i++) {
     if (t->kunroll[i]) {
       ks[i] = nn_loop_range(k, NN_UNROLL, "k", nn_dim_value(t->kcount[i]));
       continue;
     }
     ks[i] = nn_loop_begin(k, NN_FOR, "k", nn_x_int(k, 0), i == 0 && t->k_now ? t->k_now : nn_dim_x(r->L, t->kcount[i]));
-    if (i == t->nk - 1) nn_loop_unroll_by(k, K_UNROLL);
+    if (i == t->nk - 1 && !v->rows_now) nn_loop_unroll_by(k, nn_tile_unroll(v->rows * v->nv));
   }
+  if (t->nk == 1) prefetch_ahead(r, v, ks[0]);
   accumulate(r, v, ks, acc, b);
   for (int i = 0; i < t->nk; i++) nn_end(k);
 }
@@ -275,24 +272,6 @@ static void rows_static(const run *r, variant v, nn_x *tile) {
   if (r->stage) store_tile(r, v, r->stage, nn_let(k, rows), store_rows);
 }
 
-/* The last row tile, of fewer than mr rows: as few sizes as do, whose surplus rows repeat the last. */
-static void emit_last_rows(const run *r, variant v, nn_x *left, int rows) {
-  nn_kernel *k = r->L->kernel;
-  bool is_exact = r->t->exact_rows;
-  int most = is_exact ? r->t->tile.mr - 1 : r->t->tile.mr, third = r->t->tile.mr / 3;
-  int next = is_exact ? rows + 1 : rows < third ? third : rows < 2 * third ? 2 * third : most;
-  v.clamp = !is_exact;
-  if (rows >= most) {
-    emit_tile(r, v, most);
-    return;
-  }
-  nn_if_begin(k, nn_x_binary(k, NN_X_LE, left, nn_x_int(k, rows)));
-  emit_tile(r, v, rows);
-  nn_else(k);
-  emit_last_rows(r, v, left, next);
-  nn_end(k);
-}
-
 static void rows_symbolic(const run *r, variant v, nn_x *tile) {
   nn_kernel *k = r->L->kernel;
   int mr = r->t->tile.mr;
@@ -302,7 +281,8 @@ static void rows_symbolic(const run *r, variant v, nn_x *tile) {
   emit_tile(r, v, mr);
   if (mr > 1) {
     nn_else(k);
-    emit_last_rows(r, v, left, 1);
+    v.rows_now = left;
+    emit_tile(r, v, mr - 1);
     nn_end(k);
   }
   store_tile(r, v, r->stage, nn_let(k, nn_xi_min(k, left, nn_x_int(k, mr))), store_rows);
@@ -327,11 +307,15 @@ static void emit_columns(const run *r, variant v, nn_x *tile) {
   nn_end(k);
 }
 
+static bool masks_tail(const run *r) {
+  return r->t->tile.lanes > 1 && (r->L->target->has_masked_memory || r->t->b_padded);
+}
+
 /* The last, narrower panel: masked, or what is left of whole vectors column by column where the target
    cannot mask. */
 static void emit_tail(const run *r, variant v, nn_x *tile) {
   nn_kernel *k = r->L->kernel;
-  bool masks = v.lanes > 1 && (r->L->target->has_masked_memory || r->t->b_padded);
+  bool masks = masks_tail(r);
   if (r->static_n < 0) {
     v.is_tail = true;
     if (masks)
@@ -357,21 +341,37 @@ static bool is_one_code(const run *r, int width) {
          r->static_n >= (int64_t)MANY_PANELS * width;
 }
 
-static void emit_panel(const run *r, nn_x *n0, nn_x *tile) {
+static void emit_whole_or_tail(const run *r, variant v, nn_x *tile) {
   nn_kernel *k = r->L->kernel;
-  int width = r->t->tile.nv * r->t->tile.lanes;
-  variant v = {.nv = r->t->tile.nv, .lanes = r->t->tile.lanes, .n0 = n0, .j0 = nn_x_int(k, 0)};
+  int width = v.nv * v.lanes;
   bool whole = r->static_n < 0 || r->static_n >= width, rest = r->static_n < 0 || r->static_n % width;
   if (rest && is_one_code(r, width)) {
     v.is_any = true;
     emit_rows(r, v, tile);
     return;
   }
-  if (whole && rest) nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_xi_addc(k, n0, width), r->n));
+  if (whole && rest) nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_xi_addc(k, v.n0, width), r->n));
   if (whole) emit_rows(r, v, tile);
   if (whole && rest) nn_else(k);
   if (rest) emit_tail(r, v, tile);
   if (whole && rest) nn_end(k);
+}
+
+/* A panel; of a number of columns that is a symbol the last one may have half its vectors or fewer. */
+static void emit_panel(const run *r, nn_x *n0, nn_x *tile) {
+  nn_kernel *k = r->L->kernel;
+  variant v = {.nv = r->t->tile.nv, .lanes = r->t->tile.lanes, .n0 = n0, .j0 = nn_x_int(k, 0)}, half = v;
+  half.nv = (v.nv + 1) / 2;
+  half.is_any = r->t->b_padded;
+  bool has_half = r->static_n < 0 && v.nv > 1 && masks_tail(r) && !r->t->store_row;
+  if (has_half) {
+    nn_if_begin(k, nn_x_binary(k, NN_X_LE, r->n, nn_xi_addc(k, n0, (int64_t)half.nv * v.lanes)));
+    if (half.is_any) emit_rows(r, half, tile);
+    else emit_tail(r, half, tile);
+    nn_else(k);
+  }
+  emit_whole_or_tail(r, v, tile);
+  if (has_half) nn_end(k);
 }
 
 /* ---- tasks ---------------------------------------------------------------------------------------------- */
@@ -533,5 +533,6 @@ void nn_tiles_emit(nn_lower *L, const nn_tiles *t) {
   if (!t->store_direct || r.static_m < 0)
     r.stage = nn_temp(L, NN_BUF_WORKER, t->acc, nn_dim_const(L->module, (int64_t)t->tile.mr * width));
   r.ntiles_x = r.static_m >= 0 ? nn_x_int(k, r.ntiles) : nn_let(k, nn_ceildiv_x(L, r.m, t->tile.mr));
+  if (t->ahead) share_lines(&r);
   emit_tasks(&r, r.ntiles_x, nn_let(k, nn_ceildiv_x(L, r.n, width)));
 }

@@ -32,7 +32,7 @@ typedef struct product {
   bool own_panel;  /* b is the task's own, one panel */
   int64_t b_width; /* of its panels: a tile's, or of several tiles: packed for wider vectors */
   nn_x *a_pitch, *k;
-  int64_t ahead;   /* elements that a stream is asked for ahead of its use */
+  nn_x *distance;  /* of what is prefetched from the element at hand, in panels */
 } product;
 
 /* A panel with one row tile is read once, and the processor fetches such a stream by itself: best if it is about to be used up,
@@ -246,18 +246,10 @@ static void tile_store(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, boo
 }
 
 /* Panels lie one behind the other. */
-static void next_panel(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
+static void ahead_in_panels(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
   const product *p = data;
   nn_kernel *k = L->kernel;
-  nn_x *next = nn_xi_mul(k, nn_xi_addc(k, n0, (int64_t)p->tile.nv * p->tile.lanes), p->k);
-  nn_prefetch(k, p->b, nn_xi_add(k, next, at));
-}
-
-/* Some lines ahead, into the next panel at the end. */
-static void same_panel(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
-  const product *p = data;
-  nn_kernel *k = L->kernel;
-  nn_prefetch(k, p->b, nn_xi_addc(k, nn_xi_add(k, nn_xi_mul(k, n0, p->k), at), p->ahead));
+  nn_prefetch(k, p->b, nn_xi_add(k, nn_xi_add(k, nn_xi_mul(k, n0, p->k), p->distance), at));
 }
 
 /* The same where B is read in its own order. */
@@ -351,24 +343,31 @@ static bool weights_leave_caches(const nn_lower *L) {
   return bytes > (size_t)L->target->l3_bytes;
 }
 
-static int64_t stream_ahead(const nn_lower *L, const product *p) {
-  int64_t adds = nn_dim_value(p->g->m) * LINE_BYTES / L->target->vector_bytes;
-  const stream_row *row = stream_rows;
-  while (adds > row->adds) row++;
-  if (row->from_memory && !weights_leave_caches(L)) return 0;
-  return row->ahead_bytes * 8 / nn_dtype_bits(p->g->acc);
+static nn_x *ahead_of_row(nn_lower *L, const product *p, const stream_row *row) {
+  bool is_none = row->from_memory && !weights_leave_caches(L);
+  return nn_x_int(L->kernel, is_none ? 0 : row->ahead_bytes * 8 / nn_dtype_bits(p->g->acc));
 }
 
-static void set_panels(const nn_lower *L, product *p, nn_tiles *t) {
+/* The next panel, or if the row tile is the only one of its panel some elements ahead: into the next one at the end. */
+static nn_x *distance_ahead(nn_lower *L, const product *p) {
+  enum { LAST = sizeof stream_rows / sizeof *stream_rows - 1 };
+  nn_kernel *k = L->kernel;
+  nn_x *m = nn_dim_x(L, p->g->m), *adds = nn_xi_mulc(k, m, LINE_BYTES / L->target->vector_bytes);
+  nn_x *stream = ahead_of_row(L, p, &stream_rows[LAST]), *next = nn_xi_mulc(k, p->k, tile_width(p));
+  for (int i = LAST - 1; i >= 0; i--) {
+    nn_x *is_row = nn_x_binary(k, NN_X_LE, adds, nn_x_int(k, stream_rows[i].adds));
+    stream = nn_x_select(k, is_row, ahead_of_row(L, p, &stream_rows[i]), stream);
+  }
+  return nn_let(k, nn_x_select(k, nn_x_binary(k, NN_X_LE, m, nn_x_int(k, p->tile.mr)), stream, next));
+}
+
+static void set_panels(nn_lower *L, product *p, nn_tiles *t) {
+  int64_t distance;
   p->b = p->g->b_panels;
   p->b_width = p->g->panel_width;
   if (p->b_width != tile_width(p)) return;
-  if (!has_few_rows(p, 1)) {
-    t->ahead = next_panel;
-    return;
-  }
-  p->ahead = stream_ahead(L, p);
-  if (p->ahead) t->ahead = same_panel;
+  p->distance = distance_ahead(L, p);
+  if (!nn_x_is_const(p->distance, &distance) || distance) t->ahead = ahead_in_panels;
 }
 
 /* A small transposed B is packed beforehand, once for all tasks. */

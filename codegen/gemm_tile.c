@@ -25,6 +25,34 @@ void nn_tile_move(nn_lower *L, int vectors, int lanes, nn_buf *from, nn_buf *to)
   nn_end(k);
 }
 
+int nn_tile_unroll(int vectors) {
+  enum { ENOUGH = 24, MOST = 4 }; /* multiply-adds */
+  int steps = (ENOUGH + vectors - 1) / vectors;
+  return steps < MOST ? steps : MOST;
+}
+
+/* Row r takes part. */
+static void add_row(nn_lower *L, const nn_tile_step *s, nn_x *r, nn_buf *b, nn_buf *sums) {
+  nn_kernel *k = L->kernel;
+  nn_x *a = nn_let(k, s->a(L, s->data, r));
+  nn_x *c = nn_loop_range(k, NN_UNROLL, "c", s->nv), *l = nn_lanes_begin(L, s->lanes);
+  nn_x *at = nn_tile_vector(k, nn_xi_add(k, nn_xi_mulc(k, r, s->nv), c), s->lanes, l);
+  nn_x *bv = nn_x_load(k, b, nn_tile_vector(k, c, s->lanes, l), NULL);
+  nn_store(k, sums, at, nn_mul_add(L, a, bv, nn_x_load(k, sums, at, NULL)), NULL);
+  nn_lanes_end(L, s->lanes);
+  nn_end(k);
+}
+
+/* The first rows_now rows: each asks whether there is one more, so the code is that of one tile and one jump leaves it. */
+static void add_rows_now(nn_lower *L, const nn_tile_step *s, nn_buf *b, nn_buf *sums) {
+  nn_kernel *k = L->kernel;
+  for (int r = 0; r < s->rows; r++) {
+    if (r > 0) nn_if_begin(k, nn_x_binary(k, NN_X_LT, nn_x_int(k, r), s->rows_now));
+    add_row(L, s, nn_x_int(k, r), b, sums);
+  }
+  for (int r = 1; r < s->rows; r++) nn_end(k);
+}
+
 void nn_tile_add(nn_lower *L, const nn_tile_step *s, nn_buf *b, nn_buf *sums) {
   nn_kernel *k = L->kernel;
   nn_x *c = nn_loop_range(k, NN_UNROLL, "c", s->nv), *l = nn_lanes_begin(L, s->lanes);
@@ -32,14 +60,10 @@ void nn_tile_add(nn_lower *L, const nn_tile_step *s, nn_buf *b, nn_buf *sums) {
   nn_store(k, b, j, s->b(L, s->data, j), NULL);
   nn_lanes_end(L, s->lanes);
   nn_end(k);
-  nn_x *r = nn_loop_range(k, NN_UNROLL, "r", s->rows);
-  nn_x *a = nn_let(k, s->a(L, s->data, r));
-  c = nn_loop_range(k, NN_UNROLL, "c", s->nv);
-  l = nn_lanes_begin(L, s->lanes);
-  nn_x *at = nn_tile_vector(k, nn_xi_add(k, nn_xi_mulc(k, r, s->nv), c), s->lanes, l);
-  nn_x *bv = nn_x_load(k, b, nn_tile_vector(k, c, s->lanes, l), NULL);
-  nn_store(k, sums, at, nn_mul_add(L, a, bv, nn_x_load(k, sums, at, NULL)), NULL);
-  nn_lanes_end(L, s->lanes);
-  nn_end(k);
+  if (s->rows_now) {
+    add_rows_now(L, s, b, sums);
+    return;
+  }
+  add_row(L, s, nn_loop_range(k, NN_UNROLL, "r", s->rows), b, sums);
   nn_end(k);
 }

@@ -21,7 +21,6 @@ enum {
   CHUNKS_WANTED = 8,
   REREAD_COST = 3,      /* of U for a block, in tiles */
   INPUT_COST = 400,     /* rough operations per tile and block of channels */
-  UNROLLED_CHANNELS = 4,
   LIKELY_SIDE = 224,    /* of the network's input, for estimates */
   LARGE = 1 << 24
 };
@@ -177,7 +176,10 @@ static void choose_blocks(nn_lower *L, winograd *w, nn_x *total_x) {
 
 static int64_t slab_of(const winograd *w) { return w->blocks * w->block_tiles * w->block + SLAB_GAP; }
 
-static int64_t product_slab_of(const winograd *w) { return w->chunk_tiles * w->width + SLAB_GAP; }
+/* A register tile of a number that is known while running stores all its rows. */
+static int64_t product_slab_of(const winograd *w) {
+  return (w->chunk_tiles + (w->is_symbolic ? w->mr - 1 : 0)) * w->width + SLAB_GAP;
+}
 
 static void make_buffers(nn_lower *L, winograd *w) {
   nn_module *m = L->module;
@@ -345,9 +347,7 @@ static void add_channels(nn_lower *L, winograd *w, int64_t blocks, int64_t chann
   t->nk = 2;
   t->count[0] = nn_x_int(k, blocks);
   t->count[1] = nn_x_int(k, channels);
-  t->unroll_by[0] = 0;
-  t->unroll_by[1] = span->is_rest ? 0 : UNROLLED_CHANNELS; /* rests are many sizes and little work */
-  nn_conv_tile_add(L, t, span->rows, acc);
+  nn_conv_tile_add(L, t, span, acc);
 }
 
 static void multiply_tile(nn_lower *L, const nn_tile_span *span, void *data) {
@@ -424,7 +424,7 @@ static void emit_chunk(nn_lower *L, winograd *w, nn_x *panel, nn_x *chunk, int n
   w->chunk0 = nn_let(k, nn_xi_mul(k, chunk, w->chunk_now));
   nn_x *count = nn_let(k, nn_xi_min(k, nn_xi_sub(k, w->count, w->chunk0), w->chunk_now));
   w->position = nn_loop_range(k, NN_FOR, "position", w->area);
-  nn_tile_any_loops(L, w->is_symbolic ? count : w->chunk_now, w->mr, multiply_tile, NULL, w);
+  nn_tile_any_loops(L, w->is_symbolic ? count : w->chunk_now, w->mr, multiply_tile, w);
   nn_end(k);
   nn_x *t = nn_loop_begin(k, NN_FOR, "t", nn_x_int(k, 0), count);
   transform_output(L, w, t);

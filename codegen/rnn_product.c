@@ -239,7 +239,6 @@ static void multiply_panels(nn_lower *L, step *s) {
                 .b = tile_b,
                 .b_padded = true,
                 .store_row = store_row,
-                .exact_rows = true,
                 .data = s};
   t.panels = s->panels;
   nn_tiles_emit(L, &t);

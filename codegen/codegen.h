@@ -187,7 +187,11 @@ typedef struct nn_tile_step {
 } nn_tile_step;
 nn_x *nn_tile_vector(nn_kernel *k, nn_x *index, int lanes, nn_x *l); /* index * lanes + l */
 nn_buf *nn_tile_clear(nn_lower *L, nn_dtype acc, int vectors, int lanes); /* registers, zeros: [rows][nv][lanes] */
-void nn_tile_move(nn_lower *L, int vectors, int lanes, nn_buf *from, nn_buf *to);
+/* Each row of a tile, in code of its own. If their number is known while running, each row asks whether there is one more: the code is that of one
+   tile, and one jump leaves it. rows_now: NULL, or 1 at least. */
+typedef void nn_tile_row_body(nn_lower *L, nn_x *row, void *data);
+void nn_tile_rows(nn_lower *L, int rows, nn_x *rows_now, nn_tile_row_body *body, void *data);
+void nn_tile_move(nn_lower *L, const nn_tile_step *tile, nn_buf *from, nn_buf *to); /* the rows there are */
 int nn_tile_unroll(int vectors); /* steps of k that are copied out: what is around them counts for little */
 void nn_tile_add(nn_lower *L, const nn_tile_step *s, nn_buf *b, nn_buf *sums); /* b: registers for nv vectors */
 
@@ -308,7 +312,7 @@ void nn_tile_cut_loops(nn_lower *L, nn_tile_cut cut, nn_tile_body *body, void *d
 void nn_tile_any_loops(nn_lower *L, nn_x *count, int most, nn_tile_body *body, void *data);
 int nn_conv_tile_rows(const nn_target *t, int nv);   /* places that fit the registers */
 nn_buf *nn_conv_tile_clear(nn_lower *L, const nn_conv_tile *t, int rows); /* registers [rows][nv][lanes], zeros */
-void nn_conv_tile_move(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *from, nn_buf *to);
+void nn_conv_tile_move(nn_lower *L, const nn_conv_tile *t, const nn_tile_span *span, nn_buf *from, nn_buf *to);
 void nn_conv_tile_add(nn_lower *L, nn_conv_tile *t, const nn_tile_span *span, nn_buf *acc);
 /* Panels of `size` elements lie one behind the other, and `passes` row tiles each read one: together they prefetch the next one. The next
    nn_conv_tile_add of t, which has row tile number `pass`, does its part. */

@@ -401,7 +401,7 @@ static void write_tile(nn_lower *L, blocked *c, const nn_tile_span *span, nn_buf
   nn_kernel *k = L->kernel;
   bool is_staged = c->is_staged || span->rows_now;
   nn_x *zero = nn_x_int(k, 0), *rows = span->rows_now ? span->rows_now : nn_x_int(k, span->rows);
-  if (is_staged) nn_conv_tile_move(L, &c->tile, span->rows, acc, c->stage);
+  if (is_staged) nn_conv_tile_move(L, &c->tile, span, acc, c->stage);
   write_row(L, c, is_staged ? c->stage : acc, nn_loop_begin(k, is_staged ? NN_FOR : NN_UNROLL, "r", zero, rows));
   nn_end(k);
 }

@@ -12,8 +12,8 @@ nn_buf *nn_conv_tile_clear(nn_lower *L, const nn_conv_tile *t, int rows) {
   return nn_tile_clear(L, NN_F32, rows * t->nv, t->lanes);
 }
 
-void nn_conv_tile_move(nn_lower *L, const nn_conv_tile *t, int rows, nn_buf *from, nn_buf *to) {
-  nn_tile_move(L, rows * t->nv, t->lanes, from, to);
+void nn_conv_tile_move(nn_lower *L, const nn_conv_tile *t, const nn_tile_span *span, nn_buf *from, nn_buf *to) {
+  nn_tile_move(L, &(nn_tile_step){.rows = span->rows, .rows_now = span->rows_now, .nv = t->nv, .lanes = t->lanes}, from, to);
 }
 
 enum { LINE_ELEMENTS = 16 };

@@ -230,7 +230,7 @@ static void emit_tile(const run *r, variant v, int rows) {
   nn_buf *b = nn_regs(L, r->t->acc, (int64_t)v.nv * v.lanes);
   k_loops(r, &v, acc, b);
   if (r->stage)
-    nn_tile_move(L, rows * v.nv, v.lanes, acc, r->stage);
+    nn_tile_move(L, &(nn_tile_step){.rows = rows, .rows_now = v.rows_now, .nv = v.nv, .lanes = v.lanes}, acc, r->stage);
   else
     store_tile(r, v, acc, NULL, store_registers);
 }

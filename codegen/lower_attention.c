@@ -84,18 +84,32 @@ static nn_x *operand_at(nn_lower *L, const packing *p, nn_x *depth, nn_x *column
   return nn_matmul_b(L, t->scores, t->batch, depth, nn_xi_add(L->kernel, t->key0, column));
 }
 
-/* Columns from n0 on, of which `lanes` are whole vectors. */
+typedef enum part { WHOLE, TAIL, BEYOND } part; /* of a vector is there: all, some columns, none */
+
+/* Vector c of the panel that begins with column n0. */
+static void pack_vector(nn_lower *L, const packing *p, nn_x *n0, nn_x *c, nn_x *depth, part how) {
+  nn_kernel *k = L->kernel;
+  const nn_tile *tile = &p->t->tile[p->which];
+  nn_x *j = nn_xi_add(k, nn_xi_mulc(k, c, tile->lanes), nn_lanes_begin(L, tile->lanes)), *n = nn_xi_add(k, n0, j);
+  if (how == TAIL) nn_guard_push(L, less(L, n, p->columns));
+  nn_x *value = how == BEYOND ? nn_zero(L, p->t->acc) : operand_at(L, p, depth, n);
+  if (how == TAIL) nn_guard_pop(L);
+  nn_x *line = nn_xi_add(k, nn_xi_mul(k, n0, p->room), nn_xi_mulc(k, depth, width_of(tile)));
+  nn_store(k, p->to, nn_xi_add(k, line, j), value, NULL);
+  nn_lanes_end(L, tile->lanes);
+}
+
 static void pack_line(nn_lower *L, const packing *p, nn_x *n0, nn_x *depth, bool is_tail) {
   nn_kernel *k = L->kernel;
   const nn_tile *tile = &p->t->tile[p->which];
   nn_x *c = nn_loop_range(k, NN_UNROLL, "c", tile->nv);
-  nn_x *j = nn_xi_add(k, nn_xi_mulc(k, c, tile->lanes), nn_lanes_begin(L, tile->lanes)), *n = nn_xi_add(k, n0, j);
-  if (is_tail) nn_guard_push(L, less(L, n, p->columns));
-  nn_x *value = operand_at(L, p, depth, n);
-  if (is_tail) nn_guard_pop(L);
-  nn_x *line = nn_xi_add(k, nn_xi_mul(k, n0, p->room), nn_xi_mulc(k, depth, width_of(tile)));
-  nn_store(k, p->to, nn_xi_add(k, line, j), value, NULL);
-  nn_lanes_end(L, tile->lanes);
+  if (is_tail) {
+    nn_if_begin(k, less(L, nn_xi_add(k, n0, nn_xi_mulc(k, c, tile->lanes)), p->columns));
+    pack_vector(L, p, n0, c, depth, TAIL);
+    nn_else(k);
+  }
+  pack_vector(L, p, n0, c, depth, is_tail ? BEYOND : WHOLE);
+  if (is_tail) nn_end(k);
   nn_end(k);
 }
 
@@ -199,13 +213,6 @@ static void store_score(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, bo
 
 static bool is_scaled_late(const attention *t) { return t->product->in[0] == t->softmax->out[0]; }
 
-/* The result of these columns after the present block of keys, but for the scale. */
-static nn_x *add_result(nn_lower *L, const attention *t, nn_x *m, nn_x *at, nn_x *value) {
-  nn_kernel *k = L->kernel;
-  nn_x *before = nn_x_select(k, t->is_first, nn_zero(L, t->acc), nn_let(k, nn_x_load(k, t->results, at, nn_guard(L))));
-  return nn_mul_add(L, before, nn_x_load(k, t->factor, m, NULL), value);
-}
-
 static void give_result(nn_lower *L, const attention *t, nn_x *m, nn_x *column, nn_x *value) {
   nn_kernel *k = L->kernel;
   nn_x *index[NN_MAX_RANK];
@@ -214,24 +221,64 @@ static void give_result(nn_lower *L, const attention *t, nn_x *m, nn_x *column, 
   nn_write(L, t->product->out[0], index, nn_x_cast(k, nn_let(k, value), t->product->out[0]->type.dtype));
 }
 
+/* A vector of results of which the present block of keys gives src[at]. */
+typedef struct piece {
+  nn_x *m, *n, *place; /* place: in t->results */
+  int lanes;
+  bool is_tail;
+  nn_buf *src;
+  nn_x *at;
+} piece;
+
+/* Opens the vector loop where the results are. */
+static nn_x *begin_piece(nn_lower *L, const attention *t, const piece *p) {
+  nn_kernel *k = L->kernel;
+  if (t->has_surplus) nn_guard_push(L, less(L, nn_let(k, nn_xi_add(k, t->row, p->m)), nn_dim_x(L, t->m)));
+  nn_x *l = nn_lanes_begin(L, p->lanes);
+  if (p->is_tail) nn_guard_push(L, less(L, nn_xi_add(k, p->n, l), nn_dim_x(L, t->e)));
+  return l;
+}
+
+static void end_piece(nn_lower *L, const attention *t, const piece *p) {
+  if (p->is_tail) nn_guard_pop(L);
+  nn_lanes_end(L, p->lanes);
+  if (t->has_surplus) nn_guard_pop(L);
+}
+
+/* What the blocks of keys before this one gave, and this one: in registers. */
+static void add_before(nn_lower *L, const attention *t, piece *p) {
+  nn_kernel *k = L->kernel;
+  nn_buf *sums = nn_regs(L, t->acc, p->lanes);
+  nn_x *l = nn_lanes_begin(L, p->lanes);
+  nn_store(k, sums, l, nn_x_load(k, p->src, nn_xi_add(k, p->at, l), NULL), NULL);
+  nn_lanes_end(L, p->lanes);
+  nn_if_begin(k, nn_x_unary(k, NN_X_NOT, t->is_first));
+  l = begin_piece(L, t, p);
+  nn_x *before = nn_let(k, nn_x_load(k, t->results, nn_xi_add(k, p->place, l), nn_guard(L)));
+  nn_store(k, sums, l, nn_mul_add(L, before, nn_x_load(k, t->factor, p->m, NULL), nn_x_load(k, sums, l, NULL)), NULL);
+  end_piece(L, t, p);
+  nn_end(k);
+  p->src = sums;
+  p->at = nn_x_int(k, 0);
+}
+
 static void store_result(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, bool is_tail, nn_buf *src, nn_x *at) {
   const attention *t = data;
   nn_kernel *k = L->kernel;
-  nn_x *place = t->is_blocked ? nn_xi_add(k, nn_xi_mul(k, nn_xi_add(k, t->row0, m), nn_dim_x(L, t->e)), n) : NULL;
-  for (int is_last = !t->is_blocked; is_last < 2; is_last++) {
-    if (t->is_blocked && is_last) nn_else(k);
-    if (t->is_blocked && !is_last) nn_if_begin(k, nn_x_unary(k, NN_X_NOT, t->is_last));
-    if (t->has_surplus) nn_guard_push(L, less(L, nn_let(k, nn_xi_add(k, t->row, m)), nn_dim_x(L, t->m)));
-    nn_x *l = nn_lanes_begin(L, lanes), *column = nn_xi_add(k, n, l);
-    if (is_tail) nn_guard_push(L, less(L, column, nn_dim_x(L, t->e)));
-    nn_x *value = nn_x_load(k, src, nn_xi_add(k, at, l), NULL);
-    if (t->is_blocked) value = nn_let(k, add_result(L, t, m, nn_xi_add(k, place, l), value));
-    if (is_last) give_result(L, t, m, column, value);
-    else nn_store(k, t->results, nn_xi_add(k, place, l), value, nn_guard(L));
-    if (is_tail) nn_guard_pop(L);
-    nn_lanes_end(L, lanes);
-    if (t->has_surplus) nn_guard_pop(L);
+  piece p = {.m = m, .n = n, .lanes = lanes, .is_tail = is_tail, .src = src, .at = at};
+  nn_x *l;
+  if (t->is_blocked) {
+    p.place = nn_xi_add(k, nn_xi_mul(k, nn_xi_add(k, t->row0, m), nn_dim_x(L, t->e)), n);
+    add_before(L, t, &p);
+    nn_if_begin(k, nn_x_unary(k, NN_X_NOT, t->is_last));
+    l = begin_piece(L, t, &p);
+    nn_store(k, t->results, nn_xi_add(k, p.place, l), nn_x_load(k, p.src, l, NULL), nn_guard(L));
+    end_piece(L, t, &p);
+    nn_else(k);
   }
+  l = begin_piece(L, t, &p);
+  give_result(L, t, m, nn_xi_add(k, n, l), nn_x_load(k, p.src, nn_xi_add(k, p.at, l), NULL));
+  end_piece(L, t, &p);
   if (t->is_blocked) nn_end(k);
 }
 
@@ -311,25 +358,49 @@ static void weight_block(nn_lower *L, nn_x *i, nn_x *slot, int lanes, bool is_ta
   nn_lanes_end(L, lanes);
 }
 
-/* The largest score of the row so far in t->largest, 0 for none; what is to be done with the result so far. */
-static void take_largest(nn_lower *L, attention *t) {
+/* Between if (there are more blocks of keys than this one) and its end: `reg` holds a number that may be replaced. */
+static nn_buf *begin_more(nn_lower *L, const attention *t, nn_x *value) {
   nn_kernel *k = L->kernel;
-  nn_x *lowest = nn_lowest(L, t->acc), *zero = nn_zero(L, t->acc), *at = nn_xi_add(k, t->row0, t->line);
+  nn_buf *reg = nn_regs(L, t->acc, 1);
+  nn_store(k, reg, nn_x_int(k, 0), value, NULL);
+  nn_if_begin(k, nn_x_unary(k, NN_X_NOT, nn_x_binary(k, NN_X_AND, t->is_first, t->is_last)));
+  return reg;
+}
+
+static nn_x *end_more(nn_lower *L, nn_buf *reg, nn_x *value) {
+  nn_kernel *k = L->kernel;
+  nn_store(k, reg, nn_x_int(k, 0), value, NULL);
+  nn_end(k);
+  return nn_let(k, nn_x_load(k, reg, nn_x_int(k, 0), NULL));
+}
+
+/* 0 for a row without scores. */
+static nn_x *or_zero(nn_lower *L, const attention *t, nn_x *largest) {
+  nn_x *has_none = nn_x_binary(L->kernel, NN_X_EQ, largest, nn_lowest(L, t->acc));
+  return nn_let(L->kernel, nn_x_select(L->kernel, has_none, nn_zero(L, t->acc), largest));
+}
+
+/* The largest score of the row so far; what is to be done with the result so far. */
+static nn_x *take_largest(nn_lower *L, const attention *t, nn_x *largest) {
+  nn_kernel *k = L->kernel;
+  nn_x *lowest = nn_lowest(L, t->acc), *at = nn_xi_add(k, t->row0, t->line);
+  nn_buf *reg = begin_more(L, t, largest);
   nn_x *before = nn_let(k, nn_x_select(k, t->is_first, lowest, nn_x_load(k, t->largests, at, NULL)));
-  nn_x *largest = nn_let(k, nn_x_binary(k, NN_X_MAX, before, t->largest));
+  largest = nn_let(k, nn_x_binary(k, NN_X_MAX, before, largest));
   nn_store(k, t->largests, at, largest, NULL);
-  t->largest = nn_let(k, nn_x_select(k, nn_x_binary(k, NN_X_EQ, largest, lowest), zero, largest));
-  nn_x *factor = nn_math(L, NN_OP_EXP, nn_let(k, nn_x_binary(k, NN_X_SUB, before, t->largest)));
+  nn_x *factor = nn_math(L, NN_OP_EXP, nn_let(k, nn_x_binary(k, NN_X_SUB, before, or_zero(L, t, largest))));
   nn_store(k, t->factor, t->line, factor, NULL);
+  return end_more(L, reg, largest);
 }
 
 static nn_x *take_sum(nn_lower *L, const attention *t, nn_x *sum) {
   nn_kernel *k = L->kernel;
   nn_x *at = nn_xi_add(k, t->row0, t->line);
+  nn_buf *reg = begin_more(L, t, sum);
   nn_x *before = nn_let(k, nn_x_select(k, t->is_first, nn_zero(L, t->acc), nn_x_load(k, t->sums, at, NULL)));
   sum = nn_let(k, nn_mul_add(L, before, nn_x_load(k, t->factor, t->line, NULL), sum));
   nn_store(k, t->sums, at, sum, NULL);
-  return sum;
+  return end_more(L, reg, sum);
 }
 
 static void softmax_rows(nn_lower *L, attention *t) {
@@ -340,7 +411,7 @@ static void softmax_rows(nn_lower *L, attention *t) {
   t->slots = nn_row_regs(L, nn_lowest(L, t->acc), ROW_VECTORS, lanes);
   nn_row_loops(L, zero, t->keys, lanes, ROW_VECTORS, largest_block, t);
   t->largest = nn_row_fold(L, NN_X_MAX, t->slots, ROW_VECTORS, lanes);
-  if (t->is_blocked) take_largest(L, t);
+  if (t->is_blocked) t->largest = or_zero(L, t, take_largest(L, t, t->largest));
   t->slots = nn_row_regs(L, nn_zero(L, t->acc), ROW_VECTORS, lanes);
   nn_row_loops(L, zero, t->keys, lanes, ROW_VECTORS, exp_block, t);
   nn_x *sum = nn_row_fold(L, NN_X_ADD, t->slots, ROW_VECTORS, lanes);

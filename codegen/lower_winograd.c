@@ -9,7 +9,7 @@
 
    Blocks whose V fits half of L2 are tasks, if there are enough of them; else V is that of all tiles (or as many as the last
    cache holds) and tasks are chunks of it in one panel each. If the number of tiles is a symbol, V has room for a large block, and what a block
-   takes is decided while running. */
+   takes is decided while running. Where the number of images decides which tile is faster, and is a symbol, there are weights for both. */
 #include "codegen/codegen.h"
 
 enum {
@@ -81,14 +81,14 @@ static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 static int64_t clamp64(int64_t x, int64_t low, int64_t high) { return x > high ? high : x < low ? low : x; }
 
-static void set_sizes(nn_lower *L, nn_op *op, winograd *w) {
+static void set_sizes(nn_lower *L, nn_op *op, const nn_value *weights, winograd *w) {
   const nn_dim *pads = nn_op_attr(op, "pads")->count ? nn_attr_dims(op, "pads", NULL) : NULL;
-  nn_type u = op->in[1]->type;
+  nn_type u = weights->type;
   w->x = op->in[0];
   w->y = op->out[0];
-  w->m = nn_attr_int(op, "tile");
-  w->side = w->m + 2;
-  w->area = w->side * w->side;
+  w->area = nn_dim_value(u.dims[1]);
+  while (w->side * w->side < w->area) w->side++;
+  w->m = w->side - 2;
   w->channels = nn_dim_value(u.dims[2]);
   w->width = nn_dim_value(u.dims[3]);
   w->npanels = nn_dim_value(u.dims[0]);
@@ -176,10 +176,7 @@ static void choose_blocks(nn_lower *L, winograd *w, nn_x *total_x) {
 
 static int64_t slab_of(const winograd *w) { return w->blocks * w->block_tiles * w->block + SLAB_GAP; }
 
-/* A register tile of a number that is known while running stores all its rows. */
-static int64_t product_slab_of(const winograd *w) {
-  return (w->chunk_tiles + (w->is_symbolic ? w->mr - 1 : 0)) * w->width + SLAB_GAP;
-}
+static int64_t product_slab_of(const winograd *w) { return w->chunk_tiles * w->width + SLAB_GAP; }
 
 static void make_buffers(nn_lower *L, winograd *w) {
   nn_module *m = L->module;
@@ -350,13 +347,31 @@ static void add_channels(nn_lower *L, winograd *w, int64_t blocks, int64_t chann
   nn_conv_tile_add(L, t, span, acc);
 }
 
+typedef struct product_tile {
+  const winograd *w;
+  nn_buf *sums;
+} product_tile;
+
+static void store_products(nn_lower *L, nn_x *r, void *data) {
+  const product_tile *t = data;
+  const winograd *w = t->w;
+  nn_kernel *k = L->kernel;
+  nn_x *c = nn_loop_range(k, NN_UNROLL, "c", w->tile.nv);
+  nn_x *from = nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, r, w->tile.nv), c), w->tile.lanes);
+  nn_x *to = nn_xi_add(k, nn_xi_mulc(k, w->position, product_slab_of(w)), nn_xi_mulc(k, nn_xi_add(k, w->first, r), w->width));
+  to = nn_xi_add(k, to, nn_xi_mulc(k, c, w->tile.lanes));
+  nn_x *l = nn_lanes_begin(L, w->tile.lanes);
+  nn_store(k, w->products, nn_xi_add(k, to, l), nn_x_load(k, t->sums, nn_xi_add(k, from, l), NULL), NULL);
+  nn_lanes_end(L, w->tile.lanes);
+  nn_end(k);
+}
+
 static void multiply_tile(nn_lower *L, const nn_tile_span *span, void *data) {
   winograd *w = data;
-  int rows = span->rows;
   nn_kernel *k = L->kernel;
   int64_t whole = w->channels / w->block, rest = w->channels % w->block;
   w->first = span->first;
-  nn_buf *acc = nn_conv_tile_clear(L, &w->tile, rows);
+  nn_buf *acc = nn_conv_tile_clear(L, &w->tile, span->rows);
   if (w->is_ahead) { /* U of the next position, or of the next panel's first one */
     nn_x *slab = nn_xi_add(k, nn_xi_mulc(k, w->panel, w->area), w->position);
     nn_conv_tile_prefetch(L, &w->tile, w->u, slab, w->channels * w->width, span->pass, nn_tile_cut_rows(w->chunk_tiles, w->mr).tiles);
@@ -367,15 +382,7 @@ static void multiply_tile(nn_lower *L, const nn_tile_span *span, void *data) {
     add_channels(L, w, 1, rest, span, acc);
     w->tail_block = NULL;
   }
-  nn_x *r = nn_loop_range(k, NN_UNROLL, "r", rows), *c = nn_loop_range(k, NN_UNROLL, "c", w->tile.nv);
-  nn_x *from = nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, r, w->tile.nv), c), w->tile.lanes);
-  nn_x *to = nn_xi_add(k, nn_xi_mulc(k, w->position, product_slab_of(w)), nn_xi_mulc(k, nn_xi_add(k, w->first, r), w->width));
-  to = nn_xi_add(k, to, nn_xi_mulc(k, c, w->tile.lanes));
-  nn_x *l = nn_lanes_begin(L, w->tile.lanes);
-  nn_store(k, w->products, nn_xi_add(k, to, l), nn_x_load(k, acc, nn_xi_add(k, from, l), NULL), NULL);
-  nn_lanes_end(L, w->tile.lanes);
-  nn_end(k);
-  nn_end(k);
+  nn_tile_rows(L, span->rows, span->rows_now, store_products, &(product_tile){w, acc});
 }
 
 /* ---- Y ---------------------------------------------------------------------------------------------------------- */
@@ -454,13 +461,12 @@ static void emit_chunks(nn_lower *L, winograd *w) {
   nn_end(k);
 }
 
-nn_status lower_conv_winograd(nn_lower *L, nn_op *op) {
+/* With these weights, operand `which`. */
+static nn_status emit_form(nn_lower *L, nn_op *op, int which) {
   nn_kernel *k = L->kernel;
   winograd w = {0};
-  int64_t count;
-  if (nn_type_static_count(op->out[0]->type, &count) && count == 0) return NN_OK;
-  set_sizes(L, op, &w);
-  if (!nn_read_is_plain(L, op->in[1], &w.u)) return nn_fail(op, "internal error: weights that are no buffer");
+  set_sizes(L, op, op->in[which], &w);
+  if (!nn_read_is_plain(L, op->in[which], &w.u)) return nn_fail(op, "internal error: weights that are no buffer");
   w.tile.place = place_at;
   w.tile.weight = weight_at;
   if (w.area * w.channels * (w.npanels * w.width) * 4 > L->target->l2_bytes / 2) w.is_ahead = true;
@@ -474,6 +480,20 @@ nn_status lower_conv_winograd(nn_lower *L, nn_op *op) {
   w.count = nn_let(k, nn_xi_min(k, nn_xi_sub(k, total, w.tile0), w.block_now));
   transform_inputs(L, &w);
   emit_chunks(L, &w);
+  nn_end(k);
+  return NN_OK;
+}
+
+nn_status lower_conv_winograd(nn_lower *L, nn_op *op) {
+  nn_kernel *k = L->kernel;
+  nn_dim images = op->out[0]->type.dims[0];
+  int64_t count, many = nn_attr_int(op, "many");
+  if (nn_type_static_count(op->out[0]->type, &count) && count == 0) return NN_OK;
+  if (op->nin < 3) return emit_form(L, op, 1);
+  nn_if_begin(k, nn_x_binary(k, NN_X_LT, nn_dim_x(L, images), nn_x_int(k, many)));
+  NN_TRY(emit_form(L, op, 2));
+  nn_else(k);
+  NN_TRY(emit_form(L, op, 1));
   nn_end(k);
   return NN_OK;
 }

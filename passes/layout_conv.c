@@ -113,21 +113,25 @@ static nn_value *depthwise_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_valu
   return op ? nn_b_end(b, op) : NULL;
 }
 
-static nn_value *winograd_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value *u, int64_t tile) {
-  nn_op *op = u ? nn_b_begin(b, NN_OP_CONV_WINOGRAD, (nn_value *[]){x, u}, 2, -1) : NULL;
+static nn_value *winograd_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value *u, nn_value *few, nn_conv_form form) {
+  bool is_whole = u && (few || !form.many);
+  nn_op *op = is_whole ? nn_b_begin(b, NN_OP_CONV_WINOGRAD, (nn_value *[]){x, u, few}, few ? 3 : 2, -1) : NULL;
   if (!op) return NULL;
-  nn_set_int(op, "tile", tile);
+  nn_set_int(op, "tile", form.tile);
+  if (few) nn_set_int(op, "many", form.many);
   nn_set_int(op, "outputs", nn_dim_value(conv->in[1]->type.dims[0]));
   copy_window(op, conv, false);
   return nn_b_end(b, op);
 }
 
 nn_value *nn_layout_conv(nn_builder *b, nn_map *weights, nn_op *conv, nn_value *x, nn_conv_form form, int64_t block) {
-  int64_t inner = x->type.rank == 4 ? nn_dim_value(x->type.dims[1]) : block;
-  nn_value *w = weights_for(b, weights, conv->in[1], (made_weights){form, inner, nn_layout_width(conv, block), NULL, NULL});
+  made_weights like = {form, x->type.rank == 4 ? nn_dim_value(x->type.dims[1]) : block, nn_layout_width(conv, block), NULL, NULL};
+  nn_value *w = weights_for(b, weights, conv->in[1], like), *few = NULL;
+  like.form.tile = form.few;
+  if (form.many) few = weights_for(b, weights, conv->in[1], like);
   switch (form.kind) {
   case NN_FORM_DEPTHWISE: return depthwise_conv(b, conv, x, w);
-  case NN_FORM_WINOGRAD: return winograd_conv(b, conv, x, w, form.tile);
+  case NN_FORM_WINOGRAD: return winograd_conv(b, conv, x, w, few, form);
   default: return blocked_conv(b, conv, x, w, block);
   }
 }

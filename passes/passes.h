@@ -29,7 +29,11 @@ nn_status nn_passes_run(nn_module *m, const char *const *names, int count, const
 void nn_consts_sweep(nn_module *m, bool *changed);
 /* layout_form.c, layout_conv.c: how pass_layout rewrites a convolution. */
 typedef enum nn_conv_form_kind { NN_FORM_PLANAR, NN_FORM_BLOCKED, NN_FORM_WINOGRAD, NN_FORM_DEPTHWISE, NN_FORM_MATMUL } nn_conv_form_kind;
-typedef struct nn_conv_form { nn_conv_form_kind kind; int64_t tile; } nn_conv_form; /* tile: of Winograd's form */
+typedef struct nn_conv_form {
+  nn_conv_form_kind kind;
+  int64_t tile; /* of Winograd's form */
+  int64_t few, many; /* if not 0: fewer than `many` images take tiles of `few` */
+} nn_conv_form;
 nn_conv_form nn_layout_form(const nn_op *op, int64_t block, bool is_blocked, double weight_flops); /* is_blocked: its operand is */
 double nn_layout_weight_flops(const nn_module *m);              /* what a byte of weights costs to read */
 int64_t nn_layout_width(const nn_op *conv, int64_t block);      /* of its panels */

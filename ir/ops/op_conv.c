@@ -193,6 +193,16 @@ nn_status shape_winograd_weights(nn_op *op) {
   return nn_give(op, 0, NN_F32, 4, dims);
 }
 
+/* The same weights for tiles of 2. */
+static nn_status check_few(nn_op *op) {
+  nn_type u = op->in[1]->type;
+  NN_TRY(nn_need_dtype(op, 2, NN_F32));
+  NN_TRY(nn_need_rank(op, 2, 4, 4));
+  for (int d = 0; d < 4; d++)
+    if (d != 1) NN_TRY(nn_need_dim(op, 2, d, u.dims[d]));
+  return need_number(op, "number of positions of operand 2", op->in[2]->type.dims[1], 16);
+}
+
 nn_status shape_conv_winograd(nn_op *op) {
   nn_module *m = op->graph->module;
   int64_t area = 0, channels, block, width;
@@ -209,6 +219,7 @@ nn_status shape_conv_winograd(nn_op *op) {
   NN_TRY(need_number(op, "number of blocks", x.dims[1], blocks_of(channels, block)));
   NN_TRY(need_number(op, "number of positions", u.dims[1], area));
   NN_TRY(need_number(op, "number of panels", u.dims[0], blocks_of(nn_attr_int(op, "outputs"), width)));
+  if (op->nin > 2) NN_TRY(check_few(op));
   dims[1] = nn_dim_const(m, blocks_of(nn_attr_int(op, "outputs"), block));
   dims[4] = x.dims[4];
   return nn_give(op, 0, NN_F32, 5, dims);

@@ -3,9 +3,10 @@
 
 enum { MOST_POINTS = 5 };
 
-/* sizes: images, channels, outputs, rows, columns; tile; pads before and after along y and x; channels of a block, of a panel */
+/* sizes: images, channels, outputs, rows, columns; tile; pads before and after along y and x; channels of a block, of a panel;
+   if not 0: fewer images take tiles of 2 */
 typedef struct winograd {
-  int64_t images, channels, outputs, in[2], tile, before[2], after[2], block, width;
+  int64_t images, channels, outputs, in[2], tile, before[2], after[2], block, width, many;
 } winograd;
 
 static int64_t blocks_of(int64_t n, int64_t block) { return n / block + (n % block != 0); }
@@ -61,9 +62,9 @@ Test(winograd, weights) {
 
 static void fill_operand(const op_case *c, int which, tensor *t) {
   const winograd *w = c->how;
-  int64_t position, m = w->tile;
-  if (which != 1) return;
-  for (int64_t i = 0; i < w->channels * w->outputs * 9; i++) weights[i] = random_number(-1, 1);
+  int64_t position, m = which == 2 ? 2 : w->tile;
+  if (which == 0) return;
+  for (int64_t i = 0; i < w->channels * w->outputs * 9 && which == 1; i++) weights[i] = random_number(-1, 1);
   for (int64_t i = 0; i < t->count; i++) {
     int64_t filter = filter_of(i, (m + 2) * (m + 2), w->channels, w->outputs, w->width, &position);
     t->v[i] = filter < 0 ? 0 : nn_round_to(NN_F32, transformed(weights + filter * 9, m, position));
@@ -109,12 +110,13 @@ static void try_winograd(const winograd *w, int symbols) {
   const char *images = symbols & IMAGES ? "N" : text("%lld", n);
   long long blocks = blocks_of(ch, b), out_blocks = blocks_of(o, b), panels = blocks_of(o, v);
   weights = calloc((size_t)(ch * o * 9 + 1), sizeof *weights);
+  const char *few = w->many ? text("f32[%lld,16,%lld,%lld]", panels, ch, v) : NULL, *attrs = few ? text(", many=%lld", (long long)w->many) : "";
   op_case_run(&(op_case){.in = {text("f32[%s,%lld,%s,%s,%lld]", images, blocks, size[0], size[1], b),
-                                text("f32[%lld,%lld,%lld,%lld]", panels, (m + 2) * (m + 2), ch, v)},
+                                text("f32[%lld,%lld,%lld,%lld]", panels, (m + 2) * (m + 2), ch, v), few},
                          .out = {text("f32[%s,%lld,%s,%s,%lld]", images, out_blocks, out[0], out[1], b)},
-                         .line = text("conv_winograd %%0, %%1 {tile=%lld, outputs=%lld, pads=[%lld,%lld,%lld,%lld]}", m, o,
+                         .line = text("conv_winograd %%0, %%1%s {tile=%lld, outputs=%lld, pads=[%lld,%lld,%lld,%lld]%s}", few ? ", %2" : "", m, o,
                                       (long long)w->before[0], (long long)w->before[1], (long long)w->after[0],
-                                      (long long)w->after[1]),
+                                      (long long)w->after[1], attrs),
                          .n = n,
                          .size = {w->in[0], w->in[1]},
                          .how = w,
@@ -126,12 +128,12 @@ static void try_winograd(const winograd *w, int symbols) {
 
 Test(winograd, sizes) {
   static const winograd cases[] = {
-      {1, 1, 1, {3, 3}, 4, {0, 0}, {0, 0}, 4, 4},     {1, 3, 5, {14, 14}, 4, {1, 1}, {1, 1}, 4, 8},
-      {2, 3, 7, {7, 7}, 2, {1, 1}, {1, 1}, 8, 16},    {1, 4, 6, {9, 61}, 4, {1, 1}, {1, 1}, 4, 4},
-      {3, 2, 13, {13, 6}, 4, {1, 0}, {0, 2}, 4, 8},   {1, 9, 3, {5, 33}, 2, {0, 1}, {0, 1}, 8, 8},
-      {2, 5, 12, {8, 8}, 4, {3, 2}, {4, 1}, 16, 32},  {1, 2, 3, {70, 10}, 4, {1, 1}, {1, 1}, 1, 2},
-      {1, 2, 2, {4, 300}, 4, {1, 1}, {1, 1}, 4, 8},   {1, 2, 4, {12, 9}, 4, {-1, -2}, {1, 1}, 4, 4},
-      {1, 17, 33, {8, 8}, 4, {1, 1}, {1, 1}, 16, 32}, {1, 16, 48, {6, 20}, 4, {1, 1}, {1, 1}, 16, 32}};
+      {1, 1, 1, {3, 3}, 4, {0, 0}, {0, 0}, 4, 4, 0},     {1, 3, 5, {14, 14}, 4, {1, 1}, {1, 1}, 4, 8, 0},
+      {2, 3, 7, {7, 7}, 2, {1, 1}, {1, 1}, 8, 16, 0},    {1, 4, 6, {9, 61}, 4, {1, 1}, {1, 1}, 4, 4, 0},
+      {3, 2, 13, {13, 6}, 4, {1, 0}, {0, 2}, 4, 8, 0},   {1, 9, 3, {5, 33}, 2, {0, 1}, {0, 1}, 8, 8, 0},
+      {2, 5, 12, {8, 8}, 4, {3, 2}, {4, 1}, 16, 32, 0},  {1, 2, 3, {70, 10}, 4, {1, 1}, {1, 1}, 1, 2, 0},
+      {1, 2, 2, {4, 300}, 4, {1, 1}, {1, 1}, 4, 8, 0},   {1, 2, 4, {12, 9}, 4, {-1, -2}, {1, 1}, 4, 4, 0},
+      {1, 17, 33, {8, 8}, 4, {1, 1}, {1, 1}, 16, 32, 0}, {1, 16, 48, {6, 20}, 4, {1, 1}, {1, 1}, 16, 32, 0}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_winograd(&cases[i], 0);
 }
 
@@ -140,21 +142,29 @@ Test(winograd, random) {
     int64_t block = 4 << random_int(0, 1);
     winograd w = {random_int(1, 3), random_int(1, 9), random_int(1, 14), {random_int(1, 22), random_int(1, 40)},
                   random_int(1, 2) * 2, {random_int(1, 2), random_int(1, 2)}, {random_int(1, 2), random_int(1, 2)},
-                  block, block * random_int(1, 2)};
+                  block, block * random_int(1, 2), 0};
     try_winograd(&w, 0);
   }
 }
 
 /* V does not fit a task: all of it at once. */
 Test(winograd, many_channels) {
-  winograd w = {1, 70, 20, {14, 14}, 4, {1, 1}, {1, 1}, 8, 16};
+  winograd w = {1, 70, 20, {14, 14}, 4, {1, 1}, {1, 1}, 8, 16, 0};
   try_winograd(&w, 0);
 }
 
 Test(winograd, symbolic_batch) {
   for (int64_t n = 0; n < 6; n += 1 + n) {
-    winograd w = {n, 3, 5, {9, 12}, 4, {1, 1}, {1, 1}, 4, 8};
+    winograd w = {n, 3, 5, {9, 12}, 4, {1, 1}, {1, 1}, 4, 8, 0};
     try_winograd(&w, IMAGES);
+  }
+}
+
+/* Few images in one form, many in the other. */
+Test(winograd, symbolic_batch_in_two_forms) {
+  for (int64_t n = 0; n < 7; n++) {
+    try_winograd(&(winograd){n, 5, 9, {4, 6}, 4, {1, 1}, {1, 1}, 4, 8, 3}, IMAGES);
+    try_winograd(&(winograd){n, 3, 4, {6, 6}, 4, {0, 0}, {0, 0}, 4, 4, 5}, IMAGES);
   }
 }
 
@@ -163,7 +173,7 @@ Test(winograd, symbolic_sizes) {
     int64_t block = 4 << random_int(0, 1);
     winograd w = {random_int(1, 3), random_int(1, 9), random_int(1, 14), {random_int(1, 22), random_int(1, 40)},
                   random_int(1, 2) * 2, {random_int(1, 2), random_int(1, 2)}, {random_int(1, 2), random_int(1, 2)},
-                  block, block * random_int(1, 2)};
+                  block, block * random_int(1, 2), 0};
     try_winograd(&w, (int)random_int(1, 7));
   }
 }
@@ -171,8 +181,8 @@ Test(winograd, symbolic_sizes) {
 /* Blocks that are no tasks, and more tiles than one has. */
 Test(winograd, symbolic_and_many) {
   for (int64_t n = 1; n < 12; n += 8) {
-    try_winograd(&(winograd){n, 40, 12, {7, 6}, 4, {1, 1}, {1, 1}, 8, 16}, IMAGES);
-    try_winograd(&(winograd){n, 6, 20, {7, 5}, 2, {1, 1}, {1, 1}, 8, 16}, IMAGES | ROWS | COLUMNS);
+    try_winograd(&(winograd){n, 40, 12, {7, 6}, 4, {1, 1}, {1, 1}, 8, 16, 0}, IMAGES);
+    try_winograd(&(winograd){n, 6, 20, {7, 5}, 2, {1, 1}, {1, 1}, 8, 16, 0}, IMAGES | ROWS | COLUMNS);
   }
-  try_winograd(&(winograd){1, 5, 9, {50, 41}, 2, {1, 1}, {1, 1}, 4, 8}, ROWS | COLUMNS);
+  try_winograd(&(winograd){1, 5, 9, {50, 41}, 2, {1, 1}, {1, 1}, 4, 8, 0}, ROWS | COLUMNS);
 }

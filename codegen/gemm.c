@@ -153,22 +153,39 @@ static void look_ahead_rows(const run *r, const variant *v, nn_x *round) {
     r->t->ahead_a(r->L, r->t->data, next, nn_xi_mulc(k, nn_xi_addc(k, first, i), line));
 }
 
-/* What is to be prefetched in step k of the only k loop: of rows that follow in rounds of ROUND_STEPS. */
+/* In step k of a panel's only row tile: many lines, one k's at a time. */
+static void look_ahead_alone(const run *r, const variant *v, nn_x *ki) {
+  const nn_tile *tile = &r->t->tile;
+  int64_t bytes = (int64_t)tile->nv * tile->lanes * nn_dtype_bits(r->t->acc) / 8;
+  look_ahead(r, v, ki, nn_x_int(r->L->kernel, ceil_div(bytes, LINE_BYTES)));
+}
+
+static void look_ahead_in_rounds(const run *r, const variant *v, nn_x *ki) {
+  nn_kernel *k = r->L->kernel;
+  nn_x *steps = nn_x_int(k, ROUND_STEPS), *round = nn_xi_floordiv(k, ki, steps);
+  nn_if_begin(k, nn_x_binary(k, NN_X_EQ, nn_xi_mod(k, ki, steps), nn_x_int(k, 0)));
+  if (r->t->ahead) look_ahead(r, v, round, r->lines);
+  if (r->t->ahead_a) look_ahead_rows(r, v, round);
+  nn_end(k);
+}
+
+/* What is to be prefetched in step k of the only k loop. */
 static void prefetch_ahead(const run *r, const variant *v, nn_x *ki) {
   nn_kernel *k = r->L->kernel;
   const nn_tiles *t = r->t;
+  bool may_be_alone = t->ahead && r->static_m < 0 && v->rows_now;
   if (!t->ahead && !t->ahead_a) return;
-  nn_x *steps = nn_x_int(k, ROUND_STEPS);
-  if (t->ahead && r->static_m >= 0 && r->ntiles == 1) { /* many lines: one k's at a time */
-    int64_t width = (int64_t)t->tile.nv * t->tile.lanes;
-    look_ahead(r, v, ki, nn_x_int(k, ceil_div(width * nn_dtype_bits(t->acc) / 8, LINE_BYTES)));
+  if (t->ahead && r->static_m >= 0 && r->ntiles == 1) {
+    look_ahead_alone(r, v, ki);
     return;
   }
-  nn_if_begin(k, nn_x_binary(k, NN_X_EQ, nn_xi_mod(k, ki, steps), nn_x_int(k, 0)));
-  nn_x *round = nn_xi_floordiv(k, ki, steps);
-  if (t->ahead) look_ahead(r, v, round, r->lines);
-  if (t->ahead_a) look_ahead_rows(r, v, round);
-  nn_end(k);
+  if (may_be_alone) {
+    nn_if_begin(k, nn_x_binary(k, NN_X_LE, r->ntiles_x, nn_x_int(k, 1)));
+    look_ahead_alone(r, v, ki);
+    nn_else(k);
+  }
+  look_ahead_in_rounds(r, v, ki);
+  if (may_be_alone) nn_end(k);
 }
 
 static void k_loops(const run *r, const variant *v, nn_buf *acc, nn_buf *b) {

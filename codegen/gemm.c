@@ -77,18 +77,18 @@ typedef struct run {
   int64_t ntiles, rows, extra; /* static m: the first `extra` of ntiles row tiles have rows + 1 rows */
   nn_x *ntiles_x;
   nn_x *part, *lines; /* of the next panel's lines that a row tile prefetches: all, in a round */
-  nn_buf *stage; /* finished sums, unless stores are direct */
+  nn_buf *stage;      /* finished sums, unless stores are direct */
 } run;
 
 typedef struct variant {
   int rows, nv, lanes;
-  bool is_tail;  /* columns beyond N are masked */
-  bool is_any;   /* the panel may be a tail or not: B is padded, and stores look */
+  bool is_tail;   /* columns beyond N are masked */
+  bool is_any;    /* the panel may be a tail or not: B is padded, and stores look */
   nn_x *rows_now; /* of a tile with fewer rows, known while running; or NULL */
-  bool packs;    /* the panel is whole, and packed on the way */
-  nn_x *m0, *n0; /* of the row tile and of the panel */
-  nn_x *tile;    /* number of the row tile */
-  nn_x *j0;      /* first column in the panel */
+  bool packs;     /* the panel is whole, and packed on the way */
+  nn_x *m0, *n0;  /* of the row tile and of the panel */
+  nn_x *tile;     /* number of the row tile */
+  nn_x *j0;       /* first column in the panel */
 } variant;
 
 /* One step of k. */
@@ -119,7 +119,8 @@ static nn_x *step_a(nn_lower *L, const void *data, nn_x *i) {
 
 static void accumulate(const run *r, const variant *v, nn_x *const *ks, nn_buf *acc, nn_buf *b) {
   k_step s = {r, v, ks};
-  nn_tile_step tile = {.rows = v->rows, .rows_now = v->rows_now, .nv = v->nv, .lanes = v->lanes, .a = step_a, .b = step_b, .data = &s};
+  nn_tile_step tile = {
+      .rows = v->rows, .rows_now = v->rows_now, .nv = v->nv, .lanes = v->lanes, .a = step_a, .b = step_b, .data = &s};
   nn_tile_add(r->L, &tile, b, acc);
 }
 
@@ -128,7 +129,8 @@ static void share_lines(run *r) {
   nn_kernel *k = r->L->kernel;
   const nn_tiles *t = r->t;
   int64_t width = (int64_t)t->tile.nv * t->tile.lanes, line = LINE_BYTES * 8 / nn_dtype_bits(t->acc);
-  nn_x *ntiles = nn_xi_max(k, r->ntiles_x, nn_x_int(k, 1)), *all = nn_ceildiv_x(r->L, nn_xi_mulc(k, nn_dim_x(r->L, t->kcount[0]), width), line);
+  nn_x *ntiles = nn_xi_max(k, r->ntiles_x, nn_x_int(k, 1)),
+       *all = nn_ceildiv_x(r->L, nn_xi_mulc(k, nn_dim_x(r->L, t->kcount[0]), width), line);
   r->part = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, all, ntiles), -1), ntiles));
   nn_x *before_last = nn_x_int(k, ceil_div(ROUND_STEPS * width, line) - 1);
   r->lines = nn_let(k, nn_xi_addc(k, nn_xi_floordiv(k, before_last, ntiles), 1));
@@ -383,8 +385,10 @@ static void emit_panel(const run *r, nn_x *n0, nn_x *tile) {
   bool has_half = r->static_n < 0 && v.nv > 1 && masks_tail(r) && !r->t->store_row;
   if (has_half) {
     nn_if_begin(k, nn_x_binary(k, NN_X_LE, r->n, nn_xi_addc(k, n0, (int64_t)half.nv * v.lanes)));
-    if (half.is_any) emit_rows(r, half, tile);
-    else emit_tail(r, half, tile);
+    if (half.is_any)
+      emit_rows(r, half, tile);
+    else
+      emit_tail(r, half, tile);
     nn_else(k);
   }
   emit_whole_or_tail(r, v, tile);
@@ -542,7 +546,10 @@ static void cut_rows(run *r) {
 void nn_tiles_emit(nn_lower *L, const nn_tiles *t) {
   nn_kernel *k = L->kernel;
   int width = t->tile.nv * t->tile.lanes;
-  run r = {.L = L, .t = t, .m = nn_let(k, t->m_now ? t->m_now : nn_dim_x(L, t->m)), .n = nn_let(k, t->n_now ? t->n_now : nn_dim_x(L, t->n))};
+  run r = {.L = L,
+           .t = t,
+           .m = nn_let(k, t->m_now ? t->m_now : nn_dim_x(L, t->m)),
+           .n = nn_let(k, t->n_now ? t->n_now : nn_dim_x(L, t->n))};
   if (t->m_now || !nn_dim_is_const(t->m, &r.static_m)) r.static_m = -1;
   if (t->n_now || !nn_dim_is_const(t->n, &r.static_n)) r.static_n = -1;
   if (r.static_m == 0 || r.static_n == 0) return;

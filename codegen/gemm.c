@@ -3,7 +3,7 @@
    A tile is mr rows by nv vectors of columns, held in registers while k runs: for each k it loads nv
    vectors of B and broadcasts mr elements of A, so 2 loads feed several multiply-adds and the vector units,
    not memory, are the limit. Columns come in panels of one tile's width; rows are cut evenly (16 = 6+5+5),
-   which needs at most two row counts where M is known.
+   which needs at most two row counts where M is known; else the last tile asks for each row whether it is there.
 
    B is read in place, or from panels that lie in the order of use; a panel may be packed while its first row tile
    runs, which has loads and stores to spare. A is read in place if it is a plain buffer, else its rows are copied.

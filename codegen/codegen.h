@@ -215,6 +215,7 @@ typedef struct nn_tiles {
   /* Instead of store: all columns of a row, src[at + j] is column n0 + j; it leaves out what is beyond N. */
   void (*store_row)(nn_lower *L, void *data, nn_x *m, nn_x *n0, nn_buf *src, nn_x *at);
   bool store_direct;                         /* the store is cheap: straight from the registers, code copied out */
+  bool rows_padded;                          /* a may be asked for rows beyond M, up to a whole tile, and a direct store given them */
   bool store_checks;                         /* the store itself leaves out what is beyond N, whatever is_tail says */
   void (*pack)(nn_lower *L, void *data, nn_x *n0); /* before a task's row tiles of a panel: makes B ready; may be NULL */
   /* Instead of pack, for a whole panel, while its first row tile runs: gives B's element of row k, column n0 + j, and keeps it. NULL: pack */
@@ -222,6 +223,7 @@ typedef struct nn_tiles {
   void (*prepare)(nn_lower *L, void *data, nn_x *first, nn_x *end); /* the same once in a task, for all its columns */
   void (*ahead)(nn_lower *L, void *data, nn_x *n0, nn_x *at); /* prefetches element `at` of the panel after n0's (it may not exist); NULL: none. One k loop */
   void (*ahead_a)(nn_lower *L, void *data, nn_x *m, nn_x *at); /* prefetches element `at` behind row m's first in memory; NULL: none. One k loop */
+  int64_t first_panel;                       /* those before it are left out */
   int64_t panels;                            /* of a task; 0: by work */
   int64_t most_panels;                       /* of a task; it takes so many if there are tasks enough. 0: by work */
   nn_dim outer;                              /* independent products: groups, ... */
@@ -245,14 +247,18 @@ typedef struct nn_gemm {
   nn_buf *a_plain; nn_x *a_base, *a_stride_m, *a_stride_k; /* if A is addressable without packing: flat = base + m*sm + k*sk */
   nn_buf *b_plain; nn_x *b_base, *b_stride_k, *b_stride_n;
   nn_buf *b_panels; int64_t panel_width;          /* or NULL: B in panels [N / width][k][width] of type acc, padded */
-  bool strassen;                                  /* seven products of half the size in place of eight, if it fits */
+  int64_t first_column;                           /* with panels: columns from here on, where a panel begins */
+  int64_t strassen;                               /* from so many rows on seven products of half the size in place of eight, if it fits; 0: never */
+  int64_t a_block;                                /* of Strassen's form: neighbouring rows lie together in blocks of so many elements; 0: rows of k */
   bool a_unit_k, b_unit_k;                        /* callbacks read vectors along k rather than along m, n */
   bool store_direct;                              /* store only stores: no epilogue worth a loop of its own */
   void *data;
   bool in_parallel;                               /* already inside a parallel loop: do not open one */
 } nn_gemm;
 void nn_gemm_emit(nn_lower *L, const nn_gemm *g);
-bool nn_gemm_strassen_fits(const nn_lower *L, const nn_gemm *g); /* gemm_strassen.c */
+/* gemm_strassen.c: the first columns, as many as it says. */
+bool nn_gemm_strassen_fits(const nn_lower *L, const nn_gemm *g);
+int64_t nn_gemm_strassen_columns(const nn_gemm *g);
 void nn_gemm_strassen(nn_lower *L, const nn_gemm *g);
 int64_t nn_gemm_b_bytes(const nn_gemm *g);         /* about */
 void nn_gemm_axpy(nn_lower *L, const nn_gemm *g);  /* gemm_thin.c: few rows, B read once along n */
@@ -283,6 +289,9 @@ typedef struct nn_conv {
 } nn_conv;
 void nn_conv_gemm(nn_lower *L, const nn_conv *c);    /* products over register tiles; needs static_kernel */
 void nn_conv_direct(nn_lower *L, const nn_conv *c);  /* sums along rows of the output: depthwise, and anything else */
+
+/* conv_strassen.c: the first panels of a conv_blocked in Strassen's form, where the op says so and w suits it. Gives the first panel that is left. */
+nn_x *nn_conv_strassen(nn_lower *L, nn_op *op, nn_buf *w, bool store_direct);
 
 /* conv_tile.c: the register tile of convolutions in blocked layout. The k loops are as in nn_tiles. */
 typedef struct nn_conv_tile {

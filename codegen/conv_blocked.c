@@ -42,6 +42,7 @@ typedef struct blocked {
   nn_x *step[4];                         /* in a: from block to block, row to row, pixel to pixel, channel to channel */
   int64_t a_stride[2];                   /* of windows in a */
   int64_t likely_band, likely_bands, group_panels, ngroups; /* tasks */
+  nn_x *first_panel;                     /* those before it are done in Strassen's form */
   nn_x *band, *nbands;                   /* rows of a band, at most; bands of an image */
   nn_buf *stage;                         /* results of a tile, where they do not go to their places from the registers */
   int64_t stage_size;
@@ -179,13 +180,22 @@ static int64_t least_panels(const blocked *c) {
   return clamp64(ENOUGH / (c->kernel[0] * c->kernel[1]), 1, ENOUGH);
 }
 
+static int64_t all_panels(const blocked *c) { return ceil_div(c->out_blocks * c->block, c->width); }
+
+/* At most. */
+static int64_t panels_left(const blocked *c) {
+  int64_t done = 0;
+  nn_x_is_const(c->first_panel, &done);
+  return all_panels(c) - done;
+}
+
 static void choose_tasks(nn_lower *L, blocked *c) {
   nn_kernel *k = L->kernel;
   int64_t images = clamp64(nn_dim_guess(c->y->type.dims[0], 1), 1, LARGE), rows = c->size[0], least = 1;
   int64_t work = nn_percent(L, NN_KNOB_TASK, TASK_FLOPS), most = clamp64((int64_t)TASKS_WANTED * TASK_FLOPS / work, 1, 64 * TASKS_WANTED);
-  double enough = flops_of(c) * (double)images / (double)work;
+  double enough = flops_of(c) * (double)images * (double)panels_left(c) / (double)all_panels(c) / (double)work;
   int64_t wanted = enough < (double)most ? (int64_t)enough + 1 : most;
-  int64_t npanels = ceil_div(c->out_blocks * c->block, c->width), band = even_band(c, rows_that_fit(L, c));
+  int64_t npanels = panels_left(c), band = even_band(c, rows_that_fit(L, c));
   if (c->is_flat) least = ceil_div(c->is_made ? PIXELS_PER_PANEL : c->mr, c->size[1]);
   else if (c->kernel[0] > 1 && c->is_patch) least = LEAST_ROWS;
   c->ngroups = 1;
@@ -476,10 +486,11 @@ static void set_last_vectors(nn_lower *L, blocked *c, int64_t count, int64_t blo
 /* The panels of a task's group: those that are whole, and the last one where it is not. */
 static void emit_panels(nn_lower *L, blocked *c, nn_x *group) {
   nn_kernel *k = L->kernel;
-  int64_t in_panel = c->width / c->block, whole = c->groups > 1 ? c->panels : c->outputs / c->width;
+  int64_t in_panel = c->width / c->block, whole = c->groups > 1 ? c->panels : c->outputs / c->width, done = 0;
   int64_t rest = c->groups > 1 ? 0 : c->outputs % c->width;
-  nn_x *lo = nn_let(k, nn_xi_mulc(k, group, c->group_panels)), *hi = nn_xi_addc(k, lo, c->group_panels);
-  if (whole) {
+  nn_x *lo = nn_let(k, nn_xi_add(k, c->first_panel, nn_xi_mulc(k, group, c->group_panels))), *hi = nn_xi_addc(k, lo, c->group_panels);
+  nn_x_is_const(c->first_panel, &done);
+  if (done < whole) {
     c->tile_blocks = in_panel;
     set_panel(L, c, nn_loop_begin(k, NN_FOR, "panel", lo, nn_let(k, nn_xi_min(k, hi, nn_x_int(k, whole)))));
     emit_band(L, c);
@@ -537,6 +548,9 @@ nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   set_sizes(L, op, &c);
   c.is_made = !nn_read_is_plain(L, op->in[1], &c.w);
   if (c.is_made) c.w = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(L->module, panel_size(&c)));
+  c.is_staged = epilogue_cost(nn_group_of(L)) > DIRECT_COST;
+  c.first_panel = c.is_made ? nn_x_int(k, 0) : nn_conv_strassen(L, op, c.w, !c.is_staged);
+  if (panels_left(&c) == 0) return NN_OK;
   choose_form(L, &c);
   c.tile.nv = (int)(c.width / c.tile.lanes);
   c.mr = nn_conv_tile_rows(L->target, c.tile.nv);
@@ -548,10 +562,10 @@ nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   set_steps(L, &c);
   c.is_ahead = c.panels > 1 && nn_read_stems_from(L, op->in[1], &c.far_w);
   c.stage_size = c.mr * c.width;
-  c.is_staged = epilogue_cost(nn_group_of(L)) > DIRECT_COST;
   if (c.is_staged || is_symbolic(&c))
     c.stage = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(L->module, c.stage_size));
-  nn_x *tasks = nn_xi_mul(k, nn_dim_x(L, c.y->type.dims[0]), nn_xi_mulc(k, c.nbands, c.ngroups));
+  nn_x *ngroups = nn_ceildiv_x(L, nn_xi_sub(k, nn_x_int(k, all_panels(&c)), c.first_panel), c.group_panels);
+  nn_x *tasks = nn_xi_mul(k, nn_dim_x(L, c.y->type.dims[0]), nn_xi_mul(k, c.nbands, ngroups));
   emit_task(L, &c, nn_task_loop(L, false, "task", nn_let(k, tasks)));
   nn_end(k);
   return NN_OK;

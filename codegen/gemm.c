@@ -304,7 +304,7 @@ static void rows_symbolic(const run *r, variant v, nn_x *tile) {
     emit_tile(r, v, mr - 1);
     nn_end(k);
   }
-  store_tile(r, v, r->stage, nn_let(k, nn_xi_min(k, left, nn_x_int(k, mr))), store_rows);
+  if (r->stage) store_tile(r, v, r->stage, nn_let(k, nn_xi_min(k, left, nn_x_int(k, mr))), store_rows);
 }
 
 static void emit_rows(const run *r, variant v, nn_x *tile) {
@@ -414,7 +414,7 @@ static blocks choose_blocks(const nn_lower *L, const nn_tiles *t) {
   const int64_t width = (int64_t)t->tile.nv * t->tile.lanes, depth = guess_depth(t);
   int64_t flops = 2 * t->tile.mr * width * depth, outer = t->outer ? clamp64(nn_dim_guess(t->outer, 1), 1, 1 << 20) : 1;
   int64_t ntiles = clamp64(ceil_div(nn_dim_guess(t->m, 128), t->tile.mr), 1, 1 << 20);
-  int64_t npanels = clamp64(ceil_div(nn_dim_guess(t->n, 1024), width), 1, 1 << 20), columns = npanels * outer;
+  int64_t npanels = clamp64(ceil_div(nn_dim_guess(t->n, 1024), width) - t->first_panel, 1, 1 << 20), columns = npanels * outer;
   int64_t keeps = t->pack ? L->target->l3_bytes : L->target->l2_bytes; /* rows pass by a panel that stays */
   int64_t cache = nn_percent(L, NN_KNOB_CACHE, keeps / 2), work = nn_percent(L, NN_KNOB_TASK, TASK_FLOPS);
   int64_t tasks = clamp64(TASKS_WANTED * TASK_FLOPS / work, 1, 64 * TASKS_WANTED);
@@ -492,6 +492,8 @@ static void emit_task(run *r, blocks size, nn_x *row_block, nn_x *column_block, 
   int64_t width = (int64_t)t->tile.nv * t->tile.lanes;
   nn_x *panel, *panel_end, *tile, *tile_end;
   block_range(L, column_block, size.panels, npanels, &panel, &panel_end);
+  panel = nn_xi_addc(k, panel, t->first_panel);
+  panel_end = nn_xi_addc(k, panel_end, t->first_panel);
   block_range(L, row_block, size.tiles, ntiles, &tile, &tile_end);
   if (t->prepare)
     t->prepare(L, t->data, nn_let(k, nn_xi_mulc(k, panel, width)), nn_let(k, nn_xi_mulc(k, panel_end, width)));
@@ -554,9 +556,9 @@ void nn_tiles_emit(nn_lower *L, const nn_tiles *t) {
   if (t->n_now || !nn_dim_is_const(t->n, &r.static_n)) r.static_n = -1;
   if (r.static_m == 0 || r.static_n == 0) return;
   cut_rows(&r);
-  if (!t->store_direct || r.static_m < 0)
+  if (!t->store_direct || (r.static_m < 0 && !t->rows_padded))
     r.stage = nn_temp(L, NN_BUF_WORKER, t->acc, nn_dim_const(L->module, (int64_t)t->tile.mr * width));
   r.ntiles_x = r.static_m >= 0 ? nn_x_int(k, r.ntiles) : nn_let(k, nn_ceildiv_x(L, r.m, t->tile.mr));
   if (t->ahead) share_lines(&r);
-  emit_tasks(&r, r.ntiles_x, nn_let(k, nn_ceildiv_x(L, r.n, width)));
+  emit_tasks(&r, r.ntiles_x, nn_let(k, nn_xi_addc(k, nn_ceildiv_x(L, r.n, width), -t->first_panel)));
 }

@@ -385,6 +385,7 @@ static void emit_tiled(nn_lower *L, const nn_gemm *g) {
   product p = {
       .g = g, .tile = nn_tile_choose(L->target, g->acc, g->m, g->n), .k = nn_let(L->kernel, nn_dim_x(L, g->k))};
   if (!g->b_panels) flatten_tile(L, &p);
+  if (g->first_column) p.tile.nv = (int)(g->panel_width / p.tile.lanes);
   nn_tiles t = {.tile = p.tile,
                 .m = g->m,
                 .n = g->n,
@@ -395,6 +396,7 @@ static void emit_tiled(nn_lower *L, const nn_gemm *g) {
                 .b = tile_b,
                 .store = tile_store,
                 .store_direct = g->store_direct,
+                .first_panel = g->first_column / tile_width(&p),
                 .data = &p,
                 .in_parallel = g->in_parallel};
   t.tile.mr = p.tile.mr = (int)nn_schedule(L->module, L->op, NN_KNOB_TILE_ROWS, p.tile.mr, 1, p.tile.mr);
@@ -463,15 +465,37 @@ static bool is_thin(const nn_lower *L, const nn_gemm *g) {
          (m <= THIN_ROWS_LARGE && nn_gemm_b_bytes(g) > (by_tiles ? L->target->l3_bytes : L->target->l2_bytes));
 }
 
-static void emit_form(nn_lower *L, const nn_gemm *g) {
-  if (g->strassen && nn_gemm_strassen_fits(L, g))
-    nn_gemm_strassen(L, g);
-  else if (!is_thin(L, g))
+static void emit_plain(nn_lower *L, const nn_gemm *g) {
+  if (!is_thin(L, g))
     emit_tiled(L, g);
   else if (reads_along_k(g))
     nn_gemm_dot(L, g);
   else
     nn_gemm_axpy(L, g);
+}
+
+static void emit_strassen(nn_lower *L, const nn_gemm *g) {
+  nn_gemm rest = *g;
+  rest.first_column = nn_gemm_strassen_columns(g);
+  nn_gemm_strassen(L, g);
+  if (rest.first_column < nn_dim_value(g->n)) emit_tiled(L, &rest);
+}
+
+static void emit_form(nn_lower *L, const nn_gemm *g) {
+  nn_kernel *k = L->kernel;
+  int64_t fewest, most;
+  nn_dim_range(g->m, &fewest, &most);
+  if (!g->strassen || most < g->strassen || !nn_gemm_strassen_fits(L, g)) {
+    emit_plain(L, g);
+    return;
+  }
+  bool is_certain = fewest >= g->strassen;
+  if (!is_certain) nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_x_int(k, g->strassen), nn_dim_x(L, g->m)));
+  emit_strassen(L, g);
+  if (is_certain) return;
+  nn_else(k);
+  emit_plain(L, g);
+  nn_end(k);
 }
 
 void nn_gemm_emit(nn_lower *L, const nn_gemm *g) {

@@ -1,6 +1,6 @@
 /* C = A B by one step of Strassen's algorithm: seven products of half the size in place of eight, for large products
    with constant B in panels. Rows 2i and 2i+1, the halves of k, and panel p and the one half of the panels behind it
-   are the halves of A, B and C:
+   are the halves of A, B and C; what is beyond pairs of whole panels is left to others:
 
      product  A            B            goes to           product  A            B            goes to
      0        a11 + a22    b11 + b22    +c11 +c22         4        a11 + a12    b22          -c11 +c12
@@ -8,28 +8,34 @@
      2        a11          b12 - b22    +c12 +c22         6        a12 - a22    b21 + b22    +c11
      3        a22          b21 - b11    +c11 +c21
 
-   A's seven sums are made beforehand for all. A task has a pair of panels and some rows; the first row tile of a
-   product makes the sum of B on the way, and the tiles add what they find to four blocks of C in the task's own memory.
-   Panels come from memory while the tiles run.
+   Rows go in chunks, so that A's seven sums, which are made beforehand for all of a chunk, stay in a cache; a product of
+   few rows is one chunk. A task has a pair of panels and some pairs of rows. The first row tile of a product makes the
+   sum of B on the way, and the tiles keep their products in the task's own memory until all seven are there.
+   Panels come from memory while the tiles run. The number of rows may be a symbol: chunks and tasks are then cut while
+   running. Row tiles may reach beyond a task's rows, into rows that mean nothing and are not used.
 
    The error is bounded by the largest elements of the operands, not of the row and column: a few times that of the sum
-   in order. What is not finite in one of two neighbouring rows is not finite in the other. pass_panels.c decides. */
+   in order. What is not finite in one of two neighbouring rows is not finite in the other. passes/strassen.c decides. */
 #include "codegen/codegen.h"
 
-enum { PRODUCTS = 7, QUADRANTS = 4, ROW_GAP = 16, MOST_ROWS = 128 };
 enum {
-  A11,
-  A12,
-  A21,
-  A22,
-  NOWHERE
-}; /* also of B and C: bit 1 the row half, bit 0 the column half. A block that nobody reads */
+  PRODUCTS = 7,
+  QUADRANTS = 4,
+  ROW_GAP = 16,
+  LINE_BYTES = 64,
+  TASK_PAIRS = 128,      /* at most; each task makes B's sums again */
+  TASKS_WANTED = 4,      /* of few panels tasks have fewer rows, */
+  LEAST_PAIRS = 36,      /* but so many */
+  CHUNK_BYTES = 3 << 18, /* of A's sums */
+  SEGMENT = 64           /* pairs whose sums are a task, where A lies in blocks */
+};
+enum { A11, A12, A21, A22, NOWHERE }; /* also of B and C: bit 1 the row half, bit 0 the column half. A block that nobody reads */
 
 typedef struct term {
   int a[2], a_sign; /* of the second; 0: there is none */
   int b[2], b_sign;
   int c[2], c_sign[2];
-  int ahead; /* quadrant of B that later products need; + QUADRANTS: of the next pair */
+  int ahead; /* quadrant of B that later products need; + QUADRANTS: of the next pair of panels */
 } term;
 
 static const term terms[PRODUCTS] = {
@@ -45,19 +51,25 @@ static const term terms[PRODUCTS] = {
 typedef struct strassen {
   const nn_gemm *g;
   nn_tile tile;
-  int64_t m, n, k, pairs; /* pairs: of rows */
-  int64_t panels;         /* pairs of them */
-  int64_t rows, blocks;   /* of pairs of a task; row blocks */
+  int64_t half;                  /* of the depth */
+  int64_t panels;                /* pairs of them */
   int lanes, width;
-  nn_buf *a, *b, *c;           /* [product][pair][pitch]; [k / 2][width]; [quadrant][row][width] */
-  nn_x *row, *panel, *product; /* first pair of rows of the task; its panel in the left half */
-  nn_x *block[2], *sign[2];    /* of c: where the product goes */
-  nn_x *from[2], *factor;      /* of the panels: what b is the sum of; of the second */
-  int64_t first_row;           /* of the tiles, in the task's rows */
-  nn_x *ahead;                 /* element of the panels that is the first of the quadrant to prefetch */
+  nn_x *m, *pairs;               /* rows of A; pairs of them, the last one maybe of one row */
+  bool is_even;                  /* it is known that it is of two */
+  int64_t room;                  /* pairs of a chunk, at most */
+  nn_x *nchunks, *chunk_pairs;   /* chunk_pairs: of all but the last */
+  int64_t static_rows, most_rows; /* pairs of a task; static_rows -1: known while running */
+  nn_x *rows, *blocks;           /* the same; tasks of a chunk that share panels */
+  int64_t pitch, a_rows, a_size; /* of a: elements of a row, rows and elements of a product */
+  nn_buf *a, *b, *c, *line;      /* sums of A; of B, [half][width]; products, [product][row][width]; results of a pair, [quadrant][width] */
+  /* of the present chunk, task and product */
+  nn_x *chunk, *left;            /* first pair of the chunk, and the number of its pairs */
+  nn_x *row, *panel, *product;   /* first pair of the task in the chunk; its panel in the left half */
+  nn_x *from[2];                 /* of the panels: what b is the sum of */
+  nn_x *first_row;               /* of the tiles, in the task's rows */
+  int sign;                      /* of the second of `from`, while b is made */
+  nn_x *ahead;                   /* element of the panels that is the first of the quadrant to prefetch */
 } strassen;
-
-static int64_t pitch_of(const strassen *s) { return s->k / 2 + ROW_GAP; }
 
 /* A number that depends on the product, chosen while running. */
 static nn_x *by_product(nn_lower *L, const strassen *s, int (*of)(const term *t)) {
@@ -73,50 +85,78 @@ static nn_x *by_product(nn_lower *L, const strassen *s, int (*of)(const term *t)
 static int first_b(const term *t) { return t->b[0]; }
 static int second_b(const term *t) { return t->b[1]; }
 static int sign_b(const term *t) { return t->b_sign; }
-static int first_c(const term *t) { return t->c[0]; }
-static int second_c(const term *t) { return t->c[1]; }
-static int sign_c(const term *t) { return t->c_sign[0]; }
-static int second_sign_c(const term *t) { return t->c_sign[1]; }
 static int ahead_b(const term *t) { return t->ahead; }
-
-static nn_x *number(nn_lower *L, const strassen *s, nn_x *i) {
-  return nn_let(L->kernel, nn_x_cast(L->kernel, i, s->g->acc));
-}
-
-/* ---- sums of A -------------------------------------------------------------------------------------------- */
-
-static nn_x *quadrant_a(nn_lower *L, const strassen *s, nn_x *pair, nn_x *ki, int quadrant) {
-  nn_kernel *k = L->kernel;
-  nn_x *m = nn_xi_addc(k, nn_xi_mulc(k, pair, 2), quadrant >> 1);
-  if (s->m % 2 && quadrant >> 1) m = nn_xi_min(k, m, nn_x_int(k, s->m - 1));
-  return nn_let(k, nn_gemm_a(L, s->g, m, nn_xi_addc(k, ki, (quadrant & 1) * s->k / 2)));
-}
 
 static nn_x *signed_sum(nn_kernel *k, nn_x *a, nn_x *b, int sign) {
   return sign == 0 ? a : nn_x_binary(k, sign > 0 ? NN_X_ADD : NN_X_SUB, a, b);
 }
 
+/* ---- sums of A -------------------------------------------------------------------------------------------- */
+
+/* Where A lies in blocks of k, so do its sums: [product][block][pair][k]; else [product][pair][k]. */
+static nn_x *sum_at(nn_kernel *k, const strassen *s, nn_x *product, nn_x *pair, nn_x *ki) {
+  int64_t block = s->g->a_block;
+  nn_x *first = nn_xi_mulc(k, product, s->a_size);
+  if (!block) return nn_xi_add(k, first, nn_xi_add(k, nn_xi_mulc(k, pair, s->pitch), ki));
+  nn_x *line = nn_xi_add(k, nn_xi_mulc(k, nn_xi_floordiv(k, ki, nn_x_int(k, block)), s->a_rows), pair);
+  return nn_xi_add(k, first, nn_xi_add(k, nn_xi_mulc(k, line, block), nn_xi_mod(k, ki, nn_x_int(k, block))));
+}
+
+static nn_x *quadrant_a(nn_lower *L, const strassen *s, nn_x *pair, nn_x *ki, int quadrant) {
+  nn_kernel *k = L->kernel;
+  nn_x *m = nn_xi_addc(k, nn_xi_mulc(k, nn_xi_add(k, s->chunk, pair), 2), quadrant >> 1);
+  if (!s->is_even && quadrant >> 1) m = nn_xi_min(k, m, nn_xi_addc(k, s->m, -1));
+  return nn_let(k, nn_gemm_a(L, s->g, m, nn_xi_addc(k, ki, (quadrant & 1) * s->half)));
+}
+
+static void sum_vector(nn_lower *L, const strassen *s, nn_x *pair, nn_x *ki) {
+  nn_kernel *k = L->kernel;
+  nn_x *quadrants[QUADRANTS];
+  for (int q = 0; q < QUADRANTS; q++) quadrants[q] = quadrant_a(L, s, pair, ki, q);
+  for (int q = 0; q < PRODUCTS; q++) {
+    const term *t = &terms[q];
+    nn_x *sum = signed_sum(k, quadrants[t->a[0]], quadrants[t->a[1]], t->a_sign);
+    nn_store(k, s->a, sum_at(k, s, nn_x_int(k, q), pair, ki), sum, nn_guard(L));
+  }
+}
+
 static void sum_a_block(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
   const strassen *s = data;
   nn_kernel *k = L->kernel;
-  nn_x *ki = nn_xi_add(k, i, nn_lanes_begin(L, lanes)), *quadrants[QUADRANTS];
-  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, ki, nn_x_int(k, s->k / 2)));
-  for (int q = 0; q < QUADRANTS; q++) quadrants[q] = quadrant_a(L, s, s->row, ki, q);
-  for (int q = 0; q < PRODUCTS; q++) {
-    const term *t = &terms[q];
-    nn_x *at = nn_xi_add(k, nn_xi_mulc(k, nn_xi_addc(k, s->row, q * s->pairs), pitch_of(s)), ki);
-    nn_store(k, s->a, at, signed_sum(k, quadrants[t->a[0]], quadrants[t->a[1]], t->a_sign), nn_guard(L));
-  }
+  nn_x *ki = nn_xi_add(k, i, nn_lanes_begin(L, lanes));
+  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, ki, nn_x_int(k, s->half)));
+  sum_vector(L, s, s->row, ki);
   if (is_tail) nn_guard_pop(L);
   nn_lanes_end(L, lanes);
 }
 
-static void sum_a(nn_lower *L, strassen *s) {
+static void sum_rows(nn_lower *L, strassen *s) {
   nn_kernel *k = L->kernel;
-  nn_buf_space space = s->g->in_parallel ? NN_BUF_WORKER : NN_BUF_WORKSPACE;
-  s->a = nn_temp(L, space, s->g->acc, nn_dim_const(L->module, PRODUCTS * s->pairs * pitch_of(s)));
-  s->row = nn_task_loop(L, s->g->in_parallel, "pair", nn_x_int(k, s->pairs));
-  nn_block_loops(L, nn_x_int(k, s->k / 2), s->lanes, sum_a_block, s);
+  s->row = nn_task_loop(L, s->g->in_parallel, "pair", s->left);
+  nn_block_loops(L, nn_x_int(k, s->half), s->lanes, sum_a_block, s);
+  nn_end(k);
+}
+
+/* Elements of k that lie together in both halves. */
+static int lanes_of_block(const strassen *s) {
+  int lanes = s->lanes;
+  while (s->half % lanes || s->g->a_block % lanes) lanes /= 2;
+  return lanes;
+}
+
+/* Neighbouring rows lie together. */
+static void sum_blocks(nn_lower *L, strassen *s) {
+  nn_kernel *k = L->kernel;
+  int lanes = lanes_of_block(s);
+  nn_x *segments = nn_let(k, nn_ceildiv_x(L, s->left, SEGMENT)), *segment = nn_x_int(k, SEGMENT);
+  nn_x *task = nn_task_loop(L, s->g->in_parallel, "task", nn_let(k, nn_xi_mulc(k, segments, s->half / lanes)));
+  nn_x *first = nn_let(k, nn_xi_mul(k, nn_xi_mod(k, task, segments), segment));
+  nn_x *ki = nn_xi_mulc(k, nn_let(k, nn_xi_floordiv(k, task, segments)), lanes);
+  nn_x *end = nn_let(k, nn_xi_min(k, nn_xi_add(k, first, segment), s->left));
+  nn_x *pair = nn_loop_begin(k, NN_FOR, "pair", first, end);
+  sum_vector(L, s, pair, nn_xi_add(k, ki, nn_lanes_begin(L, lanes)));
+  nn_lanes_end(L, lanes);
+  nn_end(k);
   nn_end(k);
 }
 
@@ -126,17 +166,24 @@ static void sum_a(nn_lower *L, strassen *s) {
 static nn_x *panel_at(nn_lower *L, const strassen *s, nn_x *panel, nn_x *quadrant) {
   nn_kernel *k = L->kernel;
   nn_x *two = nn_x_int(k, 2), *right = nn_xi_mulc(k, nn_xi_mod(k, quadrant, two), s->panels);
-  nn_x *at = nn_xi_mulc(k, nn_xi_add(k, panel, right), s->k * s->width);
-  return nn_let(k, nn_xi_add(k, at, nn_xi_mulc(k, nn_xi_floordiv(k, quadrant, two), s->k / 2 * s->width)));
+  nn_x *lower = nn_xi_mulc(k, nn_xi_floordiv(k, quadrant, two), s->half);
+  nn_x *line = nn_xi_add(k, nn_xi_mulc(k, nn_xi_add(k, panel, right), 2 * s->half), lower);
+  return nn_let(k, nn_xi_mulc(k, line, s->width));
 }
 
 static nn_x *tile_a(nn_lower *L, void *data, nn_x *m, nn_x *const *ks) {
   const strassen *s = data;
   nn_kernel *k = L->kernel;
-  nn_x *pair = nn_xi_add(k, s->row, nn_xi_addc(k, m, s->first_row));
-  if (s->rows * s->blocks > s->pairs) pair = nn_xi_min(k, pair, nn_x_int(k, s->pairs - 1));
-  nn_x *row = nn_xi_add(k, nn_xi_mulc(k, s->product, s->pairs), pair);
-  return nn_x_load(k, s->a, nn_xi_add(k, nn_xi_mulc(k, row, pitch_of(s)), ks[0]), NULL);
+  nn_x *pair = nn_xi_add(k, s->row, nn_xi_add(k, m, s->first_row));
+  return nn_x_load(k, s->a, sum_at(k, s, s->product, pair, ks[0]), NULL);
+}
+
+/* Of the products that take a quadrant of B as it is. */
+static nn_x *panel_b(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j) {
+  const strassen *s = data;
+  nn_kernel *k = L->kernel;
+  (void)n0;
+  return nn_x_load(k, s->g->b_panels, nn_xi_add(k, s->from[0], nn_xi_add(k, nn_xi_mulc(k, ks[0], s->width), j)), NULL);
 }
 
 /* The first row tile makes the sum that the others read. */
@@ -147,7 +194,7 @@ static nn_x *first_tile_b(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn
   nn_x *at = nn_xi_add(k, nn_xi_mulc(k, ks[0], s->width), j);
   nn_x *first = nn_x_load(k, s->g->b_panels, nn_xi_add(k, s->from[0], at), NULL);
   nn_x *second = nn_x_load(k, s->g->b_panels, nn_xi_add(k, s->from[1], at), NULL);
-  nn_x *value = nn_let(k, nn_x_fma(k, second, s->factor, first));
+  nn_x *value = nn_let(k, signed_sum(k, first, second, s->sign));
   nn_store(k, s->b, at, value, NULL);
   return value;
 }
@@ -165,88 +212,132 @@ static void tile_ahead(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
   nn_prefetch(L->kernel, s->g->b_panels, nn_xi_add(L->kernel, s->ahead, at));
 }
 
-static void add_to(nn_lower *L, const strassen *s, int which, nn_x *at, nn_x *value) {
-  nn_kernel *k = L->kernel;
-  at = nn_xi_add(k, s->block[which], at);
-  nn_store(k, s->c, at, nn_x_fma(k, value, s->sign[which], nn_x_load(k, s->c, at, NULL)), NULL);
+/* Rows of c that a product has: tiles may reach beyond those of the task. */
+static int64_t c_rows(const strassen *s) { return s->most_rows + s->tile.mr; }
+
+static nn_x *product_at(nn_kernel *k, const strassen *s, nn_x *product, nn_x *row, nn_x *j) {
+  nn_x *line = nn_xi_add(k, nn_xi_mulc(k, product, c_rows(s)), row);
+  return nn_xi_add(k, nn_xi_mulc(k, line, s->width), j);
 }
 
 static void tile_store(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, bool is_tail, nn_buf *src, nn_x *at) {
   const strassen *s = data;
   nn_kernel *k = L->kernel;
   (void)is_tail;
-  for (int which = 0; which < 2; which++) {
-    nn_x *l = nn_lanes_begin(L, lanes),
-         *to = nn_xi_add(k, nn_xi_mulc(k, nn_xi_addc(k, m, s->first_row), s->width), nn_xi_add(k, n, l));
-    add_to(L, s, which, to, nn_x_load(k, src, nn_xi_add(k, at, l), NULL));
-    nn_lanes_end(L, lanes);
-  }
+  nn_x *l = nn_lanes_begin(L, lanes);
+  nn_x *to = product_at(k, s, s->product, nn_xi_add(k, m, s->first_row), nn_xi_add(k, n, l));
+  nn_store(k, s->c, to, nn_x_load(k, src, nn_xi_add(k, at, l), NULL), NULL);
+  nn_lanes_end(L, lanes);
 }
 
-/* Rows from `first_row` on, `count` of them. */
-static void multiply_rows(nn_lower *L, strassen *s, int64_t first_row, int64_t count) {
+typedef nn_x *b_fn(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j);
+
+/* `count` rows from `first_row` on, at most those of a task. Most of the time prefetching should go on. */
+static void multiply_rows(nn_lower *L, strassen *s, nn_x *first_row, nn_x *count, b_fn *b, bool looks_ahead) {
   nn_module *m = L->module;
+  int64_t known;
+  bool is_known = nn_x_is_const(count, &known);
   nn_tiles t = {.tile = s->tile,
-                .m = nn_dim_const(m, count),
+                .m = nn_dim_const(m, is_known ? known : s->most_rows),
+                .m_now = is_known ? NULL : count,
                 .n = nn_dim_const(m, s->width),
                 .acc = s->g->acc,
                 .nk = 1,
-                .kcount = {nn_dim_const(m, s->k / 2)},
+                .kcount = {nn_dim_const(m, s->half)},
                 .a = tile_a,
-                .b = first_row ? tile_b : first_tile_b,
+                .b = b,
                 .store = tile_store,
                 .store_direct = true,
-                .ahead = first_row || count == s->rows ? tile_ahead : NULL, /* spread over most of the time */
+                .rows_padded = true,
+                .ahead = looks_ahead ? tile_ahead : NULL,
                 .data = s,
                 .in_parallel = true};
+  if (is_known && known <= 0) return;
   s->first_row = first_row;
   nn_tiles_emit(L, &t);
 }
 
+/* Rows of the first tile: all tiles are of nearly the same size where the number of rows is known. */
+static int64_t first_rows(const strassen *s) {
+  int64_t ntiles = (s->static_rows + s->tile.mr - 1) / s->tile.mr;
+  return s->static_rows < 0 ? s->tile.mr : (s->static_rows + ntiles - 1) / ntiles;
+}
+
+static void multiply_sum(nn_lower *L, strassen *s, nn_x *sign) {
+  nn_kernel *k = L->kernel;
+  nn_x *zero = nn_x_int(k, 0), *first = nn_x_int(k, first_rows(s));
+  nn_x *rest = nn_let(k, nn_xi_max(k, zero, nn_xi_sub(k, s->rows, first)));
+  bool is_all = s->static_rows == first_rows(s);
+  nn_if_begin(k, nn_x_binary(k, NN_X_LT, zero, sign));
+  s->sign = 1;
+  multiply_rows(L, s, zero, first, first_tile_b, is_all);
+  nn_else(k);
+  s->sign = -1;
+  multiply_rows(L, s, zero, first, first_tile_b, is_all);
+  nn_end(k);
+  multiply_rows(L, s, first, rest, tile_b, true);
+}
+
 static void multiply(nn_lower *L, strassen *s) {
   nn_kernel *k = L->kernel;
-  int (*const blocks[])(const term *) = {first_c, second_c}, (*const signs[])(const term *) = {sign_c, second_sign_c};
-  int (*const froms[])(const term *) = {first_b, second_b};
-  for (int which = 0; which < 2; which++) {
-    s->block[which] = nn_let(k, nn_xi_mulc(k, by_product(L, s, blocks[which]), s->rows * s->width));
-    s->sign[which] = number(L, s, by_product(L, s, signs[which]));
-    s->from[which] = panel_at(L, s, s->panel, by_product(L, s, froms[which]));
-  }
-  s->factor = number(L, s, by_product(L, s, sign_b));
-  nn_x *ahead = by_product(L, s, ahead_b), *four = nn_x_int(k, QUADRANTS);
+  nn_x *zero = nn_x_int(k, 0), *four = nn_x_int(k, QUADRANTS);
+  s->from[0] = panel_at(L, s, s->panel, by_product(L, s, first_b));
+  s->from[1] = panel_at(L, s, s->panel, by_product(L, s, second_b));
+  nn_x *ahead = by_product(L, s, ahead_b), *sign = by_product(L, s, sign_b);
   nn_x *panel = nn_let(k, nn_xi_add(k, s->panel, nn_xi_floordiv(k, ahead, four)));
   s->ahead = panel_at(L, s, panel, nn_let(k, nn_xi_mod(k, ahead, four)));
-  int64_t ntiles = (s->rows + s->tile.mr - 1) / s->tile.mr, first = (s->rows + ntiles - 1) / ntiles;
-  multiply_rows(L, s, 0, first);
-  if (first < s->rows) multiply_rows(L, s, first, s->rows - first);
+  nn_if_begin(k, nn_x_binary(k, NN_X_EQ, sign, zero));
+  multiply_rows(L, s, zero, s->rows, panel_b, true);
+  nn_else(k);
+  multiply_sum(L, s, sign);
+  nn_end(k);
 }
 
 /* ---- tasks ------------------------------------------------------------------------------------------------ */
 
-static void clear_c(nn_lower *L, const strassen *s) {
+/* Of the products that go to this quadrant, in order; the first goes there as it is. */
+static nn_x *quadrant_c(nn_kernel *k, nn_x *const *products, int quadrant) {
+  nn_x *sum = NULL;
+  for (int q = 0; q < PRODUCTS; q++)
+    for (int i = 0; i < 2; i++)
+      if (terms[q].c[i] == quadrant) sum = sum ? signed_sum(k, sum, products[q], terms[q].c_sign[i]) : products[q];
+  return nn_let(k, sum);
+}
+
+/* Through the epilogue: column j of the panel in the left or the right half. */
+static void store_vector(nn_lower *L, const strassen *s, nn_x *m, nn_x *right, nn_x *j, nn_x *value) {
   nn_kernel *k = L->kernel;
-  nn_x *i = nn_loop_range(k, NN_FOR, "i", QUADRANTS * s->rows * s->width / s->lanes), *l = nn_lanes_begin(L, s->lanes);
-  nn_store(k, s->c, nn_xi_add(k, nn_xi_mulc(k, i, s->lanes), l), nn_zero(L, s->g->acc), NULL);
+  nn_x *n = nn_xi_add(k, nn_xi_mulc(k, nn_xi_add(k, s->panel, nn_xi_mulc(k, right, s->panels)), s->width), j);
+  s->g->store(L, s->g->data, m, n, value);
+}
+
+/* The results of a pair of rows, [quadrant][width]. */
+static void make_line(nn_lower *L, const strassen *s, nn_x *row) {
+  nn_kernel *k = L->kernel;
+  nn_x *c = nn_loop_range(k, NN_UNROLL, "c", s->tile.nv);
+  nn_x *j = nn_xi_add(k, nn_xi_mulc(k, c, s->lanes), nn_lanes_begin(L, s->lanes)), *products[PRODUCTS];
+  for (int q = 0; q < PRODUCTS; q++)
+    products[q] = nn_let(k, nn_x_load(k, s->c, product_at(k, s, nn_x_int(k, q), row, j), NULL));
+  for (int q = 0; q < QUADRANTS; q++) nn_store(k, s->line, nn_xi_addc(k, j, q * s->width), quadrant_c(k, products, q), NULL);
   nn_lanes_end(L, s->lanes);
   nn_end(k);
 }
 
-/* Rows of the quadrants to the product's results, through the epilogue. */
-static void store_c(nn_lower *L, const strassen *s) {
+/* Rows of the task to the product's results: quadrants 0 and 1 are one row, 2 and 3 the next, if there is one. */
+static void store_rows(nn_lower *L, const strassen *s) {
   nn_kernel *k = L->kernel;
-  nn_x *two = nn_x_int(k, 2), *quadrant = nn_loop_range(k, NN_FOR, "quadrant", QUADRANTS);
-  nn_x *right = nn_xi_mulc(k, nn_xi_mod(k, quadrant, two), s->panels), *low = nn_xi_floordiv(k, quadrant, two);
-  nn_x *n0 = nn_let(k, nn_xi_mulc(k, nn_xi_add(k, s->panel, right), s->width));
-  nn_x *left = nn_xi_sub(k, nn_xi_floordiv(k, nn_xi_sub(k, nn_x_int(k, s->m + 1), low), two), s->row);
-  nn_x *row = nn_loop_begin(k, NN_FOR, "row", nn_x_int(k, 0), nn_let(k, nn_xi_min(k, left, nn_x_int(k, s->rows))));
-  nn_x *m = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, nn_xi_add(k, s->row, row), 2), low));
-  nn_x *line = nn_let(k, nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, quadrant, s->rows), row), s->width));
+  nn_x *count = nn_xi_min(k, s->rows, nn_xi_sub(k, s->left, s->row));
+  nn_x *row = nn_loop_begin(k, NN_FOR, "row", nn_x_int(k, 0), nn_let(k, count));
+  nn_x *first = nn_let(k, nn_xi_mulc(k, nn_xi_add(k, s->chunk, nn_xi_add(k, s->row, row)), 2));
+  make_line(L, s, row);
+  nn_x *quadrants = nn_x_int(k, QUADRANTS), *two = nn_x_int(k, 2);
+  if (!s->is_even) quadrants = nn_let(k, nn_xi_mulc(k, nn_xi_min(k, two, nn_xi_sub(k, s->m, first)), 2));
+  bool copies = s->g->store_direct && s->is_even;
+  nn_x *quadrant = nn_loop_begin(k, copies ? NN_UNROLL : NN_FOR, "quadrant", nn_x_int(k, 0), quadrants);
   nn_x *c = nn_loop_range(k, NN_UNROLL, "c", s->tile.nv);
-  nn_x *j = nn_xi_add(k, nn_xi_mulc(k, c, s->lanes), nn_lanes_begin(L, s->lanes)), *n = nn_xi_add(k, n0, j);
-  bool is_tail = s->n % s->width != 0;
-  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, n, nn_x_int(k, s->n)));
-  s->g->store(L, s->g->data, m, n, nn_let(k, nn_x_load(k, s->c, nn_xi_add(k, line, j), NULL)));
-  if (is_tail) nn_guard_pop(L);
+  nn_x *j = nn_xi_add(k, nn_xi_mulc(k, c, s->lanes), nn_lanes_begin(L, s->lanes));
+  nn_x *value = nn_let(k, nn_x_load(k, s->line, nn_xi_add(k, nn_xi_mulc(k, quadrant, s->width), j), NULL));
+  store_vector(L, s, nn_xi_add(k, first, nn_xi_floordiv(k, quadrant, two)), nn_xi_mod(k, quadrant, two), j, value);
   nn_lanes_end(L, s->lanes);
   nn_end(k);
   nn_end(k);
@@ -256,38 +347,107 @@ static void store_c(nn_lower *L, const strassen *s) {
 static void emit_task(nn_lower *L, strassen *s) {
   nn_kernel *k = L->kernel;
   nn_module *m = L->module;
-  s->b = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, s->k / 2 * s->width));
-  s->c = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, (QUADRANTS + 1) * s->rows * s->width));
-  clear_c(L, s);
+  s->b = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, s->half * s->width));
+  s->c = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, PRODUCTS * c_rows(s) * s->width));
+  s->line = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, (int64_t)QUADRANTS * s->width));
   s->product = nn_loop_range(k, NN_FOR, "product", PRODUCTS);
   multiply(L, s);
   nn_end(k);
-  store_c(L, s);
+  store_rows(L, s);
 }
 
+/* ---- chunks ----------------------------------------------------------------------------------------------- */
+
+static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+
+static int64_t most_task_rows(const strassen *s, int64_t pairs) {
+  int64_t blocks = ceil_div(TASKS_WANTED, s->panels), rows = ceil_div(pairs, blocks);
+  if (rows < LEAST_PAIRS) rows = pairs < LEAST_PAIRS ? pairs : LEAST_PAIRS;
+  return rows < TASK_PAIRS ? rows : TASK_PAIRS;
+}
+
+/* A known number of rows: all tasks are of one size, the last ones maybe with surplus rows. */
+static void cut_known(nn_lower *L, strassen *s, int64_t m) {
+  nn_kernel *k = L->kernel;
+  int64_t pairs = ceil_div(m, 2), nchunks = ceil_div(pairs, s->room);
+  s->room = ceil_div(pairs, nchunks);
+  int64_t blocks = ceil_div(s->room, most_task_rows(s, s->room));
+  s->static_rows = s->most_rows = ceil_div(s->room, blocks);
+  s->is_even = m % 2 == 0;
+  s->nchunks = nn_x_int(k, nchunks);
+  s->chunk_pairs = nn_x_int(k, s->room);
+  s->blocks = nn_x_int(k, blocks);
+  s->rows = nn_x_int(k, s->static_rows);
+  s->a_rows = s->static_rows * blocks;
+}
+
+static void cut_symbolic(nn_lower *L, strassen *s) {
+  nn_kernel *k = L->kernel;
+  nn_x *one = nn_x_int(k, 1);
+  s->static_rows = -1;
+  s->most_rows = most_task_rows(s, s->room);
+  s->nchunks = nn_let(k, nn_ceildiv_x(L, s->pairs, s->room));
+  nn_x *nchunks = nn_xi_max(k, s->nchunks, one);
+  s->chunk_pairs = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, s->pairs, nchunks), -1), nchunks));
+  s->blocks = nn_let(k, nn_xi_max(k, one, nn_ceildiv_x(L, s->chunk_pairs, s->most_rows)));
+  s->rows = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, s->chunk_pairs, s->blocks), -1), s->blocks));
+  s->a_rows = s->room + ceil_div(s->room, s->most_rows) + s->tile.mr;
+}
+
+/* The products' sums of one place are written side by side: into different cache sets. */
+static int64_t spread(int64_t elements, int64_t line) {
+  enum { SETS = 64, STEP = 9 };
+  int64_t lines = ceil_div(elements, line);
+  return (lines + (STEP + SETS - lines % SETS) % SETS) * line;
+}
+
+static void set_sizes(nn_lower *L, strassen *s) {
+  const nn_gemm *g = s->g;
+  nn_kernel *k = L->kernel;
+  int64_t m = 0, block = g->a_block, element = nn_dtype_bits(g->acc) / 8;
+  s->tile = nn_tile_choose(L->target, g->acc, nn_dim_const(L->module, TASK_PAIRS), g->n);
+  s->lanes = s->tile.lanes;
+  s->tile.nv = 2;
+  s->width = s->tile.nv * s->lanes;
+  s->panels = nn_dim_value(g->n) / s->width / 2;
+  s->m = nn_let(k, nn_dim_x(L, g->m));
+  s->pairs = nn_let(k, nn_ceildiv_x(L, s->m, 2));
+  s->pitch = block ? ceil_div(s->half, block) * block : s->half + ROW_GAP;
+  s->room = CHUNK_BYTES / (PRODUCTS * s->half * element);
+  if (s->room < 2 * s->tile.mr) s->room = 2 * s->tile.mr;
+  if (nn_dim_is_const(g->m, &m)) cut_known(L, s, m);
+  else cut_symbolic(L, s);
+  s->a_size = spread(s->a_rows * s->pitch, LINE_BYTES / element);
+}
+
+static void emit_chunk(nn_lower *L, strassen *s) {
+  nn_kernel *k = L->kernel;
+  if (s->g->a_block) sum_blocks(L, s);
+  else sum_rows(L, s);
+  nn_x *task = nn_task_loop(L, s->g->in_parallel, "task", nn_let(k, nn_xi_mulc(k, s->blocks, s->panels)));
+  s->panel = nn_let(k, nn_xi_floordiv(k, task, s->blocks));
+  s->row = nn_let(k, nn_xi_mul(k, nn_xi_mod(k, task, s->blocks), s->rows));
+  emit_task(L, s);
+  nn_end(k);
+}
+
+int64_t nn_gemm_strassen_columns(const nn_gemm *g) { return nn_dim_value(g->n) / g->panel_width / 2 * 2 * g->panel_width; }
+
 bool nn_gemm_strassen_fits(const nn_lower *L, const nn_gemm *g) {
-  int64_t m, n, k, width = (int64_t)nn_target_lanes(L->target, g->acc) * 2;
+  int64_t n, k, width = (int64_t)nn_target_lanes(L->target, g->acc) * 2;
   if (!g->b_panels || g->panel_width != width) return false;
-  if (!nn_dim_is_const(g->m, &m) || !nn_dim_is_const(g->n, &n) || !nn_dim_is_const(g->k, &k)) return false;
-  return m >= 2 && k >= 2 && k % 2 == 0 && n > 0 && (n + width - 1) / width % 2 == 0;
+  if (!nn_dim_is_const(g->n, &n) || !nn_dim_is_const(g->k, &k)) return false;
+  return k >= 2 && k % 2 == 0 && n >= 2 * width;
 }
 
 void nn_gemm_strassen(nn_lower *L, const nn_gemm *g) {
   nn_kernel *k = L->kernel;
-  strassen s = {.g = g, .m = nn_dim_value(g->m), .n = nn_dim_value(g->n), .k = nn_dim_value(g->k)};
-  s.tile = nn_tile_choose(L->target, g->acc, nn_dim_const(L->module, s.m / 2), g->n);
-  s.lanes = s.tile.lanes;
-  s.tile.nv = 2;
-  s.width = s.tile.nv * s.lanes;
-  s.pairs = (s.m + 1) / 2;
-  s.panels = (s.n + s.width - 1) / s.width / 2;
-  s.blocks = (s.pairs + MOST_ROWS - 1) / MOST_ROWS;
-  s.rows = (s.pairs + s.blocks - 1) / s.blocks;
-  sum_a(L, &s);
-  nn_x *task = nn_task_loop(L, g->in_parallel, "task", nn_x_int(k, s.panels * s.blocks)),
-       *blocks = nn_x_int(k, s.blocks);
-  s.panel = nn_let(k, nn_xi_floordiv(k, task, blocks));
-  s.row = nn_let(k, nn_xi_mulc(k, nn_xi_mod(k, task, blocks), s.rows));
-  emit_task(L, &s);
+  strassen s = {.g = g, .half = nn_dim_value(g->k) / 2};
+  set_sizes(L, &s);
+  s.a = nn_temp(L, g->in_parallel ? NN_BUF_WORKER : NN_BUF_WORKSPACE, g->acc, nn_dim_const(L->module, PRODUCTS * s.a_size));
+  nn_x *chunk = nn_loop_begin(k, NN_FOR, "chunk", nn_x_int(k, 0), s.nchunks);
+  s.chunk = nn_let(k, nn_xi_mul(k, chunk, s.chunk_pairs));
+  s.left = nn_let(k, nn_xi_min(k, s.chunk_pairs, nn_xi_sub(k, s.pairs, s.chunk)));
+  emit_chunk(L, &s);
   nn_end(k);
 }

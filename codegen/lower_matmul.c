@@ -10,7 +10,8 @@ enum { BATCHES_ENOUGH = 8, SMALL_FLOPS = 1 << 21 };
 typedef struct matmul {
   nn_value *x, *y, *r;
   int rank; /* of all three */
-  bool trans_a, trans_b, folded, strassen;
+  bool trans_a, trans_b, folded;
+  int64_t strassen; /* from so many rows on */
   int64_t width; /* of y's panels; 0: y is a matrix */
   nn_dtype acc;
   nn_type rows;             /* folded: dims batch.., M */
@@ -224,7 +225,7 @@ nn_status lower_matmul_panels(nn_lower *L, nn_op *op) {
   matmul mm = {
       .x = op->in[0], .y = op->in[1], .r = op->out[0], .rank = op->out[0]->type.rank, .folded = true, .acc = NN_F32};
   mm.width = nn_dim_value(mm.y->type.dims[2]);
-  mm.strassen = nn_attr_int(op, "strassen") != 0;
+  mm.strassen = nn_attr_int(op, "strassen");
   mm.rows = nn_type_make(L->module, NN_I64, mm.rank - 1, mm.r->type.dims);
   emit_product(L, &mm, nn_type_count(L->module, mm.rows), false);
   return NN_OK;

@@ -95,6 +95,24 @@ static nn_value *weights_for(nn_builder *b, nn_map *known, nn_value *w, made_wei
   return made->value;
 }
 
+/* Pixels of all images. */
+static nn_dim pixels_of(const nn_op *conv) {
+  nn_type y = conv->out[0]->type;
+  return nn_type_count(conv->graph->module, nn_type_make(conv->graph->module, NN_I64, 3, (nn_dim[]){y.dims[0], y.dims[2], y.dims[3]}));
+}
+
+/* The product of a convolution of one point on whole blocks: from how many rows on in Strassen's form. */
+static int64_t strassen_rows(const nn_op *conv, const nn_value *x, int64_t block) {
+  nn_type w = conv->in[1]->type;
+  int npads;
+  const nn_dim *pads = nn_attr_dims(conv, "pads", &npads);
+  for (int i = 0; i < npads; i++)
+    if (!nn_dim_is(pads[i], 0)) return 0;
+  int64_t depth = nn_dim_value(w.dims[1]), width = nn_layout_width(conv, block);
+  if (x->type.rank != 5 || !nn_dim_is(w.dims[2], 1) || !nn_dim_is(w.dims[3], 1) || nn_attr_int(conv, "groups") != 1 || depth % block) return 0;
+  return nn_strassen_rows(conv, pixels_of(conv), depth, nn_dim_value(w.dims[0]), width);
+}
+
 static nn_value *blocked_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value *w, int64_t block) {
   int64_t channels = nn_dim_value(conv->in[0]->type.dims[1]);
   nn_op *op = w ? nn_b_begin(b, NN_OP_CONV_BLOCKED, (nn_value *[]){x, w}, 2, -1) : NULL;
@@ -103,6 +121,8 @@ static nn_value *blocked_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value 
   nn_set_int(op, "outputs", nn_dim_value(conv->in[1]->type.dims[0]));
   nn_set_int(op, "block", block);
   nn_set_int(op, "groups", nn_attr_int(conv, "groups"));
+  int64_t rows = strassen_rows(conv, x, block);
+  if (rows) nn_set_int(op, "strassen", rows);
   copy_window(op, conv, true);
   return nn_b_end(b, op);
 }

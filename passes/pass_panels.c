@@ -8,16 +8,11 @@
      transposed weights are      %0 = reshape $w {dims=[N/W, W, K]}
                                   %1 = transpose %0 {perm=[0, 2, 1]}
 */
-#include "ir/tuning.h"
 #include "passes/passes.h"
 
 enum {
   FEWEST_VECTOR_BYTES = 16,
-  MOST_PADDING = 8, /* at most an eighth of the columns: fold evaluates that */
-  STRASSEN_LEVEL = 2,
-  STRASSEN_ROWS = 64,
-  STRASSEN_PANELS = 8,
-  STRASSEN_DEPTH = 256
+  MOST_PADDING = 8 /* at most an eighth of the columns: fold evaluates that */
 };
 
 /* Of the product. */
@@ -82,17 +77,6 @@ static nn_value *panels_of(nn_builder *b, const nn_op *op, int64_t columns, int6
   return y ? nn_b_transpose(b, y, is_transposed ? (int64_t[]){0, 2, 1} : (int64_t[]){1, 0, 2}) : NULL;
 }
 
-/* Of the multiply-adds an eighth is saved; sums of A, B and C cost time, B's most if there are few rows. */
-static bool pays_strassen(const nn_op *op, int64_t columns, int64_t width) {
-  nn_type x = op->in[0]->type;
-  int64_t rows, depth = nn_dim_value(x.dims[x.rank - 1]);
-  const nn_pass_env *env = &op->graph->module->env;
-  if (env->level < STRASSEN_LEVEL || env->no_winograd || !nn_dim_is_const(rows_of(op), &rows)) return false;
-  bool pays = rows >= STRASSEN_ROWS && columns >= STRASSEN_PANELS * width && depth >= STRASSEN_DEPTH;
-  bool is_possible = rows > 1 && columns >= 2 * width && depth > 1;
-  return nn_schedule(op->graph->module, op, NN_KNOB_STRASSEN, pays, 0, pays || is_possible);
-}
-
 static nn_value *in_panels(nn_op *op, int64_t width) {
   nn_builder b = {op->graph, op, op->loc, op->loc_op, false};
   int64_t columns = nn_dim_value(op->out[0]->type.dims[op->out[0]->type.rank - 1]);
@@ -100,7 +84,9 @@ static nn_value *in_panels(nn_op *op, int64_t width) {
   if (!panels) return NULL;
   nn_op *product = nn_b_begin(&b, NN_OP_MATMUL_PANELS, (nn_value *[]){op->in[0], panels}, 2, -1);
   if (product) nn_set_int(product, "columns", columns);
-  if (product && pays_strassen(op, columns, width)) nn_set_int(product, "strassen", 1);
+  nn_type x = op->in[0]->type;
+  int64_t rows = nn_strassen_rows(op, rows_of(op), nn_dim_value(x.dims[x.rank - 1]), columns, width);
+  if (product && rows) nn_set_int(product, "strassen", rows);
   return nn_b_end(&b, product);
 }
 

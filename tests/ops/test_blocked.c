@@ -201,6 +201,25 @@ Test(blocked, computed_weights) {
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_made(&cases[i]);
 }
 
+/* Pixels of several images, odd numbers of them, halves of the depth that are no whole blocks, panels that have no partner. */
+Test(blocked, strassen) {
+  static const struct {
+    int64_t images, channels, outputs, height, width, stride, block, least;
+  } cases[] = {{1, 32, 64, 7, 7, 1, 16, 1},  {1, 16, 128, 5, 9, 1, 16, 1},  {3, 48, 112, 3, 5, 1, 16, 1}, {1, 112, 96, 7, 7, 2, 16, 1},
+               {1, 16, 65, 1, 1, 1, 16, 1},  {2, 24, 40, 13, 11, 1, 8, 1},  {1, 8, 33, 10, 14, 3, 8, 1},  {1, 12, 16, 9, 9, 1, 4, 1},
+               {1, 32, 64, 7, 7, 1, 16, 49}, {1, 32, 64, 7, 7, 1, 16, 50}, {2, 16, 96, 4, 4, 2, 16, 8},  {1, 16, 32, 6, 6, 1, 16, 1}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    for (int symbolic = 0; symbolic < 2; symbolic++) {
+      blocked c = {.images = cases[i].images, .channels = cases[i].channels, .outputs = cases[i].outputs, .groups = 1, .block = cases[i].block,
+                   .in = {cases[i].height, cases[i].width}, .kernel = {1, 1}, .stride = {cases[i].stride, cases[i].stride}, .dilation = {1, 1},
+                   .width = 2 * cases[i].block};
+      op_case oc;
+      make_case(&c, symbolic ? 1 + (int)i % 7 : 0, &oc);
+      oc.line = text("conv_blocked %%0, %%1 {strassen=%lld, %s", (long long)cases[i].least, strchr(oc.line, '{') + 1);
+      op_case_run(&oc);
+    }
+}
+
 static blocked random_window(void) {
   blocked c = {.images = random_int(1, 3), .channels = random_int(1, 19), .outputs = random_int(1, 21), .groups = 1};
   c.block = 4 << random_int(0, 1);

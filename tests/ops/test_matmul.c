@@ -162,21 +162,35 @@ Test(matmul, panels) {
                            .p = {cases[i].columns}});
 }
 
-/* Odd numbers of rows, rows in several blocks, columns beyond the last one; and sizes that have no halves. */
+/* Odd numbers of rows, rows in several tasks and chunks, columns beyond the last pair of panels; and depths that have no halves. */
+static void try_strassen(int64_t rows, int64_t depth, int64_t columns, int64_t width, int64_t least, bool is_symbolic) {
+  const char *m = is_symbolic ? "N" : text("%lld", (long long)rows);
+  int64_t panels = columns / width + (columns % width != 0);
+  op_case_run(&(op_case){.in = {text("f32[%s,%lld]", m, (long long)depth), text("f32[%lld,%lld,%lld]", (long long)panels, (long long)depth, (long long)width)},
+                         .out = {text("f32[%s,%lld]", m, (long long)columns)},
+                         .line = text("matmul_panels %%0, %%1 {columns=%lld, strassen=%lld}", (long long)columns, (long long)least),
+                         .n = rows,
+                         .expect = expect_panels,
+                         .p = {columns}});
+}
+
 Test(matmul, strassen) {
   static const struct {
     int64_t rows, depth, panels, columns;
-  } cases[] = {{26, 20, 2, 0}, {27, 8, 4, 3}, {2, 2, 2, 0},  {3, 6, 2, 1},
-               {301, 4, 2, 0}, {50, 7, 2, 0}, {50, 8, 3, 0}, {1, 8, 2, 0}};
+  } cases[] = {{26, 20, 2, 0}, {27, 8, 4, 3}, {2, 2, 2, 0},  {3, 6, 2, 1},  {301, 4, 2, 0}, {50, 7, 2, 0},
+               {50, 8, 3, 0},  {1, 8, 2, 0},  {0, 8, 2, 0},  {17, 34, 5, 7}, {40, 6, 1, 0}, {9, 0, 2, 0}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-    for (int64_t width = 8; width <= 32; width *= 2) {
-      int64_t columns = cases[i].panels * width - cases[i].columns;
-      op_case_run(&(op_case){
-          .in = {text("f32[%lld,%lld]", (long long)cases[i].rows, (long long)cases[i].depth),
-                 text("f32[%lld,%lld,%lld]", (long long)cases[i].panels, (long long)cases[i].depth, (long long)width)},
-          .out = {text("f32[%lld,%lld]", (long long)cases[i].rows, (long long)columns)},
-          .line = text("matmul_panels %%0, %%1 {columns=%lld, strassen=1}", (long long)columns),
-          .expect = expect_panels,
-          .p = {columns}});
-    }
+    for (int64_t width = 8; width <= 32; width *= 2)
+      for (int symbolic = 0; symbolic < 2; symbolic++)
+        try_strassen(cases[i].rows, cases[i].depth, cases[i].panels * width - cases[i].columns, width, 1, symbolic);
+}
+
+/* One code for sizes on both sides of the least. */
+Test(matmul, strassen_symbolic) {
+  static const int64_t rows[] = {0, 1, 15, 16, 17, 23, 24, 25, 48, 49, 257, 263};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) try_strassen(rows[i], 10, 70, 32, 17, true);
+}
+
+Test(matmul, strassen_in_chunks) {
+  for (int symbolic = 0; symbolic < 2; symbolic++) try_strassen(131, 1774, 35, 16, 1, symbolic);
 }

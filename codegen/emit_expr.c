@@ -22,12 +22,12 @@ static nn_v recall(nn_emit *s, int index) {
   return m->v && m->frame == s->frame_serial && (m->stamp == 0 || m->stamp == s->stamp) ? m->v : NULL;
 }
 
-static bool is_impure(nn_emit *s, const nn_x *x) {
+bool nn_emit_reads_memory(nn_emit *s, const nn_x *x) {
   if (!x) return false;
   unsigned char *known = &s->impure[x->id];
   if (*known) return *known == 2;
   bool impure = x->op == NN_X_LOAD || (x->op >= NN_X_LANES_SUM && x->op <= NN_X_LANES_MIN);
-  for (int i = 0; i < 3 && !impure; i++) impure = is_impure(s, x->a[i]);
+  for (int i = 0; i < 3 && !impure; i++) impure = nn_emit_reads_memory(s, x->a[i]);
   *known = impure ? 2 : 1;
   return impure;
 }
@@ -35,7 +35,7 @@ static bool is_impure(nn_emit *s, const nn_x *x) {
 static nn_v remember(nn_emit *s, const nn_x *x, int index, nn_v v) {
   nn_undo undo = {index, s->memo[index]};
   NN_PUSH(s->arena, s->undo, s->nundo, s->undo_cap, undo);
-  s->memo[index] = (nn_memo){v, s->frame_serial, is_impure(s, x) ? s->stamp : 0};
+  s->memo[index] = (nn_memo){v, s->frame_serial, nn_emit_reads_memory(s, x) ? s->stamp : 0};
   return v;
 }
 

@@ -2,6 +2,9 @@
    parallel_for wants it; without one, or for a single task, a plain loop calls it with worker 0. Loops
    inside another parallel loop run serially.
 
+   A serial loop around one parallel loop, with nothing between them but values of the loop's variables, is one job of
+   many steps: each task computes those values for itself.
+
    Two workers may fail at once, and which of them reports first is chance. So after a failure the loop is
    run again in order by one worker: the error that the caller sees is the first in program order. */
 #include "codegen/llvm.h"
@@ -17,23 +20,52 @@ static LLVMTypeRef task_type(nn_emod *e) {
   return LLVMFunctionType(e->none, types, 3, false);
 }
 
+/* The variable's value in iteration i of a loop from lo. */
+static void set_iteration(nn_emit *s, const nn_var *var, nn_v lo, nn_v i) {
+  nn_frame *f = s->frame;
+  int64_t zero;
+  if (!nn_const_of(lo, &zero) || zero != 0) {
+    if (!LLVMIsConstant(lo)) { /* captured through the loop variable's own cell */
+      f->outer->cells[s->cell_vars + var->id] = lo;
+      lo = nn_emit_cell(s, s->cell_vars + var->id);
+    }
+    i = LLVMBuildAdd(s->b, lo, i, var->name);
+  }
+  f->cells[s->cell_vars + var->id] = i;
+}
+
+/* The parallel loop that a serial one consists of, or NULL. Its number of tasks is known. */
+static const nn_stmt *inner_loop(nn_emit *s, const nn_stmt *st) {
+  const nn_stmt *last = st->body.first;
+  int64_t lo, hi;
+  while (last && last->kind == NN_S_LET && !nn_emit_reads_memory(s, last->value)) last = last->next;
+  bool is_parallel = last && last->kind == NN_S_LOOP && last->loop == NN_PARALLEL && !last->next;
+  return is_parallel && nn_x_is_const(last->lo, &lo) && lo == 0 && nn_x_is_const(last->hi, &hi) && hi > 1 ? last : NULL;
+}
+
+/* Task number t of all steps belongs to step t / count. */
+static void emit_step(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v t) {
+  const nn_stmt *inner = inner_loop(s, st);
+  nn_v count = nn_const_i64(s->e, inner->hi->i);
+  set_iteration(s, st->var, lo, LLVMBuildSDiv(s->b, t, count, ""));
+  nn_emit_lets(s, &st->body);
+  set_iteration(s, inner->var, nn_const_i64(s->e, 0), LLVMBuildSRem(s->b, t, count, inner->var->name));
+  nn_emit_body(s, &inner->body);
+}
+
 static void emit_task(nn_emit *s, const nn_stmt *st, nn_v lo) {
   nn_frame *f = s->frame;
   f->entry = nn_emit_block(s, "entry");
   LLVMBasicBlockRef body = nn_emit_block(s, "body");
   LLVMPositionBuilderAtEnd(s->b, body);
   f->arg = LLVMGetParam(f->fn, 0);
-  int64_t zero;
-  nn_v i = LLVMGetParam(f->fn, 1);
-  if (!nn_const_of(lo, &zero) || zero != 0) {
-    if (!LLVMIsConstant(lo)) { /* captured through the loop variable's own cell */
-      f->outer->cells[s->cell_vars + st->var->id] = lo;
-      lo = nn_emit_cell(s, s->cell_vars + st->var->id);
-    }
-    i = LLVMBuildAdd(s->b, lo, i, st->var->name);
+  nn_v t = LLVMGetParam(f->fn, 1);
+  if (st->loop == NN_FOR) {
+    emit_step(s, st, lo, t);
+  } else {
+    set_iteration(s, st->var, lo, t);
+    nn_emit_body(s, &st->body);
   }
-  f->cells[s->cell_vars + st->var->id] = i;
-  nn_emit_body(s, &st->body);
   LLVMBuildRetVoid(s->b);
   LLVMPositionBuilderAtEnd(s->b, f->entry);
   LLVMBuildBr(s->b, body);
@@ -128,6 +160,20 @@ static void leave_on_error(nn_emit *s) {
   LLVMPositionBuilderAtEnd(s->b, bad);
   nn_emit_leave(s);
   LLVMPositionBuilderAtEnd(s->b, good);
+}
+
+bool nn_emit_is_steps(nn_emit *s, const nn_stmt *st) {
+  return st->loop == NN_FOR && !s->in_parallel && !s->vvar && !s->k->can_fail && inner_loop(s, st);
+}
+
+void nn_emit_steps(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi) {
+  nn_emod *e = s->e;
+  outlined o;
+  outline(s, st, lo, &o);
+  nn_v run = nn_emod_function(e, "nn_run_steps"), arg = emit_captured(s, &o.frame);
+  nn_v args[] = {nn_emit_cell(s, NN_CELL_CTX), LLVMBuildSub(s->b, hi, lo, "steps"),
+                 nn_const_i64(e, inner_loop(s, st)->hi->i), o.fn, arg};
+  LLVMBuildCall2(s->b, LLVMGlobalGetValueType(run), run, args, 5, "");
 }
 
 void nn_emit_parallel(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi) {

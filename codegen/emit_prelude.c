@@ -4,7 +4,7 @@
 
 /* Structures of runtime/nncc_rt.h. %s is size_t. */
 static const char types_text[] =
-    "%%nn_ctx = type { ptr, %s, ptr, ptr, ptr, i32, i32, ptr, ptr, ptr, i32, i32, ptr, ptr, i64, i64 }\n"
+    "%%nn_ctx = type { ptr, %s, ptr, ptr, ptr, i32, i32, ptr, ptr, ptr, i32, i32, ptr, ptr, i64, i64, ptr }\n"
     "%%nn_tensor = type { ptr, ptr, i32, i32 }\n"
     "%%nn_io = type { ptr, i32, i32, ptr, ptr }\n"
     "%%nn_model = type { i32, i32, ptr, i32, i32, ptr, ptr, %s, %s, %s, ptr, i64, ptr, ptr, ptr }\n"
@@ -60,6 +60,67 @@ static const char errors_text[] =
     "  %pwhat = getelementptr %nn_ctx, ptr %ctx, i32 0, i32 13\n"
     "  store ptr %what, ptr %pwhat\n"
     "  ret i32 %code\n"
+    "}\n";
+
+/* Steps of tasks for a host who has no parallel_steps: a parallel_for, or one task after the other. */
+static const char steps_text[] =
+    "%nn_steps = type { ptr, ptr, i64 }\n" /* function, argument, first task of the step */
+    "define internal void @nn_step_task(ptr %steps, i64 %t, i32 %worker) {\n"
+    "  %fn = load ptr, ptr %steps\n"
+    "  %parg = getelementptr %nn_steps, ptr %steps, i32 0, i32 1\n"
+    "  %arg = load ptr, ptr %parg\n"
+    "  %pfirst = getelementptr %nn_steps, ptr %steps, i32 0, i32 2\n"
+    "  %first = load i64, ptr %pfirst\n"
+    "  %task = add i64 %first, %t\n"
+    "  call void %fn(ptr %arg, i64 %task, i32 %worker)\n"
+    "  ret void\n"
+    "}\n"
+    "define internal void @nn_run_steps(ptr %ctx, i64 %nsteps, i64 %ntasks, ptr %fn, ptr %arg) noinline {\n"
+    "entry:\n"
+    "  %steps = alloca %nn_steps\n"
+    "  %psteps = getelementptr %nn_ctx, ptr %ctx, i32 0, i32 16\n"
+    "  %parallel_steps = load ptr, ptr %psteps\n"
+    "  %pfor = getelementptr %nn_ctx, ptr %ctx, i32 0, i32 3\n"
+    "  %parallel_for = load ptr, ptr %pfor\n"
+    "  %many = icmp sgt i64 %ntasks, 1\n"
+    "  %has_steps = icmp ne ptr %parallel_steps, null\n"
+    "  %has_for = icmp ne ptr %parallel_for, null\n"
+    "  %in_steps = and i1 %many, %has_steps\n"
+    "  %in_tasks = and i1 %many, %has_for\n"
+    "  br i1 %in_steps, label %all, label %begin\n"
+    "all:\n"
+    "  call void %parallel_steps(ptr %ctx, i64 %nsteps, i64 %ntasks, ptr %fn, ptr %arg)\n"
+    "  ret void\n"
+    "begin:\n"
+    "  store ptr %fn, ptr %steps\n"
+    "  %parg = getelementptr %nn_steps, ptr %steps, i32 0, i32 1\n"
+    "  store ptr %arg, ptr %parg\n"
+    "  %pfirst = getelementptr %nn_steps, ptr %steps, i32 0, i32 2\n"
+    "  br label %step\n"
+    "step:\n"
+    "  %s = phi i64 [ 0, %begin ], [ %s1, %next ]\n"
+    "  %more_steps = icmp slt i64 %s, %nsteps\n"
+    "  br i1 %more_steps, label %work, label %end\n"
+    "work:\n"
+    "  %first = mul i64 %s, %ntasks\n"
+    "  store i64 %first, ptr %pfirst\n"
+    "  br i1 %in_tasks, label %tasks, label %task\n"
+    "tasks:\n"
+    "  call void %parallel_for(ptr %ctx, i64 %ntasks, ptr @nn_step_task, ptr %steps)\n"
+    "  br label %next\n"
+    "task:\n"
+    "  %t = phi i64 [ 0, %work ], [ %t1, %one ]\n"
+    "  %more_tasks = icmp slt i64 %t, %ntasks\n"
+    "  br i1 %more_tasks, label %one, label %next\n"
+    "one:\n"
+    "  call void @nn_step_task(ptr %steps, i64 %t, i32 0)\n"
+    "  %t1 = add i64 %t, 1\n"
+    "  br label %task\n"
+    "next:\n"
+    "  %s1 = add i64 %s, 1\n"
+    "  br label %step\n"
+    "end:\n"
+    "  ret void\n"
     "}\n";
 
 /* Checks a caller's tensor against the model: element type, rank, and the dimensions that are numbers. */
@@ -355,7 +416,7 @@ char *nn_prelude_text(nn_arena *arena, const nn_target *t, const char *layout) {
   const char *size = t->pointer_bits == 64 ? "i64" : "i32";
   char *types = nn_sprintf(arena, types_text, size, size, size, size, (int)NN_ZERO_BYTES);
   bool narrow = !nn_has_wide_ints(t);
-  return nn_sprintf(arena, "target datalayout = \"%s\"\ntarget triple = \"%s\"\n%s%s%s%s%s%s", layout, t->triple, types,
-                    errors_text, check_text, narrow ? narrow_int_text : "", narrow ? narrow_f32_text : "",
+  return nn_sprintf(arena, "target datalayout = \"%s\"\ntarget triple = \"%s\"\n%s%s%s%s%s%s%s", layout, t->triple, types,
+                    errors_text, steps_text, check_text, narrow ? narrow_int_text : "", narrow ? narrow_f32_text : "",
                     narrow ? narrow_f64_text : "");
 }

@@ -148,7 +148,9 @@ static void emit_loop(nn_emit *s, const nn_stmt *st) {
   nn_v lo = nn_emit_x(s, st->lo), hi = nn_emit_x(s, st->hi);
   if (!is_scalar(s, lo, "a loop bound") || !is_scalar(s, hi, "a loop bound")) return;
   bool is_single = nn_const_of(lo, &a) && nn_const_of(hi, &b) && b <= a + 1;
-  if (st->loop == NN_FOR || s->in_parallel || s->vvar || is_single)
+  if (!is_single && nn_emit_is_steps(s, st))
+    nn_emit_steps(s, st, lo, hi);
+  else if (st->loop == NN_FOR || s->in_parallel || s->vvar || is_single)
     emit_for(s, st, lo, hi);
   else
     nn_emit_parallel(s, st, lo, hi);
@@ -224,6 +226,13 @@ static void emit_let(nn_emit *s, const nn_stmt *st) {
   }
   s->lane0[st->var->id] = lane0;
   set_var(s, st->var, value);
+}
+
+void nn_emit_lets(nn_emit *s, const nn_block *block) {
+  for (const nn_stmt *st = block->first; st && st->kind == NN_S_LET; st = st->next) {
+    s->stamp++;
+    emit_let(s, st);
+  }
 }
 
 void nn_emit_body(nn_emit *s, const nn_block *block) {

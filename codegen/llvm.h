@@ -55,7 +55,8 @@ enum {
   NN_CTX_ERROR_NODE,
   NN_CTX_ERROR_WHAT,
   NN_CTX_FOUND,
-  NN_CTX_EXPECTED
+  NN_CTX_EXPECTED,
+  NN_CTX_PARALLEL_STEPS
 };
 enum { NN_TENSOR_DATA, NN_TENSOR_DIMS, NN_TENSOR_DTYPE, NN_TENSOR_RANK };
 
@@ -166,15 +167,19 @@ bool nn_emit_is_open(nn_emit *s);                              /* the current bl
 
 /* emit_stmt.c */
 void nn_emit_body(nn_emit *s, const nn_block *block);
+void nn_emit_lets(nn_emit *s, const nn_block *block); /* those that it begins with */
 /* Records the error and leaves the function where `when` (i1 or lanes; NULL: always) holds. */
 void nn_emit_fail(nn_emit *s, nn_v when, int code, nn_v found, nn_v expected);
 void nn_emit_leave(nn_emit *s); /* returns from the function at hand with the context's error */
 /* emit_parallel.c */
 void nn_emit_parallel(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi);
+bool nn_emit_is_steps(nn_emit *s, const nn_stmt *st); /* a serial loop around one parallel loop of a known number of tasks */
+void nn_emit_steps(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi);
 
 /* emit_expr.c */
 nn_v nn_emit_x(nn_emit *s, const nn_x *x);                       /* scalar, or vector in a vector loop */
 nn_v nn_emit_lane0(nn_emit *s, const nn_x *x);                   /* the value in lane 0 of a linear expression */
+bool nn_emit_reads_memory(nn_emit *s, const nn_x *x);
 bool nn_emit_stride(nn_emit *s, const nn_x *x, int64_t *stride); /* linear in the vector variable? */
 int nn_scope_open(nn_emit *s);
 void nn_scope_close(nn_emit *s, int mark);

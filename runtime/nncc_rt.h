@@ -18,7 +18,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 #endif
 
-#define NNCC_RT_ABI 1u
+#define NNCC_RT_ABI 2u
 #define NNCC_RT_ALIGN 64 /* of the workspace and of a caller's weights */
 
 /* Element types: numbers are those of ONNX's TensorProto.DataType. */
@@ -81,6 +81,9 @@ struct nncc_rt_ctx {
   const char *error_node;    /* ONNX node, or tensor name; static text inside the model */
   const char *error_what;
   int64_t found, expected;
+  /* Runs fn(arg, step * ntasks + t, w) for t in 0..ntasks-1 of each step in 0..nsteps-1: the tasks of a step as parallel_for
+     would, all of them before the first of the next step. NULL: the model calls parallel_for for each step. */
+  void (*parallel_steps)(nncc_rt_ctx *self, int64_t nsteps, int64_t ntasks, nncc_rt_task *fn, void *arg);
 };
 
 /* An input or output as compiled. dims[i] >= 0 is a number; -1 an expression, whose text is in dim_texts[i]. */
@@ -127,7 +130,9 @@ typedef struct nncc_rt_pool nncc_rt_pool;
 nncc_rt_pool *nncc_rt_pool_create(int32_t nworkers);
 void nncc_rt_pool_destroy(nncc_rt_pool *pool);          /* NULL is fine */
 int32_t nncc_rt_pool_nworkers(const nncc_rt_pool *pool);
-void nncc_rt_ctx_use_pool(nncc_rt_ctx *ctx, nncc_rt_pool *pool); /* sets parallel_for, pool, nworkers; NULL: none */
+void nncc_rt_ctx_use_pool(nncc_rt_ctx *ctx, nncc_rt_pool *pool); /* sets parallel_for, parallel_steps, pool, nworkers; NULL: none */
+/* parallel_steps on top of any parallel_for that runs its tasks on threads. */
+void nncc_rt_parallel_steps(nncc_rt_ctx *self, int64_t nsteps, int64_t ntasks, nncc_rt_task *fn, void *arg);
 
 /* Weights beside an object (OUT.weights): mapped read-only and checked against the model's hash. */
 typedef struct nncc_rt_file nncc_rt_file;

@@ -15,6 +15,7 @@
    Worker numbers: the caller is 0, thread i is i + 1. A thread works on one job at a time, so within one
    job no two run with the same number. */
 #include "runtime/nncc_rt.h"
+#include "runtime/pause.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -23,14 +24,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#if defined(__x86_64__) || defined(__i386__)
-#define PAUSE() __builtin_ia32_pause()
-#elif defined(__aarch64__)
-#define PAUSE() __asm__ __volatile__("yield")
-#else
-#define PAUSE() ((void)0)
-#endif
 
 enum { CACHE_LINE = 64, MOST_SHARES = 32, MOST_JOBS = 7 };
 
@@ -270,5 +263,6 @@ int32_t nncc_rt_pool_nworkers(const nncc_rt_pool *pool) { return pool ? pool->nw
 void nncc_rt_ctx_use_pool(nncc_rt_ctx *ctx, nncc_rt_pool *pool) {
   ctx->pool = pool;
   ctx->parallel_for = pool ? pool_parallel_for : NULL;
+  ctx->parallel_steps = pool ? nncc_rt_parallel_steps : NULL;
   ctx->nworkers = nncc_rt_pool_nworkers(pool);
 }

@@ -46,6 +46,17 @@ static void traced_parallel_for(nncc_rt_ctx *self, int64_t ntasks, nncc_rt_task 
   p->in_parallel += now_ns() - start;
 }
 
+/* Its own parallel_for, which the workers come through, is not work. */
+static void traced_parallel_steps(nncc_rt_ctx *self, int64_t nsteps, int64_t ntasks, nncc_rt_task *fn, void *arg) {
+  profile *p = self->user;
+  traced_job j = {p, fn, arg};
+  int64_t start = now_ns();
+  self->parallel_for = p->parallel_for;
+  p->parallel_steps(self, nsteps, ntasks, run_traced, &j);
+  self->parallel_for = traced_parallel_for;
+  p->in_parallel += now_ns() - start;
+}
+
 /* What the caller did outside of parallel loops is work of one thread. */
 static float busy_share(const profile *p, int64_t duration) {
   int64_t worked = duration - p->in_parallel;
@@ -106,9 +117,11 @@ void profile_open(profile *p, engine *e) {
   p->sample = allocate(2 * (size_t)p->nsteps, sizeof *p->sample);
   p->symbols = allocate((size_t)p->program->module->nsymbols, sizeof *p->symbols);
   p->parallel_for = ctx->parallel_for;
+  p->parallel_steps = ctx->parallel_steps;
   if (ctx->nworkers < 2) return;
   ctx->user = p;
   ctx->parallel_for = traced_parallel_for;
+  ctx->parallel_steps = traced_parallel_steps;
 }
 
 static int64_t run_ns(const profile *p, const profile_run *r) { return r->ends[p->nsteps] - r->ends[0]; }

@@ -179,6 +179,7 @@ typedef struct profile {
   int nsamples, samples_cap;
   int64_t *symbols;      /* as the last run bound them */
   void (*parallel_for)(nncc_rt_ctx *self, int64_t ntasks, nncc_rt_task *fn, void *arg); /* the session's own */
+  void (*parallel_steps)(nncc_rt_ctx *self, int64_t nsteps, int64_t ntasks, nncc_rt_task *fn, void *arg);
 } profile;
 
 void profile_init(profile *p, int threads);

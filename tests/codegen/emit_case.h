@@ -125,10 +125,19 @@ static inline void emit_parallel_for(nncc_rt_ctx *self, int64_t ntasks, nncc_rt_
   for (int64_t t = ntasks - 1; t >= 0; t--) fn(arg, t, (int32_t)(t % self->nworkers));
 }
 
-static inline int emit_run_compiled(emit_case *c, nn_kernel_fn *fn, void **args, bool parallel) {
+static inline void emit_parallel_steps(nncc_rt_ctx *self, int64_t nsteps, int64_t ntasks, nncc_rt_task *fn, void *arg) {
+  for (int64_t s = 0; s < nsteps; s++)
+    for (int64_t t = ntasks - 1; t >= 0; t--) fn(arg, s * ntasks + t, (int32_t)(t % self->nworkers));
+}
+
+/* What runs parallel loops: nobody, a host with tasks, or one with steps of tasks, too. */
+typedef enum emit_host { EMIT_ALONE, EMIT_TASKS, EMIT_STEPS, EMIT_HOSTS } emit_host;
+
+static inline int emit_run_compiled(emit_case *c, nn_kernel_fn *fn, void **args, emit_host host) {
   int worker_bytes = nn_target_worker_bytes(c->k);
   cr_assert_geq(worker_bytes, 0);
-  nncc_rt_ctx ctx = {.nworkers = parallel ? EMIT_WORKERS : 1, .parallel_for = parallel ? emit_parallel_for : NULL};
+  nncc_rt_ctx ctx = {.nworkers = host ? EMIT_WORKERS : 1, .parallel_for = host ? emit_parallel_for : NULL};
+  if (host == EMIT_STEPS) ctx.parallel_steps = emit_parallel_steps;
   ctx.workspace_bytes = (size_t)worker_bytes * EMIT_WORKERS;
   ctx.workspace = aligned_alloc(64, ctx.workspace_bytes + 64);
   memset(ctx.workspace, 0x5a, ctx.workspace_bytes + 64);
@@ -153,7 +162,7 @@ static inline void emit_compare(const emit_case *c, void *const *want, void *con
   }
 }
 
-static inline void emit_run_once(emit_case *c, nn_kernel_fn *fn, bool parallel, const char *what) {
+static inline void emit_run_once(emit_case *c, nn_kernel_fn *fn, emit_host host, const char *what) {
   void *want[EMIT_BUFS] = {0}, *got[EMIT_BUFS] = {0};
   for (int i = 0; i < EMIT_BUFS && c->data[i]; i++) {
     want[i] = emit_copy(c->data[i], c->bytes[i], 0);
@@ -161,7 +170,7 @@ static inline void emit_run_once(emit_case *c, nn_kernel_fn *fn, bool parallel, 
   }
   nn_eval_error at = {0};
   int code = nn_kernel_eval(c->k, want, c->symbols, &at);
-  c->code = emit_run_compiled(c, fn, got, parallel);
+  c->code = emit_run_compiled(c, fn, got, host);
   cr_assert_eq(c->code, code, "%s: code %d, interpreter %d", what, c->code, code);
   if (code == NNCC_RT_EINDEX)
     cr_assert(c->found == at.found && c->expected == at.limit, "%s: index %lld of %lld, interpreter %lld of %lld", what,
@@ -173,7 +182,7 @@ static inline void emit_run_once(emit_case *c, nn_kernel_fn *fn, bool parallel, 
   }
 }
 
-/* Runs and compares, serially and in a pool; frees everything. Gives the code of the run. */
+/* Runs and compares, with all hosts; frees everything. Gives the code of the run. */
 static inline int emit_check(emit_case *c, const char *what) {
   nn_kernel_fn *fn = NULL;
   emit_make_data(c);
@@ -181,8 +190,7 @@ static inline int emit_check(emit_case *c, const char *what) {
   nn_status status = nn_jit_kernel(c->jit, &c->target, c->k, &fn);
   if (status != NN_OK) emit_print_diags(c->m);
   cr_assert_eq(status, NN_OK, "%s: not compiled", what);
-  emit_run_once(c, fn, false, what);
-  emit_run_once(c, fn, true, what);
+  for (int host = 0; host < EMIT_HOSTS; host++) emit_run_once(c, fn, (emit_host)host, what);
   int code = c->code;
   emit_end(c);
   return code;

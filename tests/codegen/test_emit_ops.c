@@ -215,3 +215,36 @@ Test(emit_ops, transpose) {
     check_transpose(NN_F16, side, NULL);
   }
 }
+
+/* ---- steps ----------------------------------------------------------------------------------------------- */
+
+enum { TASKS = 4, STEPS = 5 };
+
+/* y[s, t] = y[s - 1, (t + 1) mod TASKS] + (2s + 1) * x[t], for s from FIRST: each task needs another one's last result. */
+static void check_steps(int64_t first, int64_t end, bool between) {
+  emit_case c = emit_begin(NULL);
+  nn_kernel *k = c.k;
+  nn_buf *x = emit_param(&c, NN_I32, TASKS, false), *y = emit_param(&c, NN_I32, (STEPS + 1) * TASKS, true);
+  nn_buf *from = emit_param(&c, NN_I64, 1, false), *log = emit_param(&c, NN_I64, STEPS, true);
+  c.data[2] = calloc(1, 9);
+  c.bytes[2] = 8;
+  memcpy(c.data[2], &first, 8);
+  nn_x *lo = first ? nn_let(k, nn_x_load(k, from, nn_x_int(k, 0), NULL)) : nn_x_int(k, 0);
+  nn_x *s = nn_loop_begin(k, NN_FOR, "s", lo, nn_x_int(k, end));
+  nn_x *factor = nn_let(k, nn_xi_addc(k, nn_xi_mulc(k, s, 2), 1));
+  if (between) nn_store(k, log, s, factor, NULL); /* no longer one job */
+  nn_x *t = nn_loop_range(k, NN_PARALLEL, "t", TASKS);
+  nn_x *other = nn_xi_mod(k, nn_xi_addc(k, t, 1), nn_x_int(k, TASKS));
+  nn_x *last = nn_x_load(k, y, nn_xi_add(k, nn_xi_mulc(k, s, TASKS), other), NULL);
+  nn_x *product = nn_x_binary(k, NN_X_MUL, nn_x_cast(k, factor, NN_I32), nn_x_load(k, x, t, NULL));
+  nn_x *to = nn_xi_add(k, nn_xi_mulc(k, nn_xi_addc(k, s, 1), TASKS), t);
+  nn_store(k, y, to, nn_x_binary(k, NN_X_ADD, last, product), NULL);
+  nn_end(k);
+  nn_end(k);
+  cr_assert_eq(emit_check(&c, "steps"), 0);
+}
+
+Test(emit_steps, are_one_job) { check_steps(0, STEPS, false); }
+Test(emit_steps, from_a_number_that_is_loaded) { check_steps(2, STEPS, false); }
+Test(emit_steps, none) { check_steps(3, 3, false); }
+Test(emit_steps, with_work_between_them) { check_steps(0, STEPS, true); }

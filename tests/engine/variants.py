@@ -20,7 +20,7 @@ class Context(c.Structure):
     _fields_ = [("workspace", c.c_void_p), ("workspace_bytes", c.c_size_t), ("weights", c.c_void_p), ("parallel_for", c.c_void_p),
                 ("pool", c.c_void_p), ("nworkers", c.c_int32), ("isa", c.c_int32), ("allocate", c.c_void_p), ("release", c.c_void_p),
                 ("user", c.c_void_p), ("error", c.c_int32), ("error_step", c.c_int32), ("error_node", c.c_char_p),
-                ("error_what", c.c_char_p), ("found", c.c_int64), ("expected", c.c_int64)]
+                ("error_what", c.c_char_p), ("found", c.c_int64), ("expected", c.c_int64), ("parallel_steps", c.c_void_p)]
 
 
 class Io(c.Structure):

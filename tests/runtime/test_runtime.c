@@ -106,6 +106,45 @@ Test(runtime, one_worker_repeats_work_backwards) {
   nncc_rt_session_destroy(session);
 }
 
+enum { STEPS = 50, MOST_TASKS = 7 };
+
+typedef struct chain {
+  int64_t ntasks, value[STEPS + 1][MOST_TASKS]; /* plain: what a step reads, the last one has written */
+} chain;
+
+static void lengthen(void *arg, int64_t task, int32_t worker) {
+  chain *c = arg;
+  int64_t step = task / c->ntasks, t = task % c->ntasks, sum = worker < 3;
+  for (int64_t i = 0; i < c->ntasks; i++) sum += c->value[step][i] / c->ntasks;
+  c->value[step + 1][t] += sum * c->ntasks;
+}
+
+Test(runtime, steps_come_one_after_the_other) {
+  for (int32_t workers = 1; workers <= 3; workers++) {
+    nncc_rt_pool *pool = nncc_rt_pool_create(workers);
+    nncc_rt_ctx ctx = {0};
+    nncc_rt_ctx_use_pool(&ctx, pool);
+    cr_assert(ctx.parallel_steps);
+    for (int64_t n = 1; n <= MOST_TASKS; n++) {
+      chain c = {.ntasks = n};
+      ctx.parallel_steps(&ctx, STEPS, n, lengthen, &c);
+      chain want = {.ntasks = n};
+      for (int64_t t = 0; t < STEPS * n; t++) lengthen(&want, t, 0);
+      cr_expect(memcmp(&c, &want, sizeof c) == 0);
+    }
+    nncc_rt_ctx_use_pool(&ctx, NULL);
+    cr_expect(!ctx.parallel_steps);
+    nncc_rt_pool_destroy(pool);
+  }
+}
+
+Test(runtime, one_worker_does_every_other_step_backwards) {
+  int64_t order[6], *end = order, expected[] = {0, 1, 2, 5, 4, 3};
+  nncc_rt_ctx ctx = {.nworkers = 1};
+  nncc_rt_parallel_steps(&ctx, 2, 3, note, &end);
+  cr_expect(end - order == 6 && memcmp(order, expected, sizeof order) == 0);
+}
+
 Test(runtime, libraries_that_cannot_be_opened) {
   nncc_rt_library *library;
   const nncc_rt_model *model;

@@ -22,6 +22,29 @@ static void task(void *arg, int64_t number, int32_t worker) {
   j->in_use[worker]--;
 }
 
+/* Each task reads what all of the last step have written, plainly. */
+enum { STEPS = 40, WIDTH = 6 };
+
+typedef struct chain {
+  int ntasks, value[STEPS + 1][WIDTH];
+} chain;
+
+static void lengthen(void *arg, int64_t number, int32_t worker) {
+  chain *c = arg;
+  int64_t step = number / c->ntasks;
+  int largest = worker < 0;
+  for (int i = 0; i < c->ntasks; i++) largest = c->value[step][i] > largest ? c->value[step][i] : largest;
+  c->value[step + 1][number % c->ntasks] += largest + 1;
+}
+
+static int run_steps(nncc_rt_ctx *ctx, int round) {
+  chain c = {.ntasks = 1 + round % WIDTH};
+  int faults = 0;
+  ctx->parallel_steps(ctx, STEPS, c.ntasks, lengthen, &c);
+  for (int i = 0; i < c.ntasks; i++) faults += c.value[STEPS][i] != STEPS;
+  return faults;
+}
+
 typedef struct host {
   nncc_rt_pool *pool;
   int rounds;
@@ -39,7 +62,7 @@ static void *run_host(void *arg) {
     int ntasks = round % MAX_TASKS;
     ctx.parallel_for(&ctx, ntasks, task, &j);
     for (int i = 0; i < MAX_TASKS; i++) h->faults += j.hits[i] != (i < ntasks);
-    h->faults += atomic_load(&j.faults);
+    h->faults += atomic_load(&j.faults) + run_steps(&ctx, round);
   }
   return NULL;
 }

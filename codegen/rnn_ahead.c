@@ -12,7 +12,7 @@
    to be whole, so it may do steps of its predecessor again. */
 #include "codegen/rnn.h"
 
-enum { MOST_K = 8, FEW_ROWS = 8, K_UNROLL = 4 };
+enum { MOST_K = 8, FEW_ROWS = 8, K_UNROLL = 4, LINE_BYTES = 64 };
 
 /* One part of a column for the steps of one block. */
 typedef struct part {
@@ -157,6 +157,7 @@ static void emit_part(nn_lower *L, part p, bool is_begun) {
 typedef struct panel_sums {
   const nn_rnn_step *s;
   nn_x *panel;
+  nn_x *first, *by; /* of the step's k */
   nn_buf *acc;
 } panel_sums;
 
@@ -169,9 +170,15 @@ static void clear_sums(nn_lower *L, const panel_sums *q) {
   nn_end(k);
 }
 
+/* Every other step goes through k backwards, too: it begins with what the last one left in the first cache. */
+static nn_x *k_of_step(nn_lower *L, const panel_sums *q, nn_x *ki) {
+  return nn_xi_add(L->kernel, q->first, nn_xi_mul(L->kernel, q->by, ki));
+}
+
 static void add_to_sums(nn_lower *L, const panel_sums *q, nn_x *ki) {
   nn_kernel *k = L->kernel;
   nn_tile tile = q->s->p->tile;
+  ki = k_of_step(L, q, ki);
   nn_x *h = nn_let(k, nn_rnn_h(L, q->s, nn_x_int(k, 0), ki));
   nn_x *v = nn_loop_range(k, NN_UNROLL, "v", tile.nv), *l = nn_lanes_begin(L, tile.lanes);
   nn_x *j = nn_xi_add(k, nn_xi_mulc(k, v, tile.lanes), l);
@@ -218,6 +225,15 @@ static void emit_both(nn_lower *L, const panel_sums *q, const part *p) {
   nn_end(k);
   add_rest_to_sums(L, q, nn_xi_mulc(k, rounds, own));
   add_range(L, p, nn_xi_add(k, p->k0, nn_xi_mulc(k, rounds, others)), p->k1);
+}
+
+/* Other workers have just written most of h: asked for at once, its lines come together. */
+static void prefetch_h(nn_lower *L, const nn_rnn *rec) {
+  nn_kernel *k = L->kernel;
+  int64_t line = LINE_BYTES / (nn_dtype_bits(rec->acc) / 8);
+  nn_x *i = nn_loop_range(k, NN_FOR, "line", (value(rec->hidden) + line - 1) / line);
+  nn_prefetch(k, rec->state[0], nn_xi_add(k, rec->h_from, nn_xi_mulc(k, i, line)));
+  nn_end(k);
 }
 
 static void load_either(nn_lower *L, const part *p, nn_x *is_begun) {
@@ -302,11 +318,14 @@ void nn_rnn_ahead_step(nn_lower *L, const nn_rnn_step *s) {
   }
   int64_t npanels = value(rec->hidden) / rec->width;
   nn_buf *sums = nn_temp(L, NN_BUF_WORKER, rec->acc, nn_dim_const(L->module, a->columns * a->lanes));
-  nn_x *task = nn_task_loop(L, false, "task", nn_x_int(k, npanels / s->panels)),
-       *i = nn_loop_range(k, NN_FOR, "i", s->panels);
+  nn_x *task = nn_task_loop(L, false, "task", nn_x_int(k, npanels / s->panels));
+  prefetch_h(L, rec);
+  nn_x *i = nn_loop_range(k, NN_FOR, "i", s->panels);
   nn_x *to_mirror = nn_xi_mul(k, s->back, nn_xi_sub(k, nn_x_int(k, s->panels - 1), nn_xi_mulc(k, i, 2)));
   p.panel = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, task, s->panels), nn_xi_add(k, i, to_mirror)));
-  panel_sums q = {s, p.panel, nn_regs(L, rec->acc, a->columns * a->lanes)};
+  panel_sums q = {.s = s, .panel = p.panel, .acc = nn_regs(L, rec->acc, a->columns * a->lanes)};
+  q.first = nn_let(k, nn_xi_mulc(k, s->back, value(rec->hidden) - 1));
+  q.by = nn_let(k, nn_xi_sub(k, nn_x_int(k, 1), nn_xi_mulc(k, s->back, 2)));
   clear_sums(L, &q);
   nn_if_begin(k, has_next);
   multiply_beside(L, &q, p, is_begun);
@@ -324,7 +343,7 @@ void nn_rnn_ahead_step(nn_lower *L, const nn_rnn_step *s) {
    computed, and for rows that would crowd into a few sets of the first cache, which the weights go through at the same
    time. */
 static void choose_x(nn_lower *L, nn_rnn *rec) {
-  enum { LINE_BYTES = 64, WAYS = 8 };
+  enum { WAYS = 8 };
   nn_rnn_ahead *a = &rec->ahead;
   nn_buf *plain;
   int64_t line = LINE_BYTES / (nn_dtype_bits(rec->acc) / 8), apart = a->depth / line;

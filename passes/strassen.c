@@ -1,7 +1,10 @@
 /* Which products by constant panels take Strassen's form (codegen/gemm_strassen.c): matrix products, and convolutions of
    one point, whose rows are the pixels. An eighth of the multiply-adds of each pair of panels is saved. What that costs
    was measured on a Zen 4 core, as parts of the plain product's time: products are kept and added (by depth), A is
-   summed (by columns), B's sums are made in the first row tile of a task (by rows), and there is more code to fetch. */
+   summed (by columns), B's sums are made in the first row tile of a task (by rows), and there is more code to fetch.
+
+   Columns are rounded in different ways. A softmax makes factors of differences, so what it reads of a product, element by element or
+   added up, is left plain: columns that are equal stay equal. */
 #include "ir/tuning.h"
 #include "passes/passes.h"
 
@@ -9,6 +12,7 @@ enum {
   STRASSEN_LEVEL = 2,
   FEWEST_ROWS = 40,                 /* fewer fill the row tiles badly */
   MANY_ROWS = 1 << 12,
+  MOST_READERS = 32,
   TASK_ROWS = 256, TASK_ROWS_FEWEST = 72, TASKS = 4 /* of few panels tasks have fewer rows, so that there are some */
 };
 
@@ -34,6 +38,22 @@ static int64_t least_rows(int64_t depth, int64_t columns, int64_t width) {
   return 0;
 }
 
+static bool keeps_elements(const nn_op *op) {
+  bool is_sum = op->code == NN_OP_REDUCE_SUM || op->code == NN_OP_AVG_POOL || op->code == NN_OP_MAX_POOL;
+  return is_sum || (nn_op_infos[op->code].flags & (NN_ELEMENT | NN_POINTWISE)) != 0;
+}
+
+/* Looks at no more than *budget ops. */
+static bool feeds_softmax(const nn_op *op, int *budget) {
+  for (int r = 0; r < op->nout; r++)
+    for (const nn_use *u = op->out[r]->uses; u && *budget > 0; u = u->next) {
+      (*budget)--;
+      if (u->user->code == NN_OP_SOFTMAX || u->user->code == NN_OP_LOG_SOFTMAX) return true;
+      if (keeps_elements(u->user) && feeds_softmax(u->user, budget)) return true;
+    }
+  return false;
+}
+
 int64_t nn_strassen_rows(const nn_op *op, nn_dim rows, int64_t depth, int64_t columns, int64_t width) {
   nn_module *m = op->graph->module;
   int64_t fewest, most;
@@ -42,6 +62,7 @@ int64_t nn_strassen_rows(const nn_op *op, nn_dim rows, int64_t depth, int64_t co
   if (most < 2) return 0;
   int64_t least = least_rows(depth, columns, width);
   bool pays = least && most >= least;
-  if (!nn_schedule(m, op, NN_KNOB_STRASSEN, pays, 0, 1)) return 0;
+  int budget = MOST_READERS;
+  if (feeds_softmax(op, &budget) || !nn_schedule(m, op, NN_KNOB_STRASSEN, pays, 0, 1)) return 0;
   return pays ? least : 1;
 }

@@ -109,14 +109,16 @@ Test(runtime, one_worker_repeats_work_backwards) {
 enum { STEPS = 50, MOST_TASKS = 7 };
 
 typedef struct chain {
-  int64_t ntasks, value[STEPS + 1][MOST_TASKS]; /* plain: what a step reads, the last one has written */
+  int64_t ntasks;
+  uint64_t value[STEPS + 1][MOST_TASKS]; /* plain: what a step reads, the last one has written; wraps around */
 } chain;
 
 static void lengthen(void *arg, int64_t task, int32_t worker) {
   chain *c = arg;
-  int64_t step = task / c->ntasks, t = task % c->ntasks, sum = worker < 3;
-  for (int64_t i = 0; i < c->ntasks; i++) sum += c->value[step][i] / c->ntasks;
-  c->value[step + 1][t] += sum * c->ntasks;
+  int64_t step = task / c->ntasks, t = task % c->ntasks;
+  uint64_t n = (uint64_t)c->ntasks, sum = worker < 3;
+  for (uint64_t i = 0; i < n; i++) sum += c->value[step][i] / n;
+  c->value[step + 1][t] += sum * n;
 }
 
 Test(runtime, steps_come_one_after_the_other) {

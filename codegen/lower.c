@@ -243,7 +243,7 @@ bool nn_read_stems_from(nn_lower *L, nn_value *v, nn_buf **buf) {
   const nn_op *op = nn_read_op(L, v);
   if (!op || !(nn_op_infos[op->code].flags & NN_POINTWISE)) return false;
   for (int i = 0; i < op->nin; i++)
-    if (nn_read_is_plain(L, op->in[i], buf)) return true;
+    if (op->in[i] && nn_read_is_plain(L, op->in[i], buf)) return true;
   return false;
 }
 

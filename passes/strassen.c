@@ -3,8 +3,8 @@
    was measured on a Zen 4 core, as parts of the plain product's time: products are kept and added (by depth), A is
    summed (by columns), B's sums are made in the first row tile of a task (by rows), and there is more code to fetch.
 
-   Columns are rounded in different ways. A softmax makes factors of differences, so what it reads of a product, element by element or
-   added up, is left plain: columns that are equal stay equal. */
+   Columns are rounded in different ways. A softmax makes factors of differences, so what it reads of a product, element by element,
+   added up or as a maximum, is left plain: columns that are equal stay equal. */
 #include "ir/tuning.h"
 #include "passes/passes.h"
 
@@ -39,8 +39,10 @@ static int64_t least_rows(int64_t depth, int64_t columns, int64_t width) {
 }
 
 static bool keeps_elements(const nn_op *op) {
-  bool is_sum = op->code == NN_OP_REDUCE_SUM || op->code == NN_OP_AVG_POOL || op->code == NN_OP_MAX_POOL;
-  return is_sum || (nn_op_infos[op->code].flags & (NN_ELEMENT | NN_POINTWISE)) != 0;
+  switch (op->code) {
+  case NN_OP_REDUCE_SUM: case NN_OP_REDUCE_MAX: case NN_OP_REDUCE_MIN: case NN_OP_AVG_POOL: case NN_OP_MAX_POOL: return true;
+  default: return (nn_op_infos[op->code].flags & (NN_ELEMENT | NN_POINTWISE)) != 0;
+  }
 }
 
 /* Looks at no more than *budget ops. */

@@ -27,6 +27,7 @@ static double gain_of(int64_t rows, int64_t depth, int64_t columns, int64_t widt
   if (task > rows) task = rows;
   if (task < TASK_ROWS_FEWEST) task = rows < TASK_ROWS_FEWEST ? rows : TASK_ROWS_FEWEST;
   if (task > TASK_ROWS) task = TASK_ROWS;
+  if (pairs < TASKS) return 0; /* two threads lost with them more than one gained */
   double paired = (double)(2 * pairs * width) / n;
   return paired * (saved - keeping / k - summing_b / (double)task) - summing_a / n - fetching / (m * k * n);
 }

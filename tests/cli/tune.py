@@ -46,29 +46,34 @@ def bits(*options):
     return [open(os.path.join("out", name), "rb").read() for name in sorted(os.listdir("out"))]
 
 
-def candidates(table):
-    """(knob, value, key) of all that was tried, and (knob, fallback, key)."""
+def candidates(table, mark="[* ]"):
+    """(knob, value, key) of all that was tried, and (knob, fallback, key); with the mark *, of what was taken."""
     for line in table.splitlines():
         head = re.match(r"([a-z]+\.[a-z]+) +(.*\d\*?)  ([a-z_]+ .*->.*)$", line)
-        for value in re.findall(r"(\d+)[* ] +[\d.]+", head.group(2)) if head else []:
+        for value in re.findall(rf"(\d+){mark} +[\d.]+", head.group(2)) if head else []:
             yield head.group(1), value, head.group(3)
+
+
+def text_of(entries):
+    return "".join(f"{knob} {value} {key}\n" for knob, value, key in entries)
 
 
 def check_candidates(head, table):
     tried = list(candidates(table))
     knobs = {knob for knob, _, _ in tried}
     check(knobs == {"conv.tile", "matmul.strassen", "tile.rows", "cache.percent", "task.percent"}, f"all knobs are tried: {knobs}")
+    forms = ("conv.tile", "matmul.strassen")  # what is taken of them makes the ops that the later knobs are tried on
+    head += text_of(entry for entry in candidates(table, r"\*") if entry[0] in forms)
+    plain = bits("--tuning", write("forms.tune", head), "--fp", "exact")
     for knob in knobs:
         values = sorted({value for k, value, _ in tried if k == knob}, key=int)
         for value in values:  # all ops at once
-            entries = "".join(f"{k} {v} {key}\n" for k, v, key in tried if k == knob and v == value)
-            path = write("one.tune", head + entries)
+            path = write("one.tune", head + text_of(entry for entry in tried if entry[:2] == (knob, value)))
             run(0, "no difference", "run", "m.nn", "--random", "3", "--compare", "interp", "--tuning", path)
             check(bits("--tuning", path) == bits("--tuning", path, "--threads", "3"), f"{knob} {value}: other bits on three threads")
-            if knob not in ("conv.tile", "matmul.strassen"):
-                check(bits("--tuning", path, "--fp", "exact") == bits("--fp", "exact"), f"{knob} {value}: --fp exact gives other bits")
-    rows = [entry for entry in tried if entry[0] == "tile.rows"]
-    last = write("last.tune", head + "".join(f"{k} {v} {key}\n" for k, v, key in rows))
+            if knob not in forms:
+                check(bits("--tuning", path, "--fp", "exact") == plain, f"{knob} {value}: --fp exact gives other bits")
+    last = write("last.tune", head + text_of(entry for entry in tried if entry[0] == "tile.rows"))
     run(0, r"last.tune: (\d+) of \1 entries", "run", "m.nn", "--random", "3", "--tuning", last)
 
 

@@ -8,7 +8,8 @@
    B is read in place, or from panels that lie in the order of use; a panel may be packed while its first row tile
    runs, which has loads and stores to spare. A is read in place if it is a plain buffer, else its rows are copied.
    There is no blocking over k: a panel that leaves L1 streams from L2, which feeds a tile this wide. What comes from
-   farther is prefetched: the next panel by all row tiles of this one, each its part, and the next tile's rows of A.
+   farther is prefetched: the next panel by all row tiles of this one, each its part, and the next tile's rows of A. A
+   row tile that packs prefetches its own panel: in a matrix it lies in too few sets of L2 to wait there.
 
    Tasks depend on shapes and target alone, and each element is summed in the order of k: the same bits for
    any number of threads. */
@@ -24,6 +25,7 @@ enum {
   PACKED_ROWS = 512,
   PACKING_TILES = 24,
   ROUND_STEPS = 4,
+  PACK_AHEAD_ADDS = 768, /* multiply-adds, which take longer than memory needs */
   SPARE_REGISTERS = 3,
   LINE_BYTES = 64
 };
@@ -162,6 +164,19 @@ static void look_ahead_alone(const run *r, const variant *v, nn_x *ki) {
   look_ahead(r, v, ki, nn_x_int(r->L->kernel, ceil_div(bytes, LINE_BYTES)));
 }
 
+/* Step k of the row tile that packs: the vectors of a later step; in the last steps, of the first ones in the next panel. */
+static void look_ahead_packing(const run *r, const variant *v, nn_x *ki) {
+  nn_kernel *k = r->L->kernel;
+  const nn_tiles *t = r->t;
+  int64_t line = LINE_BYTES * 8 / nn_dtype_bits(t->acc), width = (int64_t)v->nv * v->lanes;
+  int64_t distance = ceil_div(PACK_AHEAD_ADDS, (int64_t)t->tile.mr * v->nv);
+  nn_x *later = nn_xi_addc(k, ki, distance), *depth = nn_dim_x(r->L, t->kcount[0]);
+  nn_x *is_here = nn_let(k, nn_x_binary(k, NN_X_LT, later, depth));
+  nn_x *row = nn_let(k, nn_x_select(k, is_here, later, nn_xi_sub(k, later, depth)));
+  nn_x *n0 = nn_let(k, nn_x_select(k, is_here, v->n0, nn_xi_addc(k, v->n0, width)));
+  for (int64_t j = 0; j < width; j += line) t->pack_ahead(r->L, t->data, row, n0, nn_x_int(k, j));
+}
+
 static void look_ahead_in_rounds(const run *r, const variant *v, nn_x *ki) {
   nn_kernel *k = r->L->kernel;
   nn_x *steps = nn_x_int(k, ROUND_STEPS), *round = nn_xi_floordiv(k, ki, steps);
@@ -176,6 +191,7 @@ static void prefetch_ahead(const run *r, const variant *v, nn_x *ki) {
   nn_kernel *k = r->L->kernel;
   const nn_tiles *t = r->t;
   bool may_be_alone = t->ahead && r->static_m < 0 && v->rows_now;
+  if (v->packs && t->pack_ahead) look_ahead_packing(r, v, ki);
   if (!t->ahead && !t->ahead_a) return;
   if (t->ahead && r->static_m >= 0 && r->ntiles == 1) {
     look_ahead_alone(r, v, ki);

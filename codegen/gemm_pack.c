@@ -4,7 +4,7 @@
    Row-major B is read in place while it is small or serves few rows. Else it is packed: [panel][k][width], anything
    beyond N. Weights may come so (matmul_panels). A panel of row-major B is packed by the task that needs it, for all
    its rows, while it multiplies the first of them; so tasks then take many rows, and A passes by a panel that stays in
-   L2. A transposed B is packed before a task's first tile, or, if it is small, once for all tasks. Packed A: rows of k
+   L2. It prefetches what it packs. A transposed B is packed before a task's first tile, or, if it is small, once for all tasks. Packed A: rows of k
    elements, a few elements apart from a power of two, so that the rows of a tile do not fall into one cache set. */
 #include "codegen/codegen.h"
 
@@ -16,7 +16,8 @@ enum {
   THIN_ROWS_LARGE = 8,
   ROW_GAP = 16,
   IN_PLACE_TILES = 3,
-  IN_PLACE_TILES_LARGE = 24,
+  IN_PLACE_TILES_LARGE = 6,
+  IN_PLACE_SIZES = 4, /* of L2: then, too */
   LEAST_FLAT_ROWS = 8,
   SPARE_REGISTERS = 1,
   LINE_BYTES = 64,
@@ -307,7 +308,8 @@ static bool has_few_rows(const product *p, int64_t tiles) {
   return nn_dim_is_const(p->g->m, &m) && m <= tiles * p->tile.mr;
 }
 
-/* Half the rows and twice the vectors: A's elements are read half as often, B's twice. A panel has to stay in L2. */
+/* Half the rows and twice the vectors: A is read half as often, B twice. Good where the panel is small, or A comes from
+   farther than the panel, which stays in L2. */
 static void flatten_tile(const nn_lower *L, product *p) {
   const nn_gemm *g = p->g;
   nn_tile *tile = &p->tile;
@@ -315,6 +317,8 @@ static void flatten_tile(const nn_lower *L, product *p) {
   if (tile->mr % 2 || tile->mr < LEAST_FLAT_ROWS || has_few_rows(p, IN_PLACE_TILES)) return;
   if (tile->mr * tile->nv + 2 * tile->nv + SPARE_REGISTERS > L->target->vector_registers) return;
   if (nn_dim_is_const(g->n, &n) && n < 2 * tile_width(p)) return;
+  bool a_is_far = (!g->a_plain || is_one(g->a_stride_k)) && bytes_of(g, g->m, g->k) > L->target->l2_bytes;
+  if (panel > 2 * L->target->l1_bytes && !a_is_far) return;
   if (panel > L->target->l2_bytes / 2 && (copy_pays(p) || !rows_collide(L, g, tile->mr))) return;
   tile->mr /= 2;
   tile->nv *= 2;
@@ -331,7 +335,8 @@ static bool b_in_place(const nn_lower *L, const product *p) {
     pitch = pitch * nn_dtype_bits(g->b_plain->dtype) / 8;
     if (lines_of_set(nn_dim_guess(g->k, 128), pitch, L->target->l2_bytes) > WAYS_OF_PANEL) return false;
   }
-  return nn_gemm_b_bytes(g) <= L->target->l2_bytes || has_few_rows(p, IN_PLACE_TILES_LARGE);
+  int64_t most = L->target->l2_bytes * (has_few_rows(p, IN_PLACE_TILES_LARGE) ? IN_PLACE_SIZES : 1);
+  return nn_gemm_b_bytes(g) <= most;
 }
 
 /* All weights are read before these are read again. */
@@ -370,6 +375,14 @@ static void set_panels(nn_lower *L, product *p, nn_tiles *t) {
   if (!nn_x_is_const(p->distance, &distance) || distance) t->ahead = ahead_in_panels;
 }
 
+static void ahead_of_line(nn_lower *L, void *data, nn_x *ki, nn_x *n0, nn_x *j) {
+  const product *p = data;
+  const nn_gemm *g = p->g;
+  nn_kernel *k = L->kernel;
+  nn_x *row = nn_xi_add(k, g->b_base, nn_xi_mul(k, ki, g->b_stride_k));
+  nn_prefetch(k, g->b_plain, nn_xi_add(k, row, nn_xi_add(k, n0, j)));
+}
+
 /* A small transposed B is packed beforehand, once for all tasks. */
 static void set_packed(nn_lower *L, product *p, nn_tiles *t) {
   const nn_gemm *g = p->g;
@@ -378,6 +391,7 @@ static void set_packed(nn_lower *L, product *p, nn_tiles *t) {
   p->own_panel = g->in_parallel || by_rows || (is_large && nn_tiles_pack_pays(L, t));
   if (!p->own_panel) t->pack = NULL;
   if (by_rows) t->pack_line = keep_packed;
+  if (is_row_major(g) && is_large) t->pack_ahead = ahead_of_line;
   pack_b(L, p);
 }
 
@@ -406,7 +420,8 @@ static void emit_tiled(nn_lower *L, const nn_gemm *g) {
     set_panels(L, &p, &t);
   else if (!b_in_place(L, &p))
     set_packed(L, &p, &t);
-  if (!t.ahead && is_row_major(g) && nn_gemm_b_bytes(g) > L->target->l2_bytes / 2) t.ahead = next_panel_in_place;
+  if (!t.ahead && !t.pack_line && is_row_major(g) && nn_gemm_b_bytes(g) > L->target->l2_bytes / 2)
+    t.ahead = next_panel_in_place;
   if ((p.a || is_one(g->a_stride_k)) && bytes_of(g, g->m, g->k) > 2 * L->target->l2_bytes) t.ahead_a = next_rows;
   t.b_padded = p.b != NULL;
   nn_tiles_emit(L, &t);

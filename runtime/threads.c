@@ -29,7 +29,6 @@ enum { CACHE_LINE = 64, MOST_SHARES = 32, MOST_JOBS = 7 };
 
 typedef struct share {
   _Alignas(CACHE_LINE) atomic_llong taken;
-  atomic_bool has_owner; /* its worker has come, and leaves when all of it is taken */
   int64_t first, count;
 } share;
 
@@ -74,25 +73,20 @@ static bool take_task(const job *j, share *s, int32_t number) {
   return true;
 }
 
-/* Another worker helps, but leaves the last task to an owner who is at work: he takes it next, and has its data. */
-static bool wants_help(share *s) {
-  int64_t left = s->count - atomic_load_explicit(&s->taken, memory_order_relaxed);
-  return left > 1 || (left == 1 && !atomic_load_explicit(&s->has_owner, memory_order_acquire));
-}
+static bool is_left(const share *s) { return atomic_load_explicit(&s->taken, memory_order_relaxed) < s->count; }
 
 static void take_tasks(job *j, int32_t number) {
   share *own = &j->shares[number % j->nshares];
-  atomic_store_explicit(&own->has_owner, true, memory_order_release);
   while (take_task(j, own, number)) {}
   for (int32_t i = 1; i < j->nshares; i++) {
     share *s = &j->shares[(number + i) % j->nshares];
-    while (wants_help(s) && take_task(j, s, number)) {}
+    while (is_left(s) && take_task(j, s, number)) {}
   }
 }
 
 static bool is_open(const job *j) {
   for (int32_t i = 0; i < j->nshares; i++)
-    if (atomic_load_explicit(&j->shares[i].taken, memory_order_relaxed) < j->shares[i].count) return true;
+    if (is_left(&j->shares[i])) return true;
   return false;
 }
 
@@ -172,7 +166,6 @@ static void deal(job *j, int64_t ntasks, int32_t nworkers) {
   for (int64_t i = 0, first = 0; i < nshares; i++) {
     share *s = &j->shares[i];
     atomic_init(&s->taken, 0);
-    atomic_init(&s->has_owner, false);
     s->first = first;
     s->count = ntasks / nshares + (i < ntasks % nshares);
     first += s->count;

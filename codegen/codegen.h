@@ -328,6 +328,19 @@ void nn_conv_tile_add(nn_lower *L, nn_conv_tile *t, const nn_tile_span *span, nn
    nn_conv_tile_add of t, which has row tile number `pass`, does its part. */
 void nn_conv_tile_prefetch(nn_lower *L, nn_conv_tile *t, nn_buf *w, nn_x *panel, int64_t size, nn_x *pass, int64_t passes);
 
+/* conv_cut.c: how a convolution in blocked layout is cut into tasks. */
+typedef struct nn_conv_cut {
+  int64_t images, rows, width;            /* of results */
+  int64_t panels, depth;                  /* of weights; steps of the sums */
+  int vectors, tile_rows;                 /* of a panel; of a tile of one, at most */
+  int last_vectors, last_tile_rows;       /* of the last panel, where it is smaller; else 0 */
+  bool is_flat, is_made;                  /* tiles run over rows; tasks make their panels */
+  double row_cycles, task_cycles;         /* for each row of a task, and for each task, beside the products */
+  int64_t band, group_panels;             /* the cut: rows and panels of a task, at most */
+} nn_conv_cut;
+/* Takes a cut that suits a few workers better, if there is one, with bands of at most most_rows. */
+void nn_conv_cut_better(nn_conv_cut *c, int64_t most_rows);
+
 /* winograd_transform.c: tiles of m x m results; row-major: w 3 x 3, u, v, d and s (m + 2) x (m + 2), y m x m. */
 enum { NN_WINOGRAD_SIDE = 6, NN_WINOGRAD_AREA = NN_WINOGRAD_SIDE * NN_WINOGRAD_SIDE }; /* at most */
 void nn_winograd_weights(nn_lower *L, int64_t m, nn_x *const *w, nn_x **u);

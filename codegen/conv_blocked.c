@@ -15,6 +15,8 @@
 
 enum {
   TASKS_WANTED = 32,
+  FEW_TASKS = 16,        /* are cut with more care */
+  TASK_CYCLES = 1500,    /* to take one, and to begin */
   TASK_FLOPS = 1 << 18,  /* at least */
   PIXELS_PER_PANEL = 160, /* of a task that makes its panels: the work on them is 1 % then */
   DIRECT_COST = 6,       /* of an epilogue that is copied out for each register */
@@ -169,7 +171,7 @@ static void cut_bands(nn_lower *L, blocked *c, int64_t bands, nn_x *least) {
 /* Tasks of one panel go over all bands before they come to the next panel. */
 static void count_passes(nn_lower *L, blocked *c, nn_x *band) {
   int64_t tiles = c->is_flat ? nn_tile_cut_rows(c->likely_band * c->size[1], c->mr).tiles : c->likely_band * nn_tile_cut_rows(c->size[1], c->mr).tiles;
-  bool all_bands = c->group_panels == 1;
+  bool all_bands = c->group_panels == 1 && !c->is_made;
   c->passes = all_bands ? tiles * c->likely_bands : tiles;
   c->pass0 = all_bands ? nn_let(L->kernel, nn_xi_mulc(L->kernel, band, tiles)) : nn_x_int(L->kernel, 0);
 }
@@ -187,6 +189,36 @@ static int64_t panels_left(const blocked *c) {
   int64_t done = 0;
   nn_x_is_const(c->first_panel, &done);
   return all_panels(c) - done;
+}
+
+/* A cut of few tasks. */
+static void cut_better(nn_lower *L, blocked *c, int64_t images, int64_t most_rows) {
+  enum { COPY_CYCLES = 3 }; /* of a vector of the patch */
+  int64_t rest = c->groups > 1 ? 0 : c->outputs % c->width, depth = c->channels / c->groups * c->kernel[0] * c->kernel[1];
+  nn_conv_cut cut = {.images = images,
+                     .rows = c->size[0],
+                     .width = c->size[1],
+                     .panels = panels_left(c),
+                     .depth = depth,
+                     .vectors = c->tile.nv,
+                     .tile_rows = c->mr,
+                     .last_vectors = (int)ceil_div(rest, c->tile.lanes),
+                     .is_flat = c->is_flat,
+                     .is_made = c->is_made,
+                     .task_cycles = TASK_CYCLES,
+                     .band = c->likely_band,
+                     .group_panels = c->group_panels};
+  if (rest) cut.last_tile_rows = nn_conv_tile_rows(L->target, cut.last_vectors);
+  if (c->is_patch) {
+    double line = (double)(c->blocks * c->inner * c->groups * reach_of(c, 1, c->size[1])) / c->tile.lanes * COPY_CYCLES;
+    cut.row_cycles = line * (double)(c->is_sampled ? 1 : c->stride[0]);
+    cut.task_cycles += line * (double)reach_of(c, 0, 1);
+  }
+  nn_conv_cut_better(&cut, most_rows);
+  c->likely_band = cut.band;
+  c->group_panels = cut.group_panels;
+  c->likely_bands = ceil_div(c->size[0], cut.band);
+  c->ngroups = ceil_div(cut.panels, cut.group_panels);
 }
 
 static void choose_tasks(nn_lower *L, blocked *c) {
@@ -207,7 +239,8 @@ static void choose_tasks(nn_lower *L, blocked *c) {
   if (c->is_patch) c->ngroups = clamp64(ceil_div(wanted, images * c->likely_bands), 1, ceil_div(npanels, least_panels(c)));
   c->group_panels = ceil_div(npanels, c->ngroups);
   c->ngroups = ceil_div(npanels, c->group_panels);
-  c->band = nn_x_int(k, band);
+  if (!is_symbolic(c) && images * c->likely_bands * c->ngroups < FEW_TASKS) cut_better(L, c, images, rows_that_fit(L, c));
+  c->band = nn_x_int(k, c->likely_band);
   c->nbands = nn_x_int(k, c->likely_bands);
   nn_x *least_x = nn_x_int(k, least);
   if (c->is_flat) least_x = nn_xi_floordiv(k, nn_xi_addc(k, c->out[1], c->mr - 1), c->out[1]);
@@ -504,13 +537,25 @@ static void emit_panels(nn_lower *L, blocked *c, nn_x *group) {
   nn_end(k);
 }
 
-static void emit_task(nn_lower *L, blocked *c, nn_x *task) {
+/* Bands of the same panels come one after the other. Where tasks make their panels that gains nothing: groups come one after the
+   other, so that the smaller last ones are spread over the workers. */
+static void find_task(nn_lower *L, blocked *c, nn_x *task, nn_x *ngroups, nn_x **band, nn_x **group) {
   nn_kernel *k = L->kernel;
-  nn_x *bands = c->nbands, *images = nn_dim_x(L, c->y->type.dims[0]);
-  nn_x *band = nn_xi_mod(k, task, bands), *rest = nn_let(k, nn_xi_floordiv(k, task, bands));
-  bool single = nn_dim_is(c->y->type.dims[0], 1);
-  c->image = single ? nn_x_int(k, 0) : nn_let(k, nn_xi_mod(k, rest, images));
-  nn_x *group = single ? rest : nn_let(k, nn_xi_floordiv(k, rest, images));
+  nn_x *inner = c->is_made ? ngroups : c->nbands, *images = nn_dim_x(L, c->y->type.dims[0]);
+  nn_x *first = nn_xi_mod(k, task, inner), *rest = nn_let(k, nn_xi_floordiv(k, task, inner)), *last = rest;
+  c->image = nn_x_int(k, 0);
+  if (!nn_dim_is(c->y->type.dims[0], 1)) {
+    c->image = nn_let(k, nn_xi_mod(k, rest, images));
+    last = nn_let(k, nn_xi_floordiv(k, rest, images));
+  }
+  *band = c->is_made ? last : first;
+  *group = c->is_made ? first : last;
+}
+
+static void emit_task(nn_lower *L, blocked *c, nn_x *task, nn_x *ngroups) {
+  nn_kernel *k = L->kernel;
+  nn_x *band, *group;
+  find_task(L, c, task, ngroups, &band, &group);
   c->y0 = nn_let(k, nn_xi_mul(k, band, c->band));
   c->rows = nn_let(k, nn_xi_min(k, c->band, nn_xi_sub(k, c->out[0], c->y0)));
   count_passes(L, c, band);
@@ -566,7 +611,7 @@ nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
     c.stage = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(L->module, c.stage_size));
   nn_x *ngroups = nn_ceildiv_x(L, nn_xi_sub(k, nn_x_int(k, all_panels(&c)), c.first_panel), c.group_panels);
   nn_x *tasks = nn_xi_mul(k, nn_dim_x(L, c.y->type.dims[0]), nn_xi_mul(k, c.nbands, ngroups));
-  emit_task(L, &c, nn_task_loop(L, false, "task", nn_let(k, tasks)));
+  emit_task(L, &c, nn_task_loop(L, false, "task", nn_let(k, tasks)), ngroups);
   nn_end(k);
   return NN_OK;
 }

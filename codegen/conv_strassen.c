@@ -1,6 +1,7 @@
 /* Convolutions of one point on channels in blocks, in Strassen's form (gemm_strassen.c): pixels of all images are the rows of A,
    input channels the depth, panels of weights are B. Pairs of whole panels take it; conv_blocked.c does what is left of them. */
 #include "codegen/codegen.h"
+#include "passes/passes.h"
 
 typedef struct point {
   nn_value *x, *y;
@@ -42,7 +43,7 @@ nn_x *nn_conv_strassen(nn_lower *L, nn_op *op, nn_buf *w, bool store_direct) {
   nn_module *m = L->module;
   nn_type weights = op->in[1]->type;
   point p = describe(L, op);
-  int64_t least = nn_attr_int(op, "strassen"), width = nn_dim_value(weights.dims[5]), panels = nn_attr_int(op, "outputs") / width / 2 * 2, fewest, most;
+  int64_t least = nn_attr_int(op, "strassen"), width = nn_dim_value(weights.dims[5]), panels = 2 * nn_strassen_pairs(nn_attr_int(op, "outputs"), width), fewest, most;
   nn_gemm g = {.m = nn_type_count(m, p.pixels),
                .n = nn_dim_const(m, panels * width),
                .k = nn_dim_const(m, nn_attr_int(op, "channels")),

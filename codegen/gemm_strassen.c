@@ -17,6 +17,7 @@
    The error is bounded by the largest elements of the operands, not of the row and column: a few times that of the sum
    in order. What is not finite in one of two neighbouring rows is not finite in the other. passes/strassen.c decides. */
 #include "codegen/codegen.h"
+#include "passes/passes.h"
 
 enum {
   PRODUCTS = 7,
@@ -409,7 +410,7 @@ static void set_sizes(nn_lower *L, strassen *s) {
   s->lanes = s->tile.lanes;
   s->tile.nv = 2;
   s->width = s->tile.nv * s->lanes;
-  s->panels = nn_dim_value(g->n) / s->width / 2;
+  s->panels = nn_strassen_pairs(nn_dim_value(g->n), s->width);
   s->m = nn_let(k, nn_dim_x(L, g->m));
   s->pairs = nn_let(k, nn_ceildiv_x(L, s->m, 2));
   s->pitch = block ? ceil_div(s->half, block) * block : s->half + ROW_GAP;
@@ -431,7 +432,7 @@ static void emit_chunk(nn_lower *L, strassen *s) {
   nn_end(k);
 }
 
-int64_t nn_gemm_strassen_columns(const nn_gemm *g) { return nn_dim_value(g->n) / g->panel_width / 2 * 2 * g->panel_width; }
+int64_t nn_gemm_strassen_columns(const nn_gemm *g) { return 2 * nn_strassen_pairs(nn_dim_value(g->n), g->panel_width) * g->panel_width; }
 
 bool nn_gemm_strassen_fits(const nn_lower *L, const nn_gemm *g) {
   int64_t n, k, width = (int64_t)nn_target_lanes(L->target, g->acc) * 2;

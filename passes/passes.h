@@ -44,6 +44,8 @@ nn_value *nn_layout_pad(nn_builder *b, nn_value *v, int axis, int64_t size); /* 
 nn_value *nn_layout_reshape(nn_builder *b, nn_value *v, int rank, const int64_t *sizes); /* NN_SAME(i): v's dimension i */
 /* strassen.c: from how many rows on the product of op takes Strassen's form; 0: it does not. width: of its panels. */
 int64_t nn_strassen_rows(const nn_op *op, nn_dim rows, int64_t depth, int64_t columns, int64_t width);
+/* Pairs of panels that do: about half of the panels. */
+int64_t nn_strassen_pairs(int64_t columns, int64_t width);
 bool nn_splat_of(const nn_value *v, double *value); /* v is this number everywhere, a constant: splat.c */
 nn_status nn_pipeline_infer(nn_module *m, const nn_pass_options *options); /* the order for inference */
 #endif

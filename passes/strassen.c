@@ -20,10 +20,17 @@ static const double saved = 0.125, keeping = 6, summing_a = 8, summing_b = 2; /*
 static const double fetching = 2e5;                                           /* multiply-adds */
 static const double worth = 0.017;
 
+/* Tasks have a pair of panels each: an odd one among few would keep other threads waiting. */
+int64_t nn_strassen_pairs(int64_t columns, int64_t width) {
+  enum { FEW = 12 };
+  int64_t pairs = columns / width / 2;
+  return pairs > TASKS && pairs < FEW ? pairs / 2 * 2 : pairs;
+}
+
 /* Of the time of the plain product. */
 static double gain_of(int64_t rows, int64_t depth, int64_t columns, int64_t width) {
   double m = (double)rows, k = (double)depth, n = (double)columns;
-  int64_t pairs = columns / width / 2, task = rows * pairs / TASKS;
+  int64_t pairs = nn_strassen_pairs(columns, width), task = rows * pairs / TASKS;
   if (task > rows) task = rows;
   if (task < TASK_ROWS_FEWEST) task = rows < TASK_ROWS_FEWEST ? rows : TASK_ROWS_FEWEST;
   if (task > TASK_ROWS) task = TASK_ROWS;

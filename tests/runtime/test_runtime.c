@@ -2,9 +2,11 @@
 #include "runtime/nncc_rt.h"
 
 #include <criterion/criterion.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 Test(runtime, dense_bytes) {
@@ -85,6 +87,31 @@ Test(runtime, pools_run_every_task_once) {
     nncc_rt_pool_destroy(pool);
   }
   nncc_rt_pool_destroy(NULL);
+}
+
+typedef struct meeting {
+  atomic_int met;
+  bool was_seen;
+} meeting;
+
+/* Task 0 waits for task 1, which is in the same worker's share. */
+static void meet(void *arg, int64_t task, int32_t worker) {
+  meeting *m = arg;
+  (void)worker;
+  if (task == 1) atomic_store(&m->met, 1);
+  for (time_t end = time(NULL) + 20; task == 0 && !m->was_seen && time(NULL) < end;) m->was_seen = atomic_load(&m->met);
+}
+
+/* Few large tasks would else wait for one worker, while the other has nothing to do. */
+Test(runtime, workers_help_with_the_last_task) {
+  nncc_rt_pool *pool = nncc_rt_pool_create(2);
+  nncc_rt_ctx ctx = {0};
+  nncc_rt_ctx_use_pool(&ctx, pool);
+  meeting m = {0};
+  ctx.parallel_for(&ctx, 3, meet, &m);
+  cr_expect(m.was_seen);
+  nncc_rt_ctx_use_pool(&ctx, NULL);
+  nncc_rt_pool_destroy(pool);
 }
 
 static void note(void *arg, int64_t task, int32_t worker) {

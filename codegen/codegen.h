@@ -25,6 +25,7 @@ typedef struct nn_target {
   int vector_registers;
   bool half_vectors;              /* the multipliers are half as wide as vectors: a half takes half the time */
   bool has_fma;                   /* f32 and f64 */
+  bool has_lookup;                /* a vector of elements of a table (NN_X_LOOKUP) is one instruction */
   bool has_f16_convert;           /* f16 <-> f32 in hardware */
   bool has_masked_memory;         /* masked vector loads and stores of 32- and 64-bit lanes */
   bool has_round;                 /* floor, ceil, trunc, rint in hardware, f32 */

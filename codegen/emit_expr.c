@@ -204,6 +204,7 @@ static nn_v compute(nn_emit *s, const nn_x *x) {
   switch (x->op) {
   case NN_X_LOAD: return nn_emit_load(s, x);
   case NN_X_INDEX: return emit_index(s, x);
+  case NN_X_LOOKUP: return nn_emit_lookup(s->e, &s->k->tables[x->i], nn_emit_x(s, x->a[0]));
   case NN_X_SELECT: return emit_select(s, x);
   case NN_X_EQ:
   case NN_X_NE:

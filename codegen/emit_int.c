@@ -1,7 +1,7 @@
 /* Integers. Division by zero gives 0 and MIN/-1 wraps, so divisors are made harmless first, unless they are
    constants that are. 64-bit division on a 32-bit machine goes to the prelude's own functions, or to the
    32-bit instruction where the operands' ranges allow. Types narrower than their register (4 and 2 bits)
-   are kept sign- or zero-extended. */
+   are kept sign- or zero-extended. Lookups in tables of integers stand here, too. */
 #include "codegen/llvm.h"
 
 nn_v nn_emit_wrap(nn_emod *e, nn_dtype t, nn_v v) {
@@ -159,6 +159,66 @@ nn_v nn_emit_int_op(nn_emod *e, const nn_x *x, nn_v a, nn_v b) {
   if (is_division && x->dtype == NN_I64) return divide_index(e, x, a, b);
   if (is_division) return nn_emit_wrap(e, x->dtype, division(e, x->op, nn_is_signed(x->dtype), a, b));
   return nn_emit_wrap(e, x->dtype, plain_op(e, x->op, x->dtype, a, b));
+}
+
+/* ---- lookups ------------------------------------------------------------------------------------------ */
+
+enum { REGISTER = 16, MOST_LANES = 256 }; /* a register's elements: two registers are what one instruction chooses from */
+
+/* count elements of v from first on; those that it lacks may be anything. */
+static nn_v take_lanes(nn_emod *e, nn_v v, int first, int count) {
+  nn_v from[MOST_LANES];
+  int n = nn_lanes_of(v);
+  for (int i = 0; i < count; i++) from[i] = first + i < n ? LLVMConstInt(e->i32, (unsigned)(first + i), false) : LLVMGetPoison(e->i32);
+  return LLVMBuildShuffleVector(e->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(from, (unsigned)count), "");
+}
+
+static nn_v join(nn_emod *e, nn_v low, nn_v high) {
+  nn_v from[MOST_LANES];
+  int n = 2 * nn_lanes_of(low);
+  for (int i = 0; i < n; i++) from[i] = LLVMConstInt(e->i32, (unsigned)i, false);
+  return LLVMBuildShuffleVector(e->b, low, high, LLVMConstVector(from, (unsigned)n), "");
+}
+
+/* The instruction takes the index modulo 32: a smaller table stands there several times. */
+static nn_v permute(nn_emod *e, const nn_table *table, nn_v index) {
+  nn_v values[2 * REGISTER];
+  for (int i = 0; i < 2 * REGISTER; i++) values[i] = nn_const_bits(e, LLVMConstInt(e->i32, 0, false), (uint32_t)table->values[i % table->count]);
+  nn_v args[] = {LLVMConstVector(values, REGISTER), index, LLVMConstVector(values + REGISTER, REGISTER)};
+  return nn_call(e, "llvm.x86.avx512.vpermi2var.d.512", NULL, 0, args, 3);
+}
+
+/* By registers: scalars, parts of a register, and several. */
+static nn_v look_up_registers(nn_emod *e, const nn_table *table, nn_v index) {
+  int n = nn_lanes_of(index);
+  if (!nn_is_vector(index)) {
+    nn_v one = LLVMBuildInsertElement(e->b, LLVMGetPoison(LLVMVectorType(e->i32, REGISTER)), index, LLVMConstInt(e->i32, 0, false), "");
+    return nn_lane(e, permute(e, table, one), 0);
+  }
+  if (n == REGISTER) return permute(e, table, index);
+  if (n < REGISTER) return take_lanes(e, permute(e, table, take_lanes(e, index, 0, REGISTER)), 0, n);
+  nn_v low = take_lanes(e, index, 0, n / 2), high = take_lanes(e, index, n / 2, n / 2);
+  return join(e, look_up_registers(e, table, low), look_up_registers(e, table, high));
+}
+
+/* A tree of selects, bit by bit of the index. */
+static nn_v look_up_bits(nn_emod *e, const nn_table *table, nn_v index) {
+  nn_v values[NN_TABLE_MOST];
+  int count = table->count;
+  for (int i = 0; i < count; i++) values[i] = nn_const_bits(e, index, (uint32_t)table->values[i]);
+  for (int bit = 1; count > 1; bit *= 2) {
+    nn_v masked = LLVMBuildAnd(e->b, index, nn_const_bits(e, index, (uint32_t)bit), "");
+    nn_v is_zero = LLVMBuildICmp(e->b, LLVMIntEQ, masked, nn_const_bits(e, index, 0), "");
+    count /= 2;
+    for (int i = 0; i < count; i++) values[i] = LLVMBuildSelect(e->b, is_zero, values[2 * i], values[2 * i + 1], "");
+  }
+  return values[0];
+}
+
+nn_v nn_emit_lookup(nn_emod *e, const nn_table *table, nn_v index) {
+  int n = nn_lanes_of(index);
+  bool fits = n <= REGISTER || (n % REGISTER == 0 && n <= MOST_LANES);
+  return e->target->has_lookup && fits ? look_up_registers(e, table, index) : look_up_bits(e, table, index);
 }
 
 /* Integers of one bit that saturate: 1 + 1 is not 0, it wraps to "not zero". */

@@ -230,6 +230,7 @@ nn_v nn_emit_bitcast(nn_emod *e, nn_dtype to, nn_dtype from, nn_v v);
 
 /* emit_int.c */
 nn_v nn_emit_int_op(nn_emod *e, const nn_x *x, nn_v a, nn_v b);
+nn_v nn_emit_lookup(nn_emod *e, const nn_table *table, nn_v index);
 nn_v nn_emit_bool_op(nn_emod *e, nn_xop op, nn_v a, nn_v b);
 nn_v nn_emit_wrap(nn_emod *e, nn_dtype t, nn_v v);   /* of types narrower than their register */
 nn_v nn_emit_floordiv64(nn_emod *e, nn_v a, nn_v b); /* i64 scalars, any values */

@@ -42,6 +42,9 @@ nn_x *nn_mx_bits(const nn_mx *m, nn_x *a) { return nn_x_bitcast(m->k, a, m->ti);
 nn_x *nn_mx_float(const nn_mx *m, nn_x *bits) { return nn_x_bitcast(m->k, bits, m->t); }
 nn_x *nn_mx_int(const nn_mx *m, int64_t value) { return nn_x_iconst(m->k, m->ti, value); }
 nn_x *nn_mx_iop(const nn_mx *m, nn_xop op, nn_x *a, int64_t b) { return nn_x_binary(m->k, op, a, nn_mx_int(m, b)); }
+nn_x *nn_mx_lookup(const nn_mx *m, const char *name, const int32_t *values, int count, nn_x *index) {
+  return nn_x_lookup(m->k, nn_kernel_table(m->k, name, values, count), index);
+}
 nn_x *nn_mx_wide(const nn_mx *m, nn_x *a) { return nn_x_cast(m->k, nn_x_cast(m->k, a, NN_U32), NN_U64); }
 
 nn_x *nn_mx_clamp(const nn_mx *m, nn_x *x, double lo, double hi) {
@@ -114,6 +117,7 @@ static nn_mx numbers_of(const nn_lower *L, nn_dtype t) {
   nn_mx m = nn_mx_of(L->kernel, computed_in(t));
   m.has_f64 = !L->target || L->target->has_sqrt_f64;
   m.is_fused = L->target && L->target->has_fma;
+  m.has_lookup = m.is_fused && L->target->has_lookup;
   m.is_near = L->target && L->target->fp == NNCC_FP_FAST && m.t == NN_F32;
   return m;
 }

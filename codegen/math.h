@@ -15,6 +15,7 @@ typedef struct nn_mx {
   nn_dtype t, ti;        /* the float type and the integer of its width */
   bool is_near;          /* approximations will do: --fp fast, f32 */
   bool is_fused;         /* the target has a fused multiply-add, and nn_x_fma is it */
+  bool has_lookup;       /* the target has lookups in tables of 32 */
   bool has_f64;          /* f64 is hardware arithmetic: f32 functions may use it */
   int mantissa, bias;    /* stored bits, exponent offset */
   double magic;          /* 1.5 * 2^mantissa: adding it leaves the nearest integer in the low bits */
@@ -52,6 +53,7 @@ nn_x *nn_mx_bits(const nn_mx *m, nn_x *a);                     /* as integer */
 nn_x *nn_mx_float(const nn_mx *m, nn_x *bits);
 nn_x *nn_mx_int(const nn_mx *m, int64_t value);
 nn_x *nn_mx_iop(const nn_mx *m, nn_xop op, nn_x *a, int64_t b); /* integer operation with a number */
+nn_x *nn_mx_lookup(const nn_mx *m, const char *name, const int32_t *values, int count, nn_x *index); /* an i32 of a table, by i32 */
 nn_x *nn_mx_wide(const nn_mx *m, nn_x *a);                     /* i32, taken without sign, as u64: products of two are exact and cheap */
 nn_x *nn_mx_pow2(const nn_mx *m, nn_x *n);                     /* 2^n, n an integer expression in the normal range */
 nn_x *nn_mx_from_int(const nn_mx *m, nn_x *n);                 /* a small integer as float, without a conversion */

@@ -9,6 +9,15 @@ static const double exp_f32[] = {
   0.5, 0.166665182, 0.041666206, 0.00836901926, 0.00139505207};
 /* r / tanh(r/2) in r^2, for |r| <= ln2/2. */
 static const double half_angle_f32[] = {2, 0.16666618, -0.00276600057};
+/* exp(r) = scale * this in r, for |r| <= ln2/64; the scale makes the roundings of the table small, and lets 2^(n/32) overflow last. */
+static const double part_f32[] = {1.8833971, 1.88342463, 0.941691584};
+/* The bits of scale * 2^(j/32), less j/32 of an exponent's unit: with the bits of n + magic, shifted, added they are those of scale * 2^(n/32). */
+enum { TABLE = 32, TABLE_SHIFT = 23 - 5 };
+static const int32_t table_f32[TABLE] = {
+  1057483955, 1057416870, 1057354056, 1057295607, 1057241618, 1057192187, 1057147414, 1057107401,
+  1057072252, 1057042073, 1057016974, 1056997065, 1056982461, 1056973277, 1056969632, 1056971647,
+  1056979447, 1056993158, 1057012909, 1057038833, 1057071065, 1057109743, 1057155008, 1057207004,
+  1057265879, 1057331784, 1057404872, 1057485300, 1057573230, 1057668825, 1057630575, 1057555220};
 static const double exp_f64[] = {
   0x1.0000000000000p-1, 0x1.555555555555cp-3, 0x1.555555555555ep-5, 0x1.111111110eb35p-7, 0x1.6c16c16c134bcp-10,
   0x1.a01a01b3ee231p-13, 0x1.a01a01b48b291p-16, 0x1.71ddef0fd4987p-19, 0x1.27e4bec9890aap-22,
@@ -123,6 +132,8 @@ nn_x *nn_mx_cosh(const nn_mx *m, nn_x *x) {
    is off by 2^-29 only. */
 static bool is_short(const nn_mx *m) { return m->is_fused && !nn_mx_is_f64(m); }
 
+static bool uses_table(const nn_mx *m) { return m->has_lookup && is_short(m); }
+
 /* x*sign = n*ln2 + r; *scale = 2^n. */
 static nn_x *reduce_to_scale(const nn_mx *m, nn_x *x, int sign, nn_x **scale) {
   const limits *l = limits_of(m);
@@ -160,6 +171,20 @@ nn_x *nn_mx_tanh(const nn_mx *m, nn_x *x) {
   return nn_mx_let(m, nn_mx_div(m, over, under));
 }
 
+/* 1 + exp(-x) in few operations: -x = n * ln2/32 + r in one step, exp(r) is a short polynomial, and 2^(n/32) comes from a table. At the
+   lower limit 2^(n/32) times the scale is still finite, but not exp; at the upper one it is nothing beside 1. */
+static nn_x *one_plus_exp(const nn_mx *m, nn_x *x) {
+  nn_x *in = nn_mx_let(m, nn_mx_clamp(m, x, -limits_f32.highest, -limits_f32.fast_lowest));
+  nn_x *n_magic = nn_mx_let(m, nn_mx_fmac(m, in, -TABLE * 1.44269504088896340736, nn_mx_c(m, m->magic)));
+  nn_x *n = nn_mx_let(m, nn_mx_addc(m, n_magic, -m->magic));
+  nn_x *minus_r = nn_mx_let(m, nn_mx_fmac(m, n, 0.693147180559945309417 / TABLE, in));
+  nn_x *bits = nn_mx_let(m, nn_mx_bits(m, n_magic));
+  nn_x *entry = nn_mx_lookup(m, "exp2", table_f32, TABLE, bits);
+  nn_x *scale = nn_mx_let(m, nn_mx_float(m, nn_x_binary(m->k, NN_X_ADD, entry, nn_mx_iop(m, NN_X_SHL, bits, TABLE_SHIFT))));
+  const double part[] = {part_f32[0], -part_f32[1], part_f32[2]};
+  return nn_mx_let(m, nn_mx_fma(m, scale, NN_MX_POLY(m, minus_r, part), nn_mx_c(m, 1)));
+}
+
 /* sigmoid(x) as *over / *under. Beyond -highest exp(-x) is infinite; below -lowest 2^n is 0 or tiny, and so is exp. f64: 1 / (1 + exp(-x)). */
 static void sigmoid_parts(const nn_mx *m, nn_x *x, nn_x **over, nn_x **under) {
   const limits *l = limits_of(m);
@@ -179,6 +204,7 @@ static void sigmoid_parts(const nn_mx *m, nn_x *x, nn_x **over, nn_x **under) {
 /* Results below the normal numbers may be 0. */
 nn_x *nn_mx_sigmoid(const nn_mx *m, nn_x *x) {
   nn_x *over, *under;
+  if (uses_table(m)) return nn_mx_let(m, nn_mx_div(m, nn_mx_c(m, 1), one_plus_exp(m, x)));
   sigmoid_parts(m, x, &over, &under);
   return nn_mx_let(m, nn_mx_div(m, over, under));
 }
@@ -186,6 +212,7 @@ nn_x *nn_mx_sigmoid(const nn_mx *m, nn_x *x) {
 /* y * sigmoid(x). The quotient first: y times a number above 1 might be infinite. */
 nn_x *nn_mx_gate(const nn_mx *m, nn_x *y, nn_x *x) {
   nn_x *over, *under;
+  if (uses_table(m)) return nn_mx_let(m, nn_mx_div(m, y, one_plus_exp(m, x)));
   sigmoid_parts(m, x, &over, &under);
   if (nn_mx_is_f64(m)) return nn_mx_let(m, nn_mx_div(m, y, under));
   return nn_mx_let(m, nn_mx_mul(m, y, nn_mx_div(m, over, under)));

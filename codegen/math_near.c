@@ -33,7 +33,10 @@ static nn_x *one_plus_exp(const nn_mx *m, nn_x *x, double scale) {
   return nn_mx_let(m, nn_mx_addc(m, exp_of(m, in, scale), 1));
 }
 
-nn_x *nn_mx_near_gate(const nn_mx *m, nn_x *y, nn_x *x) { return nn_mx_let(m, nn_mx_div(m, y, one_plus_exp(m, x, -1))); }
+/* With lookups the better one is also the shorter one. */
+nn_x *nn_mx_near_gate(const nn_mx *m, nn_x *y, nn_x *x) {
+  return m->has_lookup ? nn_mx_gate(m, y, x) : nn_mx_let(m, nn_mx_div(m, y, one_plus_exp(m, x, -1)));
+}
 
 nn_x *nn_mx_near_sigmoid(const nn_mx *m, nn_x *x) { return nn_mx_near_gate(m, nn_mx_c(m, 1), x); }
 

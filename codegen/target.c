@@ -150,6 +150,7 @@ static void set_x86_facts(nn_target *t, int level) {
   t->vector_registers = level >= 4 ? 32 : 16;
   t->half_vectors = multiplies_in_halves(t->cpu);
   t->has_fma = t->has_f16_convert = t->has_masked_memory = level >= 3;
+  t->has_lookup = level >= 4;
   t->has_round = level >= 2;
   t->has_sqrt_f64 = true;
 }
@@ -308,7 +309,7 @@ const nn_target *nn_target_of_loops(const nn_target *t, nn_arena *arena) {
   *seen = *t;
   seen->vector_bytes = 32;
   seen->vector_registers = 16;
-  seen->has_fma = seen->has_sqrt_f64 = false;
+  seen->has_fma = seen->has_sqrt_f64 = seen->has_lookup = false;
   seen->has_masked_memory = seen->has_round = seen->has_f16_convert = seen->unaligned_ok = true;
   seen->l1_bytes = 32 << 10;
   seen->l2_bytes = 512 << 10;

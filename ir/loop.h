@@ -42,6 +42,7 @@ typedef enum nn_xop {
                     ints to less than f32 through f32; beyond the range of an 8-bit float: infinity in e5m2, NaN in the others */
   NN_X_CAST_SAT, /* to an 8-bit-or-smaller float: overflow gives the largest finite value; elsewhere as CAST */
   NN_X_BITCAST,  /* same width (f16 and bf16: their 16 storage bits) */
+  NN_X_LOOKUP,   /* element a0 (i32, taken modulo the count) of the kernel's table i: i32. Where the target has it, one permutation of registers */
   NN_X_INDEX,    /* a0 if 0 <= a0 < a1, else 0 and the run fails with an index error: i64; a2 = mask (bool) or NULL: no check where false */
   NN_X_LANES_SUM, NN_X_LANES_PROD, NN_X_LANES_MAX, NN_X_LANES_MIN, /* over count = i consecutive elements of register array buf from constant index a[0]:
                     tree: halves are combined (j with j + n/2, n a power of two) until one is left. Outside vector loops. */
@@ -89,6 +90,15 @@ struct nn_buf {
   nn_dim count;      /* elements */
 };
 
+enum { NN_TABLE_MOST = 32 }; /* elements of a table */
+
+/* Constants that a kernel looks up by number. */
+typedef struct nn_table {
+  const char *name;  /* unique in the kernel */
+  const int32_t *values;
+  int count;         /* a power of two */
+} nn_table;
+
 enum { NN_SQUARE_MOST = 64 }; /* side of a square that is transposed */
 
 typedef enum nn_stmt_kind { NN_S_LOOP, NN_S_IF, NN_S_WHILE, NN_S_LET, NN_S_STORE, NN_S_PREFETCH, NN_S_TRANSPOSE, NN_S_FAIL } nn_stmt_kind;
@@ -122,6 +132,8 @@ struct nn_kernel {
   int nparams;
   int *symbols;          /* module symbol indices, in argument order */
   int nsymbols, symbols_cap;
+  nn_table *tables;
+  int ntables, tables_cap;
   nn_block body;
   int nvars, nxs;
   bool is_unfused;       /* a multiply-add is made as two operations, on every target */
@@ -136,6 +148,8 @@ struct nn_kernel {
 nn_kernel *nn_kernel_new(nn_module *m, const char *name);
 nn_buf *nn_kernel_buf(nn_kernel *k, const char *name, nn_buf_space space, nn_dtype dtype, nn_dim count, bool is_output); /* params before others */
 
+int nn_kernel_table(nn_kernel *k, const char *name, const int32_t *values, int count); /* its number; an equal one is found again. Borrows values */
+
 nn_x *nn_x_int(nn_kernel *k, int64_t value);                        /* i64 */
 nn_x *nn_x_const(nn_kernel *k, nn_dtype t, double value);           /* rounded to t; NaN and inf too */
 nn_x *nn_x_iconst(nn_kernel *k, nn_dtype t, int64_t value);         /* integer types and bool, wrapped */
@@ -149,6 +163,7 @@ nn_x *nn_x_cast_sat(nn_kernel *k, nn_x *a, nn_dtype to);
 nn_x *nn_x_bitcast(nn_kernel *k, nn_x *a, nn_dtype to);
 nn_x *nn_x_load(nn_kernel *k, nn_buf *buf, nn_x *index, nn_x *mask); /* never interned: memory changes. Bind it with nn_let where it is to happen once */
 nn_x *nn_x_index(nn_kernel *k, nn_x *index, nn_x *limit, nn_x *mask);
+nn_x *nn_x_lookup(nn_kernel *k, int table, nn_x *index);
 nn_x *nn_x_lanes(nn_kernel *k, nn_xop op, nn_buf *reg, nn_x *first, int count);
 
 /* shorthand for i64 index arithmetic, with algebra (x+0, x*1, (a*c)*d, a/c and a%c by known ranges) */
@@ -317,6 +332,7 @@ typedef struct nn_loop_parser {
   struct nn_lexer *lex;
   nn_kernel *k;
   nn_map *bufs, *vars;     /* name -> nn_buf, name -> nn_x */
+  nn_map *tables;          /* name -> number + 1 */
   int depth;               /* of nesting, blocks and expressions */
   int noperators;          /* of the statement so far */
 } nn_loop_parser;

@@ -47,7 +47,7 @@ static char *clean_name(nn_arena *arena, const char *name) {
   return clean;
 }
 
-/* Buffers and variables share one name space; the counter keeps many equal names linear. */
+/* Buffers, tables and variables share one name space; the counter keeps many equal names linear. */
 const char *nn_kernel_unique(nn_kernel *k, const char *name) {
   struct nn_lb *b = k->builder;
   nn_arena *arena = k->module->arena;
@@ -78,6 +78,15 @@ nn_buf *nn_kernel_buf(nn_kernel *k, const char *name, nn_buf_space space, nn_dty
   if (space == NN_BUF_PARAM) k->nparams++;
   nn_x_dim(k, count); /* its symbols are arguments: sizes of temporaries and bounds checks need them */
   return buf;
+}
+
+int nn_kernel_table(nn_kernel *k, const char *name, const int32_t *values, int count) {
+  assert(count > 0 && count <= NN_TABLE_MOST && (count & (count - 1)) == 0);
+  for (int i = 0; i < k->ntables; i++)
+    if (k->tables[i].count == count && memcmp(k->tables[i].values, values, (size_t)count * sizeof *values) == 0) return i;
+  nn_table table = {nn_kernel_unique(k, name), values, count};
+  NN_PUSH(k->module->arena, k->tables, k->ntables, k->tables_cap, table);
+  return k->ntables - 1;
 }
 
 void nn_kernel_symbol(nn_kernel *k, int symbol) {

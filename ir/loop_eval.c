@@ -21,7 +21,7 @@
 /* What an instruction does. The common operations have codes of their own, all others go through
    nn_scalar_op. */
 typedef enum code {
-  C_SCALAR, C_MOVE, C_LOAD, C_STORE, C_INDEX, C_LANES, C_TRANSPOSE,
+  C_SCALAR, C_MOVE, C_LOAD, C_STORE, C_LOOKUP, C_INDEX, C_LANES, C_TRANSPOSE,
   C_ADD_I, C_SUB_I, C_MUL_I, C_LT_I, C_LE_I, C_EQ_I,
   C_ADD_S, C_SUB_S, C_MUL_S, C_DIV_S, C_FMA_S, C_LT_S, C_LE_S,
   C_ADD_D, C_SUB_D, C_MUL_D, C_DIV_D, C_FMA_D,
@@ -37,7 +37,7 @@ typedef struct instr {
   nn_xop op;
   int d, a, b, c;   /* slots; -1 none */
   int target;       /* jumps: instruction; loads and stores: buffer */
-  int count;        /* lanes; side of a square */
+  int count;        /* lanes; side of a square; number of a table */
 } instr;
 
 typedef struct compiler {
@@ -105,6 +105,7 @@ static code compare_code(nn_xop op, nn_dtype from) {
 static code code_of(const nn_x *x) {
   switch (x->op) {
     case NN_X_LOAD: return C_LOAD;
+    case NN_X_LOOKUP: return C_LOOKUP;
     case NN_X_INDEX: return C_INDEX;
     case NN_X_SELECT: return C_SELECT;
     case NN_X_LANES_SUM: case NN_X_LANES_PROD: case NN_X_LANES_MAX: case NN_X_LANES_MIN: return C_LANES;
@@ -358,6 +359,8 @@ static bool check_index(nn_scalar *v, const instr *in, nn_eval_error *at) {
   return false;
 }
 
+static int64_t look_up(const nn_table *table, int64_t index) { return table->values[index & (table->count - 1)]; }
+
 static nn_scalar operand(const nn_scalar *v, int slot) { return slot >= 0 ? v[slot] : (nn_scalar){0}; }
 
 static int run(const compiler *c, const memory *mem, nn_eval_error *at) {
@@ -380,6 +383,7 @@ static int run(const compiler *c, const memory *mem, nn_eval_error *at) {
         if (!is_inside(m, v[in->a].i)) return outside(c->k, m, v[in->a].i);
         store(m, v[in->a].i, v[in->c]);
         break;
+      case C_LOOKUP: d->i = look_up(&c->k->tables[in->count], v[in->a].i); break;
       case C_INDEX:
         if (!check_index(v, in, at)) return NNCC_RT_EINDEX;
         break;

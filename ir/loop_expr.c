@@ -22,7 +22,7 @@ static const struct { const char *name; int arity; } xops[NN_XOP_COUNT] = {
   [NN_X_XOR] = {"xor", 2}, [NN_X_NOT] = {"not", 1}, [NN_X_SHL] = {"shl", 2}, [NN_X_SHR] = {"shr", 2},
   [NN_X_EQ] = {"eq", 2}, [NN_X_NE] = {"ne", 2}, [NN_X_LT] = {"lt", 2}, [NN_X_LE] = {"le", 2},
   [NN_X_SELECT] = {"select", 3}, [NN_X_CAST] = {"cast", 1}, [NN_X_CAST_SAT] = {"cast_sat", 1},
-  [NN_X_BITCAST] = {"bitcast", 1}, [NN_X_INDEX] = {"index", 2}, [NN_X_LANES_SUM] = {"lanes_sum", 1},
+  [NN_X_BITCAST] = {"bitcast", 1}, [NN_X_LOOKUP] = {"lookup", 1}, [NN_X_INDEX] = {"index", 2}, [NN_X_LANES_SUM] = {"lanes_sum", 1},
   [NN_X_LANES_PROD] = {"lanes_prod", 1}, [NN_X_LANES_MAX] = {"lanes_max", 1}, [NN_X_LANES_MIN] = {"lanes_min", 1},
 };
 
@@ -456,6 +456,14 @@ nn_x *nn_x_index(nn_kernel *k, nn_x *index, nn_x *limit, nn_x *mask) {
   if (nn_known_in(index, limit)) return index;
   nn_x proto = {.op = NN_X_INDEX, .dtype = NN_I64, .a = {index, limit, mask_or_null(mask)}};
   k->can_fail = true;
+  return nn_x_intern(k, &proto);
+}
+
+nn_x *nn_x_lookup(nn_kernel *k, int table, nn_x *index) {
+  assert(index->dtype == NN_I32 && table >= 0 && table < k->ntables);
+  const nn_table *t = &k->tables[table];
+  if (index->op == NN_X_CONST) return nn_x_iconst(k, NN_I32, t->values[index->i & (t->count - 1)]);
+  nn_x proto = {.op = NN_X_LOOKUP, .dtype = NN_I32, .a = {index}, .i = table};
   return nn_x_intern(k, &proto);
 }
 

@@ -97,6 +97,10 @@ static void put_interface(writer *w, const nn_kernel *k) {
     put_int(w, ':', buf->dtype);
     put_text(w, nn_dim_text(w->scratch, buf->count));
   }
+  for (int i = 0; i < k->ntables; i++) {
+    put_int(w, 't', k->tables[i].count);
+    for (int j = 0; j < k->tables[i].count; j++) put_int(w, ',', k->tables[i].values[j]);
+  }
 }
 
 char *nn_kernel_key(nn_arena *arena, const nn_kernel *k) {

@@ -3,6 +3,7 @@
 #include "ir/loop.h"
 #include "ir/text.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 enum { MAX_BLOCKS = 64 };
@@ -38,6 +39,27 @@ static nn_status parse_buffer(parser *p, nn_buf_space space, bool is_output) {
   if (space == NN_BUF_PARAM && p->k->nbufs > p->k->nparams) return nn_lex_fail(p->lex, at, "parameters come before other buffers");
   if (nn_dim_is_overflow(count)) return nn_lex_fail(p->lex, at, "the number of elements overflows");
   nn_map_put(p->bufs, name, nn_kernel_buf(p->k, name, space, t, count, is_output));
+  return nn_lex_end_line(p->lex);
+}
+
+static nn_status parse_table(parser *p) {
+  char *name;
+  int count = 0;
+  int32_t *values = NN_NEW_ARRAY(p->k->module->arena, int32_t, NN_TABLE_MOST);
+  NN_TRY(nn_lex_expect(p->lex, '%', "'table'"));
+  const char *at = p->lex->at;
+  NN_TRY(nn_loop_parse_name(p, &name));
+  NN_TRY(nn_lex_expect(p->lex, '=', "the name"));
+  do {
+    int64_t value;
+    NN_TRY(nn_lex_int(p->lex, &value));
+    if (value < INT32_MIN || value > INT32_MAX) return nn_lex_fail(p->lex, p->lex->at, "%" PRId64 " in a table, whose elements are i32", value);
+    if (count == NN_TABLE_MOST) return nn_lex_fail(p->lex, p->lex->at, "a table of more than %d elements", NN_TABLE_MOST);
+    values[count++] = (int32_t)value;
+  } while (nn_lex_take(p->lex, ','));
+  if ((count & (count - 1)) != 0) return nn_lex_fail(p->lex, p->lex->at, "a table of %d elements, expected a power of two", count);
+  if (nn_kernel_has_name(p->k, name)) return nn_lex_fail(p->lex, at, "%%%s is defined twice", name);
+  nn_map_put(p->tables, name, (void *)(uintptr_t)(nn_kernel_table(p->k, name, values, count) + 1));
   return nn_lex_end_line(p->lex);
 }
 
@@ -213,6 +235,7 @@ static nn_status parse_declarations(parser *p) {
   for (;;) {
     while (nn_lex_at_end(p->lex) && p->lex->at < p->lex->end) nn_lex_next_line(p->lex);
     if (nn_lex_take_word(p->lex, "symbols")) NN_TRY(parse_symbols(p));
+    else if (nn_lex_take_word(p->lex, "table")) NN_TRY(parse_table(p));
     else if (take_buffer_word(p, &space, &is_output)) NN_TRY(parse_buffer(p, space, is_output));
     else return NN_OK;
   }
@@ -241,7 +264,7 @@ nn_kernel *nn_kernel_parse(nn_module *m, const char *file, const char *text, siz
   nn_lexer lex = {.m = m, .file = file};
   lex.text = lex.at = nn_strndup(m->arena, text, length);
   lex.end = lex.text + length;
-  parser p = {.lex = &lex, .bufs = nn_map_new(m->arena), .vars = nn_map_new(m->arena)};
+  parser p = {.lex = &lex, .bufs = nn_map_new(m->arena), .vars = nn_map_new(m->arena), .tables = nn_map_new(m->arena)};
   nn_c_locale saved = nn_enter_c_locale();
   nn_status status = parse_kernel(&p, m);
   nn_leave_c_locale(saved);

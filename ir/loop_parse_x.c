@@ -116,7 +116,7 @@ static nn_x *parse_number(nn_loop_parser *p, bool minus) {
 
 static const nn_xop functions[] = {
   NN_X_REM, NN_X_MIN, NN_X_MAX, NN_X_FMA, NN_X_NEG, NN_X_ABS, NN_X_SQRT, NN_X_FLOOR, NN_X_CEIL, NN_X_TRUNC, NN_X_ROUND,
-  NN_X_NOT, NN_X_SHL, NN_X_SHR, NN_X_SELECT, NN_X_CAST, NN_X_CAST_SAT, NN_X_BITCAST, NN_X_INDEX,
+  NN_X_NOT, NN_X_SHL, NN_X_SHR, NN_X_SELECT, NN_X_CAST, NN_X_CAST_SAT, NN_X_BITCAST, NN_X_LOOKUP, NN_X_INDEX,
   NN_X_LANES_SUM, NN_X_LANES_PROD, NN_X_LANES_MAX, NN_X_LANES_MIN,
 };
 
@@ -155,6 +155,16 @@ static nn_x *cast(nn_loop_parser *p, const char *at, nn_xop op) {
   return nn_x_bitcast(p->k, a, t);
 }
 
+static nn_x *lookup(nn_loop_parser *p, const char *at) {
+  char *name;
+  if (nn_lex_expect(p->lex, '%', "'('") != NN_OK || nn_loop_parse_name(p, &name) != NN_OK) return NULL;
+  uintptr_t table = (uintptr_t)nn_map_get(p->tables, name);
+  if (!table) return fail(p, at, "expected a table");
+  if (nn_lex_expect(p->lex, ',', "the table") != NN_OK) return NULL;
+  nn_x *index = nn_loop_parse_typed(p, NN_I32, "the index");
+  return index ? nn_x_lookup(p->k, (int)table - 1, index) : NULL;
+}
+
 static nn_x *lanes(nn_loop_parser *p, const char *at, nn_xop op) {
   char *name;
   nn_x *first;
@@ -190,17 +200,22 @@ static nn_x *apply(nn_loop_parser *p, const char *at, nn_xop op, nn_x **a, int n
   return nn_x_unary(p->k, op, a[0]);
 }
 
-static nn_x *call(nn_loop_parser *p, const char *at, nn_xop op) {
-  nn_x *a[3], *value = NULL;
+static nn_x *plain_call(nn_loop_parser *p, const char *at, nn_xop op) {
+  nn_x *a[3];
   int n = 0;
-  bool is_cast = op == NN_X_CAST || op == NN_X_CAST_SAT || op == NN_X_BITCAST, is_lanes = op >= NN_X_LANES_SUM;
-  if (is_cast) value = cast(p, at, op);
-  if (is_lanes) value = lanes(p, at, op);
-  while (!is_cast && !is_lanes && n < 3) {
+  while (n < 3) {
     if (!(a[n++] = nn_loop_parse_x(p))) return NULL;
     if (!nn_lex_take(p->lex, ',')) break;
   }
-  if (!is_cast && !is_lanes) value = apply(p, at, op, a, n);
+  return apply(p, at, op, a, n);
+}
+
+static nn_x *call(nn_loop_parser *p, const char *at, nn_xop op) {
+  nn_x *value;
+  if (op == NN_X_CAST || op == NN_X_CAST_SAT || op == NN_X_BITCAST) value = cast(p, at, op);
+  else if (op >= NN_X_LANES_SUM) value = lanes(p, at, op);
+  else if (op == NN_X_LOOKUP) value = lookup(p, at);
+  else value = plain_call(p, at, op);
   return value && nn_lex_expect(p->lex, ')', "the operands") == NN_OK ? value : NULL;
 }
 

@@ -123,6 +123,12 @@ static void print_lanes(printer *p, const nn_x *x) {
   fprintf(p->out, ", %" PRId64 ")", x->i);
 }
 
+static void print_lookup(printer *p, const nn_x *x) {
+  fprintf(p->out, "lookup(%%%s, ", p->k->tables[x->i].name);
+  print_x(p, x->a[0], 0);
+  fputc(')', p->out);
+}
+
 static void print_call(printer *p, const nn_x *x) {
   fprintf(p->out, "%s(", nn_xop_name(x->op));
   for (int i = 0; i < 3 && x->a[i]; i++) {
@@ -145,6 +151,7 @@ static void print_x(printer *p, const nn_x *x, int level) {
     case NN_X_SYMBOL: print_symbol(p, x->i); break;
     case NN_X_LOAD: print_element(p, x->buf, x->a[0], x->a[1]); break;
     case NN_X_LANES_SUM: case NN_X_LANES_PROD: case NN_X_LANES_MAX: case NN_X_LANES_MIN: print_lanes(p, x); break;
+    case NN_X_LOOKUP: print_lookup(p, x); break;
     default:
       if (infix[x->op].text) print_infix(p, x, level);
       else print_call(p, x);
@@ -283,6 +290,12 @@ static void print_buf(printer *p, const nn_buf *buf) {
   fprintf(p->out, "  %s %%%s : %s[%s]\n", space, buf->name, nn_dtype_name(buf->dtype), nn_dim_text(p->arena, buf->count));
 }
 
+static void print_table(printer *p, const nn_table *table) {
+  fprintf(p->out, "  table %%%s = ", table->name);
+  for (int i = 0; i < table->count; i++) fprintf(p->out, "%s%" PRId32, i ? ", " : "", table->values[i]);
+  fputc('\n', p->out);
+}
+
 void nn_kernel_print(FILE *out, const nn_kernel *k) {
   printer p = {.out = out, .k = k, .arena = nn_arena_new(), .depth = 1};
   if (!p.arena) return;
@@ -295,6 +308,7 @@ void nn_kernel_print(FILE *out, const nn_kernel *k) {
   fputs(" {\n", out);
   print_symbols(&p);
   for (int i = 0; i < k->nbufs; i++) print_buf(&p, k->bufs[i]);
+  for (int i = 0; i < k->ntables; i++) print_table(&p, &k->tables[i]);
   print_block(&p, &k->body);
   fputs("}\n", out);
   nn_leave_c_locale(saved);

@@ -97,6 +97,12 @@ static void check_select(verifier *v, const nn_x *x) {
   if (x->a[1]->dtype != x->a[2]->dtype) fail(v, "select of %s and %s", type_name(x->a[1]), type_name(x->a[2]));
 }
 
+static void check_lookup(verifier *v, const nn_x *x) {
+  expect_type(v, x->a[0], NN_I32, "the index of a lookup");
+  if (x->dtype != NN_I32) fail(v, "a lookup gives %s, expected i32", type_name(x));
+  if (x->i < 0 || x->i >= v->k->ntables) fail(v, "lookup in table %" PRId64 " of %d", x->i, v->k->ntables);
+}
+
 static bool is_arithmetic(nn_xop op) { return op >= NN_X_ADD && op <= NN_X_SHR; }
 
 static void check_op(verifier *v, const nn_x *x) {
@@ -106,6 +112,7 @@ static void check_op(verifier *v, const nn_x *x) {
     case NN_X_LOAD: check_load(v, x); break;
     case NN_X_SELECT: check_select(v, x); break;
     case NN_X_INDEX: check_index(v, x); break;
+    case NN_X_LOOKUP: check_lookup(v, x); break;
     case NN_X_LANES_SUM: case NN_X_LANES_PROD: case NN_X_LANES_MAX: case NN_X_LANES_MIN: check_lanes(v, x); break;
     case NN_X_BITCAST:
       if (nn_dtype_bits(x->dtype) != nn_dtype_bits(x->a[0]->dtype)) fail(v, "bitcast of %s to %s", type_name(x->a[0]), type_name(x));

@@ -187,6 +187,31 @@ Test(emit_ops, lanes) {
       check_lanes(dtypes[d], count, count == 16 ? "x86-64" : NULL);
 }
 
+static void check_lookup(int lanes, int count, const char *cpu) {
+  static int32_t values[NN_TABLE_MOST];
+  for (int i = 0; i < NN_TABLE_MOST; i++) values[i] = (i + 3) * 1000003 * (i % 2 ? -7 : 7);
+  emit_case c = emit_begin(cpu);
+  nn_kernel *k = c.k;
+  nn_buf *x = emit_param(&c, NN_I32, COUNT, false), *y = emit_param(&c, NN_I32, COUNT, true);
+  nn_x *i = nn_loop_range(k, NN_FOR, "i", COUNT / lanes);
+  if (lanes > 1) i = nn_xi_add(k, nn_xi_mulc(k, i, lanes), nn_loop_range(k, NN_VECTOR, "l", lanes));
+  nn_store(k, y, i, nn_x_lookup(k, nn_kernel_table(k, "t", values, count), nn_x_load(k, x, i, NULL)), NULL);
+  nn_end(k);
+  if (lanes > 1) nn_end(k);
+  char what[64];
+  snprintf(what, sizeof what, "lookup of %d lanes among %d on %s", lanes, count, cpu ? cpu : "native");
+  cr_assert_eq(emit_check(&c, what), 0);
+}
+
+Test(emit_ops, lookup) {
+  static const int lanes[] = {1, 2, 3, 4, 8, 16, 24, 32, 48, 96};
+  for (int count = 1; count <= NN_TABLE_MOST; count *= 2)
+    for (size_t i = 0; i < sizeof lanes / sizeof *lanes; i++) {
+      check_lookup(lanes[i], count, NULL);
+      check_lookup(lanes[i], count, "x86-64");
+    }
+}
+
 static void check_transpose(nn_dtype d, int side, const char *cpu) {
   emit_case c = emit_begin(cpu);
   nn_kernel *k = c.k;

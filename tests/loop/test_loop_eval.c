@@ -103,6 +103,13 @@ Test(loop_eval, a_lane_runs_the_whole_body_and_reductions_are_trees) {
   cr_assert_eq(y[1], 2.0f);
 }
 
+Test(loop_eval, lookup_is_modulo_the_count) {
+  int32_t x[4] = {0, 3, 6, -3}, y[4];
+  cr_assert_eq(run("kernel @k {\n  param %x : i32[4]\n  out %y : i32[4]\n  table %t = 7, -8, 2147483647, -2147483648\n"
+                   "  for %i in 0..4 {\n    %y[%i] = lookup(%t, %x[%i])\n  }\n}\n", x, y), 0);
+  cr_assert(y[0] == 7 && y[1] == INT32_MIN && y[2] == INT32_MAX && y[3] == -8);
+}
+
 Test(loop_eval, transpose_of_a_square) {
   float x[4] = {1, 2, 3, 4}, y[4];
   cr_assert_eq(run("kernel @k {\n  param %x : f32[4]\n  out %y : f32[4]\n  reg %r : f32[4]\n  unroll %i in 0..4 {\n    %r[%i] = %x[%i]\n  }\n"

@@ -57,6 +57,8 @@ static const char *const canonical[] = {
   "  out %z : f16[4]\n"
   "  workspace %w : u8[2*N + 1]\n"
   "  worker %t : i4[8]\n"
+  "  table %u = 7, -8\n"
+  "  table %u_2 = 7, -8, 9, 2147483647\n"
   "  parallel %p in 0..N {\n"
   "    %v = %x[%p]\n"
   "    if %v < 0 | %v == 7 {\n"
@@ -66,6 +68,7 @@ static const char *const canonical[] = {
   "    }\n"
   "    %i = index(%v, N, 1 <= %v)\n"
   "    prefetch %x[%i + 64]\n"
+  "    %z[1] = cast(lookup(%u_2, cast(%x[%p], i32) - lookup(%u, cast(%v, i32))), f16)\n"
   "    %w[%i] = cast(select(%v < 3, -inf, 1.5), u8)\n"
   "    %t[0] = -8:i4\n"
   "  }\n"
@@ -142,6 +145,11 @@ static const struct { const char *text, *place, *message; } wrong[] = {
   {"kernel @k {\n  prefetch %x[0]\n}\n", "t.loop:2:13", "expected a buffer"},
   {"kernel @k {\n  reg %r : f32[4]\n  prefetch %r[0]\n}\n", NULL, "a prefetch of %r"},
   {"kernel @k {\n  reg %r : f32[8]\n  transpose %r\n}\n", "t.loop:3:14", "expected a register array"},
+  {"kernel @k {\n  table %t = 1, 2, 3\n}\n", "t.loop:2:21", "a table of 3 elements, expected a power of two"},
+  {"kernel @k {\n  table %t = 2147483648\n}\n", "t.loop:2:24", "2147483648 in a table"},
+  {"kernel @k {\n  table %t = 1\n  table %t = 2\n}\n", "t.loop:3:10", "defined twice"},
+  {"kernel @k {\n  table %t = 1\n  %x = lookup(%t, 0)\n}\n", "t.loop:3:19", "the index is i64, expected i32"},
+  {"kernel @k {\n  reg %r : i32[4]\n  %x = lookup(%r, 0:i32)\n}\n", "t.loop:3:8", "expected a table"},
   {"kernel @k {\n  fail 0\n}\n", "t.loop:2:7", "error code"},
   {"kernel @k {\n  %x = 99999999999999999999\n}\n", "t.loop:2:8", "beyond 64 bits"},
   {"kernel @k {\n} x\n", "t.loop:2:3", "expected nothing after the kernel"},

@@ -221,7 +221,9 @@ typedef struct nn_tiles {
   void (*pack)(nn_lower *L, void *data, nn_x *n0); /* before a task's row tiles of a panel: makes B ready; may be NULL */
   /* Instead of pack, for a whole panel, while its first row tile runs: gives B's element of row k, column n0 + j, and keeps it. NULL: pack */
   nn_x *(*pack_line)(nn_lower *L, void *data, nn_x *k, nn_x *n0, nn_x *j);
-  void (*pack_ahead)(nn_lower *L, void *data, nn_x *k, nn_x *n0, nn_x *j); /* prefetches what pack_line will ask for (it may not exist); NULL: none. One k loop */
+  /* Prefetches B's element of row k, column n0 + j (it may not exist), for a panel's only row tile or the one that packs; NULL: none. One k loop */
+  void (*ahead_row)(nn_lower *L, void *data, nn_x *k, nn_x *n0, nn_x *j);
+  int ahead_step;                            /* of an only row tile: it asks for every so many-th line of a row. 0: 1 */
   void (*prepare)(nn_lower *L, void *data, nn_x *first, nn_x *end); /* the same once in a task, for all its columns */
   void (*ahead)(nn_lower *L, void *data, nn_x *n0, nn_x *at); /* prefetches element `at` of the panel after n0's (it may not exist); NULL: none. One k loop */
   void (*ahead_a)(nn_lower *L, void *data, nn_x *m, nn_x *at); /* prefetches element `at` behind row m's first in memory; NULL: none. One k loop */

@@ -9,7 +9,8 @@
    runs, which has loads and stores to spare. A is read in place if it is a plain buffer, else its rows are copied.
    There is no blocking over k: a panel that leaves L1 streams from L2, which feeds a tile this wide. What comes from
    farther is prefetched: the next panel by all row tiles of this one, each its part, and the next tile's rows of A. A
-   row tile that packs prefetches its own panel: in a matrix it lies in too few sets of L2 to wait there.
+   row tile that packs or is the panel's only one prefetches its own panel: in a matrix it lies in too few sets of L2 to
+   wait there.
 
    Tasks depend on shapes and target alone, and each element is summed in the order of k: the same bits for
    any number of threads. */
@@ -26,6 +27,7 @@ enum {
   PACKING_TILES = 24,
   ROUND_STEPS = 4,
   PACK_AHEAD_ADDS = 768, /* multiply-adds, which take longer than memory needs */
+  ALONE_AHEAD_BYTES = 8192,
   SPARE_REGISTERS = 3,
   LINE_BYTES = 64
 };
@@ -157,24 +159,27 @@ static void look_ahead_rows(const run *r, const variant *v, nn_x *round) {
     r->t->ahead_a(r->L, r->t->data, next, nn_xi_mulc(k, nn_xi_addc(k, first, i), line));
 }
 
-/* In step k of a panel's only row tile: many lines, one k's at a time. */
-static void look_ahead_alone(const run *r, const variant *v, nn_x *ki) {
-  const nn_tile *tile = &r->t->tile;
-  int64_t bytes = (int64_t)tile->nv * tile->lanes * nn_dtype_bits(r->t->acc) / 8;
-  look_ahead(r, v, ki, nn_x_int(r->L->kernel, ceil_div(bytes, LINE_BYTES)));
-}
-
-/* Step k of the row tile that packs: the vectors of a later step; in the last steps, of the first ones in the next panel. */
-static void look_ahead_packing(const run *r, const variant *v, nn_x *ki) {
+/* Step k of a row tile that reads B's rows for the first time: a later step's; in the last steps, those of the first ones
+   in the next panel. */
+static void look_ahead_of_row(const run *r, const variant *v, nn_x *ki, int64_t distance, int step) {
   nn_kernel *k = r->L->kernel;
   const nn_tiles *t = r->t;
   int64_t line = LINE_BYTES * 8 / nn_dtype_bits(t->acc), width = (int64_t)v->nv * v->lanes;
-  int64_t distance = ceil_div(PACK_AHEAD_ADDS, (int64_t)t->tile.mr * v->nv);
   nn_x *later = nn_xi_addc(k, ki, distance), *depth = nn_dim_x(r->L, t->kcount[0]);
   nn_x *is_here = nn_let(k, nn_x_binary(k, NN_X_LT, later, depth));
   nn_x *row = nn_let(k, nn_x_select(k, is_here, later, nn_xi_sub(k, later, depth)));
   nn_x *n0 = nn_let(k, nn_x_select(k, is_here, v->n0, nn_xi_addc(k, v->n0, width)));
-  for (int64_t j = 0; j < width; j += line) t->pack_ahead(r->L, t->data, row, n0, nn_x_int(k, j));
+  for (int64_t j = 0; j < width; j += line * step) t->ahead_row(r->L, t->data, row, n0, nn_x_int(k, j));
+}
+
+/* In step k of a panel's only row tile: many lines, one k's at a time. */
+static void look_ahead_alone(const run *r, const variant *v, nn_x *ki) {
+  const nn_tile *tile = &r->t->tile;
+  int64_t bytes = (int64_t)tile->nv * tile->lanes * nn_dtype_bits(r->t->acc) / 8;
+  if (r->t->ahead_row)
+    look_ahead_of_row(r, v, ki, ceil_div(ALONE_AHEAD_BYTES, bytes), r->t->ahead_step ? r->t->ahead_step : 1);
+  else
+    look_ahead(r, v, ki, nn_x_int(r->L->kernel, ceil_div(bytes, LINE_BYTES)));
 }
 
 static void look_ahead_in_rounds(const run *r, const variant *v, nn_x *ki) {
@@ -191,7 +196,7 @@ static void prefetch_ahead(const run *r, const variant *v, nn_x *ki) {
   nn_kernel *k = r->L->kernel;
   const nn_tiles *t = r->t;
   bool may_be_alone = t->ahead && r->static_m < 0 && v->rows_now;
-  if (v->packs && t->pack_ahead) look_ahead_packing(r, v, ki);
+  if (v->packs && t->ahead_row) look_ahead_of_row(r, v, ki, ceil_div(PACK_AHEAD_ADDS, (int64_t)v->rows * v->nv), 1);
   if (!t->ahead && !t->ahead_a) return;
   if (t->ahead && r->static_m >= 0 && r->ntiles == 1) {
     look_ahead_alone(r, v, ki);

@@ -23,7 +23,11 @@ enum {
   LINE_BYTES = 64,
   WAYS = 8, /* of the caches */
   WAYS_OF_PANEL = 6,
-  COPY_PANELS = 8
+  COPY_PANELS = 8,
+  PAIRED_ROWS = 3,
+  LEAST_THIN_LINES = 4,
+  LEAST_ROW_LINES = 2,
+  SMALL_PANELS = 8 /* of L2 */
 };
 
 typedef struct product {
@@ -67,6 +71,10 @@ static bool is_one(const nn_x *x) {
 static bool reads_rows(const nn_gemm *g) { return g->b_plain ? is_one(g->b_stride_n) : !g->b_unit_k; }
 
 static bool is_row_major(const nn_gemm *g) { return g->b_plain && is_one(g->b_stride_n); }
+
+static int64_t tile_row_bytes(const nn_tile *tile, nn_dtype acc) {
+  return (int64_t)tile->nv * tile->lanes * nn_dtype_bits(acc) / 8;
+}
 
 static int64_t tile_width(const product *p) { return (int64_t)p->tile.nv * p->tile.lanes; }
 
@@ -264,6 +272,15 @@ static void next_panel_in_place(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
   nn_prefetch(k, g->b_plain, nn_xi_add(k, nn_xi_add(k, g->b_base, row), column));
 }
 
+/* Element n0 + j of row k, where B is read in its own order. */
+static void row_in_place(nn_lower *L, void *data, nn_x *ki, nn_x *n0, nn_x *j) {
+  const product *p = data;
+  const nn_gemm *g = p->g;
+  nn_kernel *k = L->kernel;
+  nn_x *row = nn_xi_add(k, g->b_base, nn_xi_mul(k, ki, g->b_stride_k));
+  nn_prefetch(k, g->b_plain, nn_xi_add(k, row, nn_xi_add(k, n0, j)));
+}
+
 static void next_rows(nn_lower *L, void *data, nn_x *m, nn_x *at) {
   const product *p = data;
   nn_kernel *k = L->kernel;
@@ -375,14 +392,6 @@ static void set_panels(nn_lower *L, product *p, nn_tiles *t) {
   if (!nn_x_is_const(p->distance, &distance) || distance) t->ahead = ahead_in_panels;
 }
 
-static void ahead_of_line(nn_lower *L, void *data, nn_x *ki, nn_x *n0, nn_x *j) {
-  const product *p = data;
-  const nn_gemm *g = p->g;
-  nn_kernel *k = L->kernel;
-  nn_x *row = nn_xi_add(k, g->b_base, nn_xi_mul(k, ki, g->b_stride_k));
-  nn_prefetch(k, g->b_plain, nn_xi_add(k, row, nn_xi_add(k, n0, j)));
-}
-
 /* A small transposed B is packed beforehand, once for all tasks. */
 static void set_packed(nn_lower *L, product *p, nn_tiles *t) {
   const nn_gemm *g = p->g;
@@ -391,8 +400,22 @@ static void set_packed(nn_lower *L, product *p, nn_tiles *t) {
   p->own_panel = g->in_parallel || by_rows || (is_large && nn_tiles_pack_pays(L, t));
   if (!p->own_panel) t->pack = NULL;
   if (by_rows) t->pack_line = keep_packed;
-  if (is_row_major(g) && is_large) t->pack_ahead = ahead_of_line;
+  if (is_row_major(g) && is_large) t->ahead_row = row_in_place;
   pack_b(L, p);
+}
+
+/* For one to three rows memory is the limit, and each prefetch counts. The processor fetches lines in pairs, and runs ahead
+   in each row, into the next panel; if that is still in L2 a panel later, half the prefetches do. */
+static void set_ahead_in_place(const nn_lower *L, const product *p, nn_tiles *t) {
+  const nn_gemm *g = p->g;
+  const nn_target *target = L->target;
+  bool is_thin = p->tile.mr <= PAIRED_ROWS && has_few_rows(p, 1);
+  int64_t panel = tile_row_bytes(&p->tile, g->acc) * nn_dim_guess(g->k, 256);
+  if (!is_row_major(g) || nn_gemm_b_bytes(g) <= target->l2_bytes / 2) return;
+  if (is_thin && panel <= target->l2_bytes / SMALL_PANELS) return;
+  t->ahead = next_panel_in_place;
+  if (tile_row_bytes(&p->tile, g->acc) >= LEAST_ROW_LINES * LINE_BYTES) t->ahead_row = row_in_place;
+  if (is_thin && panel < target->l2_bytes) t->ahead_step = 2;
 }
 
 static void emit_tiled(nn_lower *L, const nn_gemm *g) {
@@ -420,8 +443,7 @@ static void emit_tiled(nn_lower *L, const nn_gemm *g) {
     set_panels(L, &p, &t);
   else if (!b_in_place(L, &p))
     set_packed(L, &p, &t);
-  if (!t.ahead && !t.pack_line && is_row_major(g) && nn_gemm_b_bytes(g) > L->target->l2_bytes / 2)
-    t.ahead = next_panel_in_place;
+  if (!p.b) set_ahead_in_place(L, &p, &t);
   if ((p.a || is_one(g->a_stride_k)) && bytes_of(g, g->m, g->k) > 2 * L->target->l2_bytes) t.ahead_a = next_rows;
   t.b_padded = p.b != NULL;
   nn_tiles_emit(L, &t);
@@ -471,13 +493,16 @@ static bool reads_along_k(const nn_gemm *g) {
 }
 
 /* Few rows: each element of B is used a few times only, so it should be read once, in its own order. Tiles that need no
-   copy of it read it nearly as well, and add faster. */
+   copy of it read it as well if their rows are some lines, and add faster; but a single row is added at memory's speed. */
 static bool is_thin(const nn_lower *L, const nn_gemm *g) {
-  int64_t m;
-  bool by_tiles = is_row_major(g);
+  int64_t m, bytes = nn_gemm_b_bytes(g);
   if (g->b_panels || !nn_dim_is_const(g->m, &m)) return false;
-  return m <= (by_tiles ? THIN_ROWS_BESIDE_TILES : THIN_ROWS) ||
-         (m <= THIN_ROWS_LARGE && nn_gemm_b_bytes(g) > (by_tiles ? L->target->l3_bytes : L->target->l2_bytes));
+  if (!is_row_major(g)) return m <= THIN_ROWS || (m <= THIN_ROWS_LARGE && bytes > L->target->l2_bytes);
+  nn_tile tile = nn_tile_choose(L->target, g->acc, g->m, g->n);
+  bool is_large = bytes > L->target->l3_bytes, is_few = m <= THIN_ROWS_BESIDE_TILES;
+  int64_t least = (is_few ? LEAST_THIN_LINES : LEAST_ROW_LINES) * LINE_BYTES;
+  if (tile_row_bytes(&tile, g->acc) >= least) return m <= 1 && is_large;
+  return is_few || (m <= THIN_ROWS_LARGE && is_large);
 }
 
 static void emit_plain(nn_lower *L, const nn_gemm *g) {

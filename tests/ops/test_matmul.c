@@ -49,6 +49,17 @@ Test(matmul, sizes) {
   }
 }
 
+/* B leaves the caches: read in place, once or by a few row tiles, or packed while the first of them runs. */
+Test(matmul, far_operand) {
+  static const int64_t rows[] = {1, 2, 3, 5, 8, 12, 13, 40, 130};
+  for (int i = 0; i < 9; i++) {
+    try_sizes(rows[i], 140, 70, 0, 0, "f32", "f32");
+    try_sizes(rows[i], 17, 529, 0, 0, "f32", "f32"); /* the distance of prefetches is more than K */
+  }
+  try_sizes(41, 290, 130, 0, 0, "f32", "f32");
+  try_sizes(41, 290, 130, 1, 0, "f32", "f32");
+}
+
 Test(matmul, empty) {
   try_sizes(3, 0, 5, 0, 0, "f32", "f32");
   try_sizes(0, 4, 5, 0, 0, "f32", "f32");

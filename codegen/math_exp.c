@@ -10,7 +10,7 @@ static const double exp_f32[] = {
 /* r / tanh(r/2) in r^2, for |r| <= ln2/2. */
 static const double half_angle_f32[] = {2, 0.16666618, -0.00276600057};
 /* exp(r) = scale * this in r, for |r| <= ln2/64; the scale makes the roundings of the table small, and lets 2^(n/32) overflow last. */
-static const double part_f32[] = {1.8833971, 1.88342463, 0.941691584};
+static const double part_f32[] = {1.88339698, 1.88342462, 0.941691581};
 /* The bits of scale * 2^(j/32), less j/32 of an exponent's unit: with the bits of n + magic, shifted, added they are those of scale * 2^(n/32). */
 enum { TABLE = 32, TABLE_SHIFT = 23 - 5 };
 static const int32_t table_f32[TABLE] = {
@@ -171,8 +171,9 @@ nn_x *nn_mx_tanh(const nn_mx *m, nn_x *x) {
   return nn_mx_let(m, nn_mx_div(m, over, under));
 }
 
-/* 1 + exp(-x) in few operations: -x = n * ln2/32 + r in one step, exp(r) is a short polynomial, and 2^(n/32) comes from a table. At the
-   lower limit 2^(n/32) times the scale is still finite, but not exp; at the upper one it is nothing beside 1. */
+/* 1 + exp(-x) in few operations: -x = n * ln2/32 + r in one step, exp(r) is a short polynomial, and 2^(n/32) comes from a table. What ln2 as
+   f32 is too large by makes exp too small, by a share that is linear in x: it is put into the polynomial's first coefficient. At the lower limit
+   2^(n/32) times the scale is still finite, but not exp; at the upper one it is nothing beside 1. */
 static nn_x *one_plus_exp(const nn_mx *m, nn_x *x) {
   nn_x *in = nn_mx_let(m, nn_mx_clamp(m, x, -limits_f32.highest, -limits_f32.fast_lowest));
   nn_x *n_magic = nn_mx_let(m, nn_mx_fmac(m, in, -TABLE * 1.44269504088896340736, nn_mx_c(m, m->magic)));
@@ -181,8 +182,10 @@ static nn_x *one_plus_exp(const nn_mx *m, nn_x *x) {
   nn_x *bits = nn_mx_let(m, nn_mx_bits(m, n_magic));
   nn_x *entry = nn_mx_lookup(m, "exp2", table_f32, TABLE, bits);
   nn_x *scale = nn_mx_let(m, nn_mx_float(m, nn_x_binary(m->k, NN_X_ADD, entry, nn_mx_iop(m, NN_X_SHL, bits, TABLE_SHIFT))));
-  const double part[] = {part_f32[0], -part_f32[1], part_f32[2]};
-  return nn_mx_let(m, nn_mx_fma(m, scale, NN_MX_POLY(m, minus_r, part), nn_mx_c(m, 1)));
+  double ln2 = 0.693147180559945309417, too_large = (double)(float)ln2 / ln2 - 1;
+  nn_x *first = nn_mx_fmac(m, in, -too_large * part_f32[0], nn_mx_c(m, part_f32[0]));
+  nn_x *slope = nn_mx_fmac(m, minus_r, part_f32[2], nn_mx_c(m, -part_f32[1]));
+  return nn_mx_let(m, nn_mx_fma(m, scale, nn_mx_fma(m, minus_r, slope, first), nn_mx_c(m, 1)));
 }
 
 /* sigmoid(x) as *over / *under. Beyond -highest exp(-x) is infinite; below -lowest 2^n is 0 or tiny, and so is exp. f64: 1 / (1 + exp(-x)). */

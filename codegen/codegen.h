@@ -248,6 +248,7 @@ typedef struct nn_gemm {
   nn_x *(*a)(nn_lower *L, void *data, nn_x *m, nn_x *k);   /* value of A, of type acc */
   nn_x *(*b)(nn_lower *L, void *data, nn_x *k, nn_x *n);
   void (*store)(nn_lower *L, void *data, nn_x *m, nn_x *n, nn_x *value);
+  int64_t products;      /* about so many, one after the other, each with a B of its own; 0: 1 */
   nn_buf *a_plain; nn_x *a_base, *a_stride_m, *a_stride_k; /* if A is addressable without packing: flat = base + m*sm + k*sk */
   nn_buf *b_plain; nn_x *b_base, *b_stride_k, *b_stride_n;
   nn_buf *b_panels; int64_t panel_width;          /* or NULL: B in panels [N / width][k][width] of type acc, padded */

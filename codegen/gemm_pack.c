@@ -25,6 +25,7 @@ enum {
   WAYS_OF_PANEL = 6,
   COPY_PANELS = 8,
   PAIRED_ROWS = 3,
+  SHORT_ROW_BYTES = 4096,
   LEAST_THIN_LINES = 4,
   LEAST_ROW_LINES = 2,
   SMALL_PANELS = 8 /* of L2 */
@@ -298,6 +299,11 @@ static int64_t bytes_of(const nn_gemm *g, nn_dim rows, nn_dim columns) {
 
 int64_t nn_gemm_b_bytes(const nn_gemm *g) { return bytes_of(g, g->k, g->n); }
 
+/* B is not in L3, or will not be when it is read again. */
+static bool b_is_far(const nn_lower *L, const nn_gemm *g) {
+  return nn_gemm_b_bytes(g) > L->target->l3_bytes / (g->products > 1 ? g->products : 1);
+}
+
 /* How many of the lines that lie `pitch` bytes apart fall into one set of a cache. */
 static int64_t lines_of_set(int64_t count, int64_t pitch, int64_t cache_bytes) {
   int64_t span = cache_bytes / WAYS, common = span;
@@ -415,7 +421,7 @@ static void set_ahead_in_place(const nn_lower *L, const product *p, nn_tiles *t)
   if (is_thin && panel <= target->l2_bytes / SMALL_PANELS) return;
   t->ahead = next_panel_in_place;
   if (tile_row_bytes(&p->tile, g->acc) >= LEAST_ROW_LINES * LINE_BYTES) t->ahead_row = row_in_place;
-  if (is_thin && panel < target->l2_bytes) t->ahead_step = 2;
+  if (is_thin && panel < target->l2_bytes && !b_is_far(L, g)) t->ahead_step = 2;
 }
 
 static void emit_tiled(nn_lower *L, const nn_gemm *g) {
@@ -493,16 +499,18 @@ static bool reads_along_k(const nn_gemm *g) {
 }
 
 /* Few rows: each element of B is used a few times only, so it should be read once, in its own order. Tiles that need no
-   copy of it read it as well if their rows are some lines, and add faster; but a single row is added at memory's speed. */
+   copy of it read it as well if their rows are some lines, and add faster; but from memory axpy is better for a single
+   row, and for two where it reads B nearly from one end to the other. */
 static bool is_thin(const nn_lower *L, const nn_gemm *g) {
   int64_t m, bytes = nn_gemm_b_bytes(g);
   if (g->b_panels || !nn_dim_is_const(g->m, &m)) return false;
   if (!is_row_major(g)) return m <= THIN_ROWS || (m <= THIN_ROWS_LARGE && bytes > L->target->l2_bytes);
   nn_tile tile = nn_tile_choose(L->target, g->acc, g->m, g->n);
-  bool is_large = bytes > L->target->l3_bytes, is_few = m <= THIN_ROWS_BESIDE_TILES;
+  bool is_far = b_is_far(L, g), is_few = m <= THIN_ROWS_BESIDE_TILES;
   int64_t least = (is_few ? LEAST_THIN_LINES : LEAST_ROW_LINES) * LINE_BYTES;
-  if (tile_row_bytes(&tile, g->acc) >= least) return m <= 1 && is_large;
-  return is_few || (m <= THIN_ROWS_LARGE && is_large);
+  bool is_short = bytes_of(g, nn_dim_const(L->module, 1), g->n) <= SHORT_ROW_BYTES;
+  if (tile_row_bytes(&tile, g->acc) >= least) return is_far && m <= (is_short ? 2 : 1);
+  return is_few || (m <= THIN_ROWS_LARGE && is_far);
 }
 
 static void emit_plain(nn_lower *L, const nn_gemm *g) {

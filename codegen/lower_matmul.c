@@ -144,6 +144,16 @@ static void set_plain_y(nn_lower *L, const matmul *mm, nn_gemm *g) {
                 nn_read_is_unit(L, mm->y, mm->trans_b ? last : last - 1);
 }
 
+static int64_t count_products(const matmul *mm) {
+  enum { MANY = 1 << 16 };
+  int64_t count = 1;
+  for (int i = 0; i < mm->rank - 2 && count > 0 && count < MANY; i++) {
+    int64_t dim = nn_dim_guess(mm->y->type.dims[i], 1);
+    count *= dim < MANY ? dim : MANY;
+  }
+  return count;
+}
+
 static void emit_product(nn_lower *L, matmul *mm, nn_dim m, bool in_parallel) {
   int last = mm->rank - 1;
   nn_buf *out;
@@ -155,6 +165,7 @@ static void emit_product(nn_lower *L, matmul *mm, nn_dim m, bool in_parallel) {
                .b = read_y,
                .store = write_r,
                .data = mm,
+               .products = mm->width ? 1 : count_products(mm),
                .in_parallel = in_parallel};
   g.store_direct = nn_write_is_plain(L, mm->r, &out);
   set_plain_x(L, mm, &g);

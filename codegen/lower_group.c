@@ -113,15 +113,19 @@ static void write_part(nn_lower *L, nn_x *const *index, void *data) {
 }
 
 static void loop_parts(nn_lower *L, const nn_op *concat, nn_type type, int lanes, int64_t cost) {
-  nn_dim dims[NN_MAX_RANK];
-  memcpy(dims, type.dims, (size_t)type.rank * sizeof *dims);
-  part_loops p = {.axis = (int)nn_attr_int(concat, "axis"), .offset = nn_dim_const(L->module, 0)};
-  p.part.concat = concat;
-  for (p.part.number = 0; p.part.number < concat->nin; p.part.number++) {
-    dims[p.axis] = concat->in[p.part.number]->type.dims[p.axis];
-    nn_box_loops(L, dims, type.rank, lanes, cost, write_part, &p);
-    p.offset = nn_dim_add(L->module, p.offset, dims[p.axis]);
+  nn_arena *arena = L->module->arena;
+  part_loops *parts = NN_NEW_ARRAY(arena, part_loops, concat->nin);
+  nn_box *boxes = NN_NEW_ARRAY(arena, nn_box, concat->nin);
+  nn_dim offset = nn_dim_const(L->module, 0);
+  int axis = (int)nn_attr_int(concat, "axis");
+  for (int i = 0; i < concat->nin; i++) {
+    nn_dim *dims = nn_memdup(arena, type.dims, (size_t)type.rank * sizeof *dims);
+    dims[axis] = concat->in[i]->type.dims[axis];
+    parts[i] = (part_loops){.part = {.concat = concat, .number = i}, .axis = axis, .offset = offset};
+    boxes[i] = (nn_box){dims, &parts[i]};
+    offset = nn_dim_add(L->module, offset, dims[axis]);
   }
+  nn_boxes_loops(L, boxes, concat->nin, type.rank, lanes, cost, write_part);
   nn_part_set(L, (nn_part){0});
 }
 

@@ -248,10 +248,13 @@ static bool is_one(const nn_x *x) {
   return nn_x_is_const(x, &value) && value == 1;
 }
 
-static void emit_tasks(nn_lower *L, box *b) {
+static nn_x *box_tasks(nn_lower *L, const box *b) {
+  return nn_bind(L, nn_xi_mul(L->kernel, b->cut.nblocks, b->cut.npieces));
+}
+
+static void emit_task(nn_lower *L, box *b, nn_x *t) {
   nn_kernel *k = L->kernel;
   cut *c = &b->cut;
-  nn_x *t = nn_loop_begin(k, NN_PARALLEL, "t", nn_x_int(k, 0), nn_bind(L, nn_xi_mul(k, c->nblocks, c->npieces)));
   nn_x *at = t;
   if (b->last >= 0 && is_one(c->npieces)) {
     b->piece_lo = nn_x_int(k, 0);
@@ -261,7 +264,11 @@ static void emit_tasks(nn_lower *L, box *b) {
     at = nn_xi_floordiv(k, t, c->npieces);
   }
   emit_block(L, b, nn_bind(L, at));
-  nn_end(k);
+}
+
+static void emit_tasks(nn_lower *L, box *b) {
+  emit_task(L, b, nn_loop_begin(L->kernel, NN_PARALLEL, "t", nn_x_int(L->kernel, 0), box_tasks(L, b)));
+  nn_end(L->kernel);
 }
 
 static void emit_serial(nn_lower *L, box *b) {
@@ -283,33 +290,114 @@ static bool is_empty(const nn_dim *dims, int nd) {
   return false;
 }
 
-void nn_box_loops(nn_lower *L, const nn_dim *dims, int nd, int lanes, int64_t cost, nn_body *body, void *data) {
-  if (is_empty(dims, nd)) return;
+/* Cuts the box; false: it is too small for several tasks. */
+static bool cut_box(nn_lower *L, box *b, int64_t cost) {
+  nn_x *ntasks = count_tasks(L, b->dims, b->nd, cost > 0 ? cost : 1);
+  b->cut.n = nn_dim_x(L, b->dims[b->last]);
+  if (is_one(ntasks)) return false;
+  b->prefix = parallel_prefix(b->dims, b->last, ntasks);
+  b->cut.rows = nn_bind(L, product_x(L, b->dims, b->prefix));
+  cut_rows(L, &b->cut, ntasks);
+  int64_t rows = 0, tasks = 0;
+  bool enough_rows = nn_x_is_const(b->cut.rows, &rows) && nn_x_is_const(ntasks, &tasks) && rows >= tasks;
+  if (enough_rows)
+    b->cut.npieces = nn_x_int(L->kernel, 1), b->cut.piece = b->cut.n;
+  else
+    cut_line(L, &b->cut, ntasks, b->lanes);
+  return true;
+}
+
+static box make_box(nn_lower *L, const nn_dim *dims, int nd, int lanes, nn_body *body, void *data) {
   box b = {.dims = dims, .nd = nd, .body = body, .data = data};
   b.lanes = lanes > 1 && !nn_has_packed_output(L) && !nn_current_vector_var(L->kernel) ? lanes : 1;
   b.index = NN_NEW_ARRAY(L->module->arena, nn_x *, nd + 1);
   b.last = last_varying(dims, nd);
   for (int i = b.last + 1; i < nd; i++) b.index[i] = nn_x_int(L->kernel, 0);
-  if (b.last < 0) {
+  return b;
+}
+
+void nn_box_loops(nn_lower *L, const nn_dim *dims, int nd, int lanes, int64_t cost, nn_body *body, void *data) {
+  if (is_empty(dims, nd)) return;
+  box b = make_box(L, dims, nd, lanes, body, data);
+  if (b.last < 0)
     body(L, b.index, data);
-    return;
-  }
-  b.cut.n = nn_dim_x(L, dims[b.last]);
-  nn_x *ntasks = count_tasks(L, dims, nd, cost > 0 ? cost : 1);
-  if (is_one(ntasks)) {
-    emit_serial(L, &b);
-    return;
-  }
-  b.prefix = parallel_prefix(dims, b.last, ntasks);
-  b.cut.rows = nn_bind(L, product_x(L, dims, b.prefix));
-  cut_rows(L, &b.cut, ntasks);
-  int64_t rows = 0, tasks = 0;
-  bool enough_rows = nn_x_is_const(b.cut.rows, &rows) && nn_x_is_const(ntasks, &tasks) && rows >= tasks;
-  if (enough_rows)
-    b.cut.npieces = nn_x_int(L->kernel, 1), b.cut.piece = b.cut.n;
+  else if (cut_box(L, &b, cost))
+    emit_tasks(L, &b);
   else
-    cut_line(L, &b.cut, ntasks, b.lanes);
-  emit_tasks(L, &b);
+    emit_serial(L, &b);
+}
+
+/* ---- several boxes --------------------------------------------------------------------------------- */
+
+/* One box in several tasks, or a few small boxes in one. */
+typedef struct unit {
+  box *boxes;
+  int count;
+  bool is_cut;
+  int64_t work;        /* of small boxes */
+  nn_x *first;         /* number of its first task */
+} unit;
+
+static void emit_unit(nn_lower *L, const unit *u, nn_x *task) {
+  if (u->is_cut) {
+    emit_task(L, u->boxes, nn_bind(L, nn_xi_sub(L->kernel, task, u->first)));
+    return;
+  }
+  for (int i = 0; i < u->count; i++) emit_serial(L, &u->boxes[i]);
+}
+
+/* The one of the units that the task belongs to. */
+static void choose_unit(nn_lower *L, const unit *units, int count, nn_x *task) {
+  nn_kernel *k = L->kernel;
+  if (count == 1) {
+    emit_unit(L, units, task);
+    return;
+  }
+  nn_if_begin(k, nn_x_binary(k, NN_X_LT, task, units[count / 2].first));
+  choose_unit(L, units, count / 2, task);
+  nn_else(k);
+  choose_unit(L, units + count / 2, count - count / 2, task);
+  nn_end(k);
+}
+
+/* Boxes in order become units. */
+static int make_units(nn_lower *L, box *boxes, int nboxes, int64_t cost, unit *units) {
+  int count = 0;
+  for (int i = 0; i < nboxes; i++) {
+    box *b = &boxes[i];
+    unit *last = count ? &units[count - 1] : NULL;
+    int64_t elements = 0;
+    bool is_cut = cut_box(L, b, cost), joins = last && !is_cut && !last->is_cut && last->work < TASK_COST;
+    if (!joins) units[count++] = (unit){.boxes = b, .is_cut = is_cut};
+    static_product(b->dims, b->nd, &elements);
+    last = &units[count - 1];
+    last->count++;
+    last->work += elements > TASK_COST ? TASK_COST : elements * cost; /* it is small, or cut */
+  }
+  return count;
+}
+
+void nn_boxes_loops(nn_lower *L, const nn_box *parts, int nparts, int nd, int lanes, int64_t cost, nn_body *body) {
+  nn_kernel *k = L->kernel;
+  nn_arena *arena = L->module->arena;
+  box *boxes = NN_NEW_ARRAY(arena, box, nparts + 1);
+  int nboxes = 0;
+  for (int i = 0; i < nparts; i++)
+    if (!is_empty(parts[i].dims, nd)) boxes[nboxes++] = make_box(L, parts[i].dims, nd, lanes, body, parts[i].data);
+  unit *units = NN_NEW_ARRAY(arena, unit, nboxes + 1);
+  int count = make_units(L, boxes, nboxes, cost > 0 ? cost : 1, units);
+  if (nn_has_packed_output(L) || (count == 1 && !units->is_cut)) {
+    for (int i = 0; i < nboxes; i++) emit_serial(L, &boxes[i]);
+    return;
+  }
+  nn_x *tasks = nn_x_int(k, 0);
+  for (int i = 0; i < count; i++) {
+    units[i].first = tasks;
+    tasks = nn_bind(L, nn_xi_add(k, tasks, units[i].is_cut ? box_tasks(L, units[i].boxes) : nn_x_int(k, 1)));
+  }
+  if (!count) return;
+  choose_unit(L, units, count, nn_loop_begin(k, NN_PARALLEL, "t", nn_x_int(k, 0), tasks));
+  nn_end(k);
 }
 
 void nn_parallel_rows(nn_lower *L, const nn_dim *dims, int nd, int64_t cost, nn_body *body, void *data) {

@@ -44,6 +44,8 @@ typedef struct blocked {
   nn_x *step[4];                         /* in a: from block to block, row to row, pixel to pixel, channel to channel */
   int64_t a_stride[2];                   /* of windows in a */
   int64_t likely_band, likely_bands, group_panels, ngroups; /* tasks */
+  nn_x *first_band;                      /* of those that come one after the other with the same panels */
+  int64_t bands_together;                /* and how many these are */
   nn_x *first_panel;                     /* those before it are done in Strassen's form */
   nn_x *band, *nbands;                   /* rows of a band, at most; bands of an image */
   nn_buf *stage;                         /* results of a tile, where they do not go to their places from the registers */
@@ -172,8 +174,8 @@ static void cut_bands(nn_lower *L, blocked *c, int64_t bands, nn_x *least) {
 static void count_passes(nn_lower *L, blocked *c, nn_x *band) {
   int64_t tiles = c->is_flat ? nn_tile_cut_rows(c->likely_band * c->size[1], c->mr).tiles : c->likely_band * nn_tile_cut_rows(c->size[1], c->mr).tiles;
   bool all_bands = c->group_panels == 1 && !c->is_made;
-  c->passes = all_bands ? tiles * c->likely_bands : tiles;
-  c->pass0 = all_bands ? nn_let(L->kernel, nn_xi_mulc(L->kernel, band, tiles)) : nn_x_int(L->kernel, 0);
+  c->passes = all_bands ? tiles * c->bands_together : tiles;
+  c->pass0 = all_bands ? nn_let(L->kernel, nn_xi_mulc(L->kernel, nn_xi_sub(L->kernel, band, c->first_band), tiles)) : nn_x_int(L->kernel, 0);
 }
 
 /* A task copies its band, which must be little beside the products. */
@@ -537,19 +539,38 @@ static void emit_panels(nn_lower *L, blocked *c, nn_x *group) {
   nn_end(k);
 }
 
+/* Each thread goes over its half of the image, or has its panels. */
+static bool is_split(const blocked *c) {
+  enum { WEIGHTS_MORE = 4 }; /* what others have written comes much slower than weights that nobody writes */
+  int64_t in[2], weights = c->outputs * (c->channels / c->groups) * c->kernel[0] * c->kernel[1];
+  for (int d = 0; d < 2; d++) in[d] = c->size[d] * c->stride[d];
+  return WEIGHTS_MORE * (c->channels * in[0] * in[1] + c->outputs * c->size[0] * c->size[1]) >= weights;
+}
+
 /* Bands of the same panels come one after the other. Where tasks make their panels that gains nothing: groups come one after the
    other, so that the smaller last ones are spread over the workers. */
 static void find_task(nn_lower *L, blocked *c, nn_x *task, nn_x *ngroups, nn_x **band, nn_x **group) {
   nn_kernel *k = L->kernel;
-  nn_x *inner = c->is_made ? ngroups : c->nbands, *images = nn_dim_x(L, c->y->type.dims[0]);
-  nn_x *first = nn_xi_mod(k, task, inner), *rest = nn_let(k, nn_xi_floordiv(k, task, inner)), *last = rest;
-  c->image = nn_x_int(k, 0);
-  if (!nn_dim_is(c->y->type.dims[0], 1)) {
-    c->image = nn_let(k, nn_xi_mod(k, rest, images));
-    last = nn_let(k, nn_xi_floordiv(k, rest, images));
+  nn_x *places = nn_let(k, nn_xi_mul(k, nn_dim_x(L, c->y->type.dims[0]), c->nbands)), *place;
+  c->first_band = nn_x_int(k, 0);
+  c->bands_together = c->likely_bands;
+  if (c->is_made) {
+    *group = nn_xi_mod(k, task, ngroups);
+    place = nn_let(k, nn_xi_floordiv(k, task, ngroups));
+  } else if (is_split(c)) {
+    nn_split split = nn_split_task(L, task, ngroups, places);
+    *group = split.outer;
+    place = split.inner;
+    if (nn_dim_is(c->y->type.dims[0], 1)) {
+      c->first_band = split.first;
+      c->bands_together = (c->likely_bands + 1) / 2;
+    }
+  } else {
+    *group = nn_let(k, nn_xi_floordiv(k, task, places));
+    place = nn_let(k, nn_xi_mod(k, task, places));
   }
-  *band = c->is_made ? last : first;
-  *group = c->is_made ? first : last;
+  c->image = nn_dim_is(c->y->type.dims[0], 1) ? nn_x_int(k, 0) : nn_let(k, nn_xi_floordiv(k, place, c->nbands));
+  *band = nn_xi_mod(k, place, c->nbands);
 }
 
 static void emit_task(nn_lower *L, blocked *c, nn_x *task, nn_x *ngroups) {

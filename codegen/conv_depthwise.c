@@ -313,12 +313,8 @@ static void set_taps(nn_lower *L, depthwise *c) {
   c->tap_hi = nn_let(k, nn_xi_min(k, hi, taps));
 }
 
-static void emit_line(nn_lower *L, nn_x *const *index, void *data) {
-  depthwise *c = data;
+static void emit_line(nn_lower *L, depthwise *c) {
   nn_kernel *k = L->kernel;
-  c->image = index[0];
-  c->channels = index[1];
-  c->row = index[2];
   set_taps(L, c);
   nn_x *v = nn_loop_range(k, NN_FOR, "v", c->block / c->lanes);
   c->vector0 = nn_xi_mulc(k, v, c->lanes);
@@ -329,6 +325,21 @@ static void emit_line(nn_lower *L, nn_x *const *index, void *data) {
   nn_end(k);
 }
 
+/* index: half of the image (nn_split_task's reason), image, block of channels, row of the half. */
+static void emit_half_line(nn_lower *L, nn_x *const *index, void *data) {
+  depthwise *c = data;
+  nn_kernel *k = L->kernel;
+  nn_x *half = nn_ceildiv_x(L, c->out[0], 2);
+  int64_t rows;
+  bool is_even = nn_x_is_const(c->out[0], &rows) && rows % 2 == 0;
+  c->image = index[1];
+  c->channels = index[2];
+  c->row = nn_let(k, nn_xi_add(k, nn_xi_mul(k, index[0], half), index[3]));
+  if (!is_even) nn_if_begin(k, nn_x_binary(k, NN_X_LT, c->row, c->out[0]));
+  emit_line(L, c);
+  if (!is_even) nn_end(k);
+}
+
 nn_status lower_conv_depthwise(nn_lower *L, nn_op *op) {
   depthwise c = {0};
   set_sizes(L, op, &c);
@@ -337,7 +348,10 @@ nn_status lower_conv_depthwise(nn_lower *L, nn_op *op) {
   set_ends(L, &c);
   int64_t cost = (c.kernel[0] * c.kernel[1] + 2) * c.width * c.block;
   nn_sums_open(L);
-  nn_parallel_rows(L, c.y->type.dims, 3, cost < (1 << 24) ? cost : 1 << 24, emit_line, &c);
+  nn_module *m = L->module;
+  const nn_dim *dims = c.y->type.dims;
+  nn_dim halves[4] = {nn_dim_const(m, 2), dims[0], dims[1], nn_dim_ceildiv(m, dims[2], nn_dim_const(m, 2))};
+  nn_parallel_rows(L, halves, 4, cost < (1 << 24) ? cost : 1 << 24, emit_half_line, &c);
   nn_sums_close(L);
   return NN_OK;
 }

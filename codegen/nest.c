@@ -51,6 +51,19 @@ nn_x *nn_task_loop(nn_lower *L, bool in_parallel, const char *name, nn_x *count)
   return nn_loop_begin(k, kind, name, nn_x_int(k, 0), count);
 }
 
+nn_split nn_split_task(nn_lower *L, nn_x *task, nn_x *outer, nn_x *inner) {
+  nn_kernel *k = L->kernel;
+  nn_split s = {.half = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, inner, 1), nn_x_int(k, 2)))};
+  nn_x *first = nn_let(k, nn_xi_mul(k, s.half, outer)), *zero = nn_x_int(k, 0);
+  nn_x *is_second = nn_let(k, nn_x_binary(k, NN_X_LE, first, task));
+  s.first = nn_let(k, nn_x_select(k, is_second, s.half, zero));
+  nn_x *in_half = nn_let(k, nn_xi_sub(k, task, nn_x_select(k, is_second, first, zero)));
+  nn_x *size = nn_let(k, nn_x_select(k, is_second, nn_xi_max(k, nn_xi_sub(k, inner, s.half), nn_x_int(k, 1)), s.half));
+  s.outer = nn_let(k, nn_xi_floordiv(k, in_half, size));
+  s.inner = nn_let(k, nn_xi_add(k, s.first, nn_xi_mod(k, in_half, size)));
+  return s;
+}
+
 static void emit_rest(nn_lower *L, nn_x *done, nn_x *count, int lanes, nn_block_body *body, void *data) {
   nn_kernel *k = L->kernel;
   int64_t rest;

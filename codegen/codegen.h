@@ -100,9 +100,16 @@ typedef void nn_body(nn_lower *L, nn_x *const *index, void *data);
 void nn_box_loops(nn_lower *L, const nn_dim *dims, int nd, int lanes, int64_t cost, nn_body *body, void *data);
 /* The same in a parallel loop over the outer product only: body loops over the rest itself. ntasks from cost. */
 void nn_parallel_rows(nn_lower *L, const nn_dim *dims, int nd, int64_t cost, nn_body *body, void *data);
-/* nn_box_loops for several boxes, whose tasks run side by side. */
+/* nn_box_loops for several boxes, one of them after the other, and all of that a few times over: *repetition is set to the number. All
+   tasks run side by side. */
 typedef struct nn_box { const nn_dim *dims; void *data; } nn_box;
-void nn_boxes_loops(nn_lower *L, const nn_box *parts, int nparts, int nd, int lanes, int64_t cost, nn_body *body);
+typedef struct nn_boxes {
+  const nn_box *boxes;
+  int count, nd, lanes;
+  int64_t cost, repetitions;
+  nn_body *body;
+} nn_boxes;
+void nn_boxes_loops(nn_lower *L, const nn_boxes *all, nn_x **repetition);
 /* for i in 0..n, vector part and scalar rest; serial. */
 void nn_vector_loops(nn_lower *L, nn_x *n, int lanes, void (*body)(nn_lower *L, nn_x *i, void *data), void *data);
 

@@ -151,8 +151,9 @@ static void sum_blocks(nn_lower *L, strassen *s) {
   int lanes = lanes_of_block(s);
   nn_x *segments = nn_let(k, nn_ceildiv_x(L, s->left, SEGMENT)), *segment = nn_x_int(k, SEGMENT);
   nn_x *task = nn_task_loop(L, s->g->in_parallel, "task", nn_let(k, nn_xi_mulc(k, segments, s->half / lanes)));
-  nn_x *first = nn_let(k, nn_xi_mul(k, nn_xi_mod(k, task, segments), segment));
-  nn_x *ki = nn_xi_mulc(k, nn_let(k, nn_xi_floordiv(k, task, segments)), lanes);
+  nn_split split = nn_split_task(L, task, nn_x_int(k, s->half / lanes), segments);
+  nn_x *first = nn_let(k, nn_xi_mul(k, split.inner, segment));
+  nn_x *ki = nn_xi_mulc(k, split.outer, lanes);
   nn_x *end = nn_let(k, nn_xi_min(k, nn_xi_add(k, first, segment), s->left));
   nn_x *pair = nn_loop_begin(k, NN_FOR, "pair", first, end);
   sum_vector(L, s, pair, nn_xi_add(k, ki, nn_lanes_begin(L, lanes)));
@@ -426,8 +427,9 @@ static void emit_chunk(nn_lower *L, strassen *s) {
   if (s->g->a_block) sum_blocks(L, s);
   else sum_rows(L, s);
   nn_x *task = nn_task_loop(L, s->g->in_parallel, "task", nn_let(k, nn_xi_mulc(k, s->blocks, s->panels)));
-  s->panel = nn_let(k, nn_xi_floordiv(k, task, s->blocks));
-  s->row = nn_let(k, nn_xi_mul(k, nn_xi_mod(k, task, s->blocks), s->rows));
+  nn_split split = nn_split_task(L, task, nn_x_int(k, s->panels), s->blocks);
+  s->panel = split.outer;
+  s->row = nn_let(k, nn_xi_mul(k, split.inner, s->rows));
   emit_task(L, s);
   nn_end(k);
 }

@@ -126,10 +126,12 @@ nn_x *nn_flat_index(nn_lower *L, nn_type type, nn_x *const *index) {
 }
 
 void nn_unflatten(nn_lower *L, nn_type type, nn_x *flat, nn_x **index) {
-  for (int i = type.rank - 1; i >= 0; i--) {
+  int first = 0; /* which takes what is left */
+  while (first < type.rank - 1 && nn_dim_is(type.dims[first], 1)) index[first++] = nn_x_int(L->kernel, 0);
+  for (int i = type.rank - 1; i >= first; i--) {
     nn_x *dim = nn_dim_x(L, type.dims[i]);
-    index[i] = i == 0 ? flat : nn_xi_mod(L->kernel, flat, dim);
-    if (i > 0) flat = nn_xi_floordiv(L->kernel, flat, dim);
+    index[i] = i == first ? flat : nn_xi_mod(L->kernel, flat, dim);
+    if (i > first) flat = nn_xi_floordiv(L->kernel, flat, dim);
   }
 }
 

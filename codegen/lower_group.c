@@ -99,17 +99,32 @@ static nn_op *find_op(const nn_lower *L, nn_opcode code) {
 
 typedef struct part_loops {
   nn_part part;
-  int axis;
-  nn_dim offset;
+  int axis, halved;  /* dimension that is cut in halves, or -1 */
+  nn_dim offset, half_size;
+  nn_x *const *half; /* the present one */
 } part_loops;
 
 static void write_part(nn_lower *L, nn_x *const *index, void *data) {
   part_loops *p = data;
+  nn_kernel *k = L->kernel;
   nn_x *shifted[NN_MAX_RANK];
   memcpy(shifted, index, (size_t)nn_group_of(L)->results[0]->type.rank * sizeof *index);
-  p->part.index = shifted[p->axis] = nn_xi_add(L->kernel, index[p->axis], nn_dim_x(L, p->offset));
+  if (p->halved >= 0) shifted[p->halved] = nn_xi_add(k, index[p->halved], nn_xi_mul(k, *p->half, nn_dim_x(L, p->half_size)));
+  p->part.index = shifted[p->axis] = nn_xi_add(k, index[p->axis], nn_dim_x(L, p->offset));
   nn_part_set(L, p->part);
   write_elements(L, shifted, NULL);
+}
+
+/* Halves of an image, in all parts, come one after the other (nn_split_task has the reason): of the largest dimension that is even. */
+static int halved_dim(nn_type type, int axis) {
+  int found = -1;
+  int64_t largest = 2, size;
+  for (int i = 0; i < type.rank - 1; i++)
+    if (i != axis && nn_dim_is_const(type.dims[i], &size) && size % 2 == 0 && size > largest) {
+      largest = size;
+      found = i;
+    }
+  return found;
 }
 
 static void loop_parts(nn_lower *L, const nn_op *concat, nn_type type, int lanes, int64_t cost) {
@@ -117,15 +132,18 @@ static void loop_parts(nn_lower *L, const nn_op *concat, nn_type type, int lanes
   part_loops *parts = NN_NEW_ARRAY(arena, part_loops, concat->nin);
   nn_box *boxes = NN_NEW_ARRAY(arena, nn_box, concat->nin);
   nn_dim offset = nn_dim_const(L->module, 0);
-  int axis = (int)nn_attr_int(concat, "axis");
+  int axis = (int)nn_attr_int(concat, "axis"), halved = halved_dim(type, axis);
+  nn_x *half = NULL;
+  nn_dim half_size = halved < 0 ? offset : nn_dim_ceildiv(L->module, type.dims[halved], nn_dim_const(L->module, 2));
   for (int i = 0; i < concat->nin; i++) {
     nn_dim *dims = nn_memdup(arena, type.dims, (size_t)type.rank * sizeof *dims);
     dims[axis] = concat->in[i]->type.dims[axis];
-    parts[i] = (part_loops){.part = {.concat = concat, .number = i}, .axis = axis, .offset = offset};
+    if (halved >= 0) dims[halved] = half_size;
+    parts[i] = (part_loops){{.concat = concat, .number = i}, axis, halved, offset, half_size, &half};
     boxes[i] = (nn_box){dims, &parts[i]};
-    offset = nn_dim_add(L->module, offset, dims[axis]);
+    offset = nn_dim_add(L->module, offset, concat->in[i]->type.dims[axis]);
   }
-  nn_boxes_loops(L, boxes, concat->nin, type.rank, lanes, cost, write_part);
+  nn_boxes_loops(L, &(nn_boxes){boxes, concat->nin, type.rank, lanes, cost, halved < 0 ? 1 : 2, write_part}, &half);
   nn_part_set(L, (nn_part){0});
 }
 

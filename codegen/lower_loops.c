@@ -377,26 +377,29 @@ static int make_units(nn_lower *L, box *boxes, int nboxes, int64_t cost, unit *u
   return count;
 }
 
-void nn_boxes_loops(nn_lower *L, const nn_box *parts, int nparts, int nd, int lanes, int64_t cost, nn_body *body) {
+void nn_boxes_loops(nn_lower *L, const nn_boxes *all, nn_x **repetition) {
   nn_kernel *k = L->kernel;
   nn_arena *arena = L->module->arena;
-  box *boxes = NN_NEW_ARRAY(arena, box, nparts + 1);
+  box *boxes = NN_NEW_ARRAY(arena, box, all->count + 1);
   int nboxes = 0;
-  for (int i = 0; i < nparts; i++)
-    if (!is_empty(parts[i].dims, nd)) boxes[nboxes++] = make_box(L, parts[i].dims, nd, lanes, body, parts[i].data);
-  unit *units = NN_NEW_ARRAY(arena, unit, nboxes + 1);
-  int count = make_units(L, boxes, nboxes, cost > 0 ? cost : 1, units);
-  if (nn_has_packed_output(L) || (count == 1 && !units->is_cut)) {
-    for (int i = 0; i < nboxes; i++) emit_serial(L, &boxes[i]);
-    return;
-  }
-  nn_x *tasks = nn_x_int(k, 0);
+  for (int i = 0; i < all->count; i++)
+    if (!is_empty(all->boxes[i].dims, all->nd)) boxes[nboxes++] = make_box(L, all->boxes[i].dims, all->nd, all->lanes, all->body, all->boxes[i].data);
+  if (!nboxes) return;
+  unit *units = NN_NEW_ARRAY(arena, unit, nboxes);
+  int count = make_units(L, boxes, nboxes, all->cost > 0 ? all->cost : 1, units);
+  nn_x *tasks = nn_x_int(k, 0), *repetitions = nn_x_int(k, all->repetitions);
   for (int i = 0; i < count; i++) {
     units[i].first = tasks;
     tasks = nn_bind(L, nn_xi_add(k, tasks, units[i].is_cut ? box_tasks(L, units[i].boxes) : nn_x_int(k, 1)));
   }
-  if (!count) return;
-  choose_unit(L, units, count, nn_loop_begin(k, NN_PARALLEL, "t", nn_x_int(k, 0), tasks));
+  if (nn_has_packed_output(L) || (count == 1 && !units->is_cut)) {
+    *repetition = nn_loop_begin(k, NN_FOR, "again", nn_x_int(k, 0), repetitions);
+    for (int i = 0; i < nboxes; i++) emit_serial(L, &boxes[i]);
+  } else {
+    nn_x *t = nn_loop_begin(k, NN_PARALLEL, "t", nn_x_int(k, 0), nn_bind(L, nn_xi_mul(k, tasks, repetitions)));
+    *repetition = nn_bind(L, nn_xi_floordiv(k, t, nn_xi_max(k, tasks, nn_x_int(k, 1))));
+    choose_unit(L, units, count, nn_bind(L, nn_xi_mod(k, t, nn_xi_max(k, tasks, nn_x_int(k, 1)))));
+  }
   nn_end(k);
 }
 

@@ -15,6 +15,7 @@
 enum {
   SLAB_GAP = 16,        /* between positions, so that they do not share sets of the cache */
   TASKS_WANTED = 12,
+  LEAST_CHUNK = 8,      /* tiles */
   TASK_TILES_LEAST = 12, TASK_TILES_MOST = 64,
   BLOCK_TILES_MOST = 1024,
   CHUNK_TILES = 48,     /* of a block that is no task */
@@ -153,6 +154,20 @@ static void choose_now(nn_lower *L, winograd *w, nn_x *total) {
   w->chunk_now = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, w->block_now, chunks), -1), chunks));
 }
 
+/* Chunks of a block: the least work of one worker and of two, each of whom has whole ones. */
+static int64_t best_chunks(const winograd *w, int64_t fewest, int64_t most) {
+  double lowest = 0;
+  int64_t found = fewest;
+  for (int64_t n = fewest; n <= most; n++) {
+    int64_t tiles = ceil_div(w->block_tiles, n), tasks = n * w->npanels;
+    double each = (double)(tiles + ceil_div(tiles, w->mr)), cost = each * (double)(tasks + 2 * ceil_div(tasks, 2));
+    if (lowest > 0 && cost >= lowest) continue;
+    lowest = cost;
+    found = n;
+  }
+  return found;
+}
+
 static void choose_blocks(nn_lower *L, winograd *w, nn_x *total_x) {
   int64_t total = clamp64(nn_dim_guess(w->total, w->likely_tiles), 1, LARGE);
   w->block_tiles = task_tiles(L, w, total);
@@ -165,7 +180,7 @@ static void choose_blocks(nn_lower *L, winograd *w, nn_x *total_x) {
     int64_t most = clamp64(nn_percent(L, NN_KNOB_CACHE, L->target->l3_bytes / 4) / column, 16, BLOCK_TILES_MOST);
     w->block_tiles = w->is_symbolic ? most : ceil_div(total, ceil_div(total, most));
     int64_t chunks = ceil_div(w->block_tiles, CHUNK_TILES), wanted = ceil_div(CHUNKS_WANTED, w->npanels);
-    if (!w->is_symbolic) chunks = clamp64(wanted, chunks, clamp64(w->block_tiles / w->mr, chunks, LARGE));
+    if (!w->is_symbolic) chunks = best_chunks(w, clamp64(wanted / 2, chunks, LARGE), clamp64(wanted, chunks, clamp64(w->block_tiles / LEAST_CHUNK, chunks, LARGE)));
     w->chunk_tiles = ceil_div(w->block_tiles, chunks);
     w->block_tiles = chunks * w->chunk_tiles;
   }

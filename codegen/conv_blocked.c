@@ -541,7 +541,7 @@ static void emit_panels(nn_lower *L, blocked *c, nn_x *group) {
 
 /* Each thread goes over its half of the image, or has its panels. */
 static bool is_split(const blocked *c) {
-  enum { WEIGHTS_MORE = 4 }; /* what others have written comes much slower than weights that nobody writes */
+  enum { WEIGHTS_MORE = 2 }; /* what others have written comes much slower than weights that nobody writes */
   int64_t in[2], weights = c->outputs * (c->channels / c->groups) * c->kernel[0] * c->kernel[1];
   for (int d = 0; d < 2; d++) in[d] = c->size[d] * c->stride[d];
   return WEIGHTS_MORE * (c->channels * in[0] * in[1] + c->outputs * c->size[0] * c->size[1]) >= weights;

@@ -21,7 +21,9 @@ enum {
   PIXELS_PER_PANEL = 160, /* of a task that makes its panels: the work on them is 1 % then */
   DIRECT_COST = 6,       /* of an epilogue that is copied out for each register */
   COPIED_CHANNELS = 8,   /* fewer are copied out */
+  COPIED_LINES = 64,     /* fetched ahead: more are a loop */
   LEAST_ROWS = 4,        /* of a band that is copied for its halo */
+  LINE_ELEMENTS = 16,    /* of a line of the cache */
   LIKELY_SIDE = 224,     /* of the network's input, for estimates */
   LARGE = 1 << 24
 };
@@ -30,6 +32,7 @@ typedef struct blocked {
   nn_op *op;
   nn_value *x, *y;
   nn_buf *w, *far_w;                     /* weights; where they are in memory, if they are */
+  nn_buf *far_x;                         /* x, where tiles fetch it ahead; else NULL */
   bool is_planar, is_made;               /* is_made: w is one panel, which the task computes */
   int64_t channels, outputs, block;      /* C, K, B */
   int64_t kernel[2], stride[2], dilation[2], before[2], after[2];
@@ -41,6 +44,7 @@ typedef struct blocked {
   int mr;
   bool is_patch, is_flat, is_sampled;    /* x is copied; tiles run over rows; the copy has every stride-th pixel */
   nn_buf *a;                             /* x or the patch */
+  int64_t lead;                          /* elements of the patch before its first line */
   nn_x *step[4];                         /* in a: from block to block, row to row, pixel to pixel, channel to channel */
   int64_t a_stride[2];                   /* of windows in a */
   int64_t likely_band, likely_bands, group_panels, ngroups; /* tasks */
@@ -126,12 +130,33 @@ static bool has_padding(const nn_lower *L, const blocked *c) {
   return false;
 }
 
+/* Pixels of the patch's lines that lie before x. */
+static int64_t zeros_before(const blocked *c) {
+  int64_t scale = c->is_sampled ? c->stride[1] : 1;
+  return ceil_div(clamp64(c->before[1], 0, INT64_MAX - scale), scale);
+}
+
+/* Lines of a planar patch lie so that copies fill whole lines of the cache. */
+static int64_t line_unit(const blocked *c) { return c->is_planar && c->is_patch ? LINE_ELEMENTS : 1; }
+
+static int64_t pitch_of(const blocked *c, int64_t width) { return ceil_div(reach_of(c, 1, width), line_unit(c)) * line_unit(c); }
+
+static nn_dim pitch_dim(nn_module *m, const blocked *c) {
+  nn_dim unit = nn_dim_const(m, line_unit(c));
+  return nn_dim_mul(m, nn_dim_ceildiv(m, reach_dim(m, c, 1, c->out_dim[1]), unit), unit);
+}
+
+static nn_x *pitch_x(nn_lower *L, const blocked *c) {
+  return nn_xi_mulc(L->kernel, nn_ceildiv_x(L, reach_x(L, c, 1, c->out[1]), line_unit(c)), line_unit(c));
+}
+
 static void choose_form(nn_lower *L, blocked *c) {
   bool is_point = c->kernel[0] == 1 && c->kernel[1] == 1, strides = c->stride[0] > 1 || c->stride[1] > 1;
   c->is_patch = !nn_read_is_plain(L, c->x, &c->a) || has_padding(L, c) || (is_point && strides);
   c->is_sampled = is_point && strides;
   c->is_flat = is_point && (c->is_patch || !strides);
   for (int d = 0; d < 2; d++) c->a_stride[d] = c->is_sampled ? 1 : c->stride[d];
+  c->lead = (line_unit(c) - zeros_before(c) % line_unit(c)) % line_unit(c);
 }
 
 static bool is_symbolic(const blocked *c) { return !nn_dim_is_const(c->out_dim[0], NULL) || !nn_dim_is_const(c->out_dim[1], NULL); }
@@ -143,7 +168,7 @@ static double flops_of(const blocked *c) {
 
 /* Rows of a band: as many as fit half of L2, in bands of equal size. */
 static int64_t rows_that_fit(const nn_lower *L, const blocked *c) {
-  int64_t line = c->blocks * c->inner * reach_of(c, 1, c->size[1]) * 4 + 1, most = nn_percent(L, NN_KNOB_CACHE, L->target->l2_bytes / 2) / line;
+  int64_t line = c->blocks * c->inner * pitch_of(c, c->size[1]) * 4 + 1, most = nn_percent(L, NN_KNOB_CACHE, L->target->l2_bytes / 2) / line;
   int64_t rows = c->is_sampled ? most : (most - reach_of(c, 0, 1)) / c->stride[0] + 1;
   rows = clamp64(rows, 1, c->size[0]);
   return ceil_div(c->size[0], ceil_div(c->size[0], rows));
@@ -160,7 +185,7 @@ static int64_t even_band(const blocked *c, int64_t rows) {
 static void cut_bands(nn_lower *L, blocked *c, int64_t bands, nn_x *least) {
   nn_kernel *k = L->kernel;
   nn_x *one = nn_x_int(k, 1), *room = nn_x_int(k, nn_percent(L, NN_KNOB_CACHE, L->target->l2_bytes / 2));
-  nn_x *line = nn_xi_addc(k, nn_xi_mulc(k, reach_x(L, c, 1, c->out[1]), c->blocks * c->inner * 4), 1);
+  nn_x *line = nn_xi_addc(k, nn_xi_mulc(k, pitch_x(L, c), c->blocks * c->inner * 4), 1);
   nn_x *fit = nn_xi_floordiv(k, room, line);
   if (!c->is_sampled) fit = nn_xi_addc(k, nn_xi_floordiv(k, nn_xi_addc(k, fit, -reach_of(c, 0, 1)), nn_x_int(k, c->stride[0])), 1);
   nn_x *rows = nn_xi_min(k, fit, nn_xi_max(k, least, nn_ceildiv_x(L, c->out[0], bands)));
@@ -253,15 +278,15 @@ static void choose_tasks(nn_lower *L, blocked *c) {
 static nn_dim patch_size(nn_lower *L, const blocked *c) {
   nn_module *m = L->module;
   int64_t column = c->blocks * c->inner * c->groups;
-  nn_dim pitch = reach_dim(m, c, 1, c->out_dim[1]);
-  if (!is_symbolic(c)) return nn_dim_mul(m, pitch, nn_dim_const(m, column * reach_of(c, 0, c->likely_band)));
+  nn_dim pitch = pitch_dim(m, c), lead = nn_dim_const(m, c->lead);
+  if (!is_symbolic(c)) return nn_dim_add(m, lead, nn_dim_mul(m, pitch, nn_dim_const(m, column * reach_of(c, 0, c->likely_band))));
   nn_dim fits = nn_dim_const(m, c->groups * (L->target->l2_bytes / 2 / 4)), row = nn_dim_mul(m, pitch, nn_dim_const(m, column * reach_of(c, 0, 1)));
-  return nn_dim_max(m, fits, row);
+  return nn_dim_add(m, lead, nn_dim_max(m, fits, row));
 }
 
 static void set_steps(nn_lower *L, blocked *c) {
   nn_kernel *k = L->kernel;
-  nn_x *rows = c->is_patch ? reach_x(L, c, 0, c->band) : c->in[0], *pitch = c->is_patch ? reach_x(L, c, 1, c->out[1]) : c->in[1];
+  nn_x *rows = c->is_patch ? reach_x(L, c, 0, c->band) : c->in[0], *pitch = c->is_patch ? pitch_x(L, c) : c->in[1];
   int64_t inner = c->inner * (c->is_planar ? c->groups : 1);
   nn_x *plane = nn_let(k, nn_xi_mul(k, rows, pitch));
   c->step[3] = c->is_planar ? plane : nn_x_int(k, 1);
@@ -341,9 +366,9 @@ static void copy_line(nn_lower *L, const patch_line *line) {
 /* Pixels lo..hi of the lines of a patch lie in x. */
 static void set_ends(nn_lower *L, const blocked *c, patch_line *line) {
   nn_kernel *k = L->kernel;
-  int64_t scale = c->is_sampled ? c->stride[1] : 1, lo = ceil_div(clamp64(c->before[1], 0, INT64_MAX - scale), scale);
+  int64_t scale = c->is_sampled ? c->stride[1] : 1;
   line->width = nn_let(k, reach_x(L, c, 1, c->out[1]));
-  line->lo = nn_let(k, nn_xi_min(k, nn_x_int(k, lo), line->width));
+  line->lo = nn_let(k, nn_xi_min(k, nn_x_int(k, zeros_before(c)), line->width));
   nn_x *hi = nn_ceildiv_x(L, nn_xi_addc(k, c->in[1], c->before[1]), scale);
   line->hi = nn_let(k, nn_xi_max(k, line->lo, nn_xi_min(k, hi, line->width)));
 }
@@ -359,7 +384,7 @@ static void make_patch(nn_lower *L, blocked *c) {
   nn_x *at = c->is_sampled ? nn_xi_mulc(k, nn_xi_add(k, c->y0, r), c->stride[0]) : nn_xi_add(k, nn_xi_mulc(k, c->y0, c->stride[0]), r);
   line.y = nn_let(k, nn_xi_addc(k, at, -c->before[0]));
   nn_x *step = c->is_planar ? c->step[3] : c->step[0];
-  line.to = nn_let(k, nn_xi_add(k, nn_xi_mul(k, line.outer, step), nn_xi_mul(k, r, c->step[1])));
+  line.to = nn_let(k, nn_xi_addc(k, nn_xi_add(k, nn_xi_mul(k, line.outer, step), nn_xi_mul(k, r, c->step[1])), c->lead));
   copy_line(L, &line);
   nn_end(k);
   nn_end(k);
@@ -451,6 +476,21 @@ static void write_tile(nn_lower *L, blocked *c, const nn_tile_span *span, nn_buf
   nn_end(k);
 }
 
+/* A planar x mostly comes from memory: while a tile is computed, the same piece of what the next band adds to the patch is fetched. */
+static void fetch_ahead(nn_lower *L, const blocked *c, const nn_tile_span *span) {
+  nn_kernel *k = L->kernel;
+  int64_t lines = ceil_div(span->rows * c->stride[1], LINE_ELEMENTS);
+  nn_loop_kind kind = c->channels * c->stride[0] * lines <= COPIED_LINES ? NN_UNROLL : NN_FOR;
+  nn_x *channel = nn_loop_range(k, kind, "c", c->channels), *down = nn_loop_range(k, kind, "down", c->stride[0]);
+  nn_x *i = nn_xi_mulc(k, nn_loop_range(k, kind, "i", lines), LINE_ELEMENTS);
+  nn_x *row = nn_xi_mulc(k, nn_xi_add(k, nn_xi_add(k, c->y0, c->band), c->row), c->stride[0]);
+  row = nn_xi_add(k, nn_xi_addc(k, row, reach_of(c, 0, 1) - c->stride[0] - c->before[0]), down);
+  nn_x *plane = nn_xi_add(k, nn_xi_mulc(k, c->image, c->channels), channel);
+  nn_x *line = nn_xi_mul(k, nn_xi_add(k, nn_xi_mul(k, plane, c->in[0]), row), c->in[1]);
+  nn_prefetch_near(k, c->far_x, nn_xi_add(k, line, nn_xi_add(k, nn_xi_mulc(k, c->first, c->stride[1]), i)));
+  for (int d = 0; d < 3; d++) nn_end(k);
+}
+
 static void emit_tile(nn_lower *L, const nn_tile_span *span, void *data) {
   blocked *c = data;
   nn_kernel *k = L->kernel;
@@ -460,6 +500,7 @@ static void emit_tile(nn_lower *L, const nn_tile_span *span, void *data) {
   c->first = span->first;
   nn_buf *acc = nn_conv_tile_clear(L, &c->tile, span->rows);
   if (c->is_ahead) nn_conv_tile_prefetch(L, &c->tile, c->far_w, c->panel, panel_size(c), c->pass, c->passes);
+  if (c->far_x) fetch_ahead(L, c, span);
   if (whole) {
     set_k_loops(L, c, whole, c->inner);
     nn_conv_tile_add(L, &c->tile, span, acc);
@@ -582,7 +623,7 @@ static void emit_task(nn_lower *L, blocked *c, nn_x *task, nn_x *ngroups) {
   count_passes(L, c, band);
   if (c->is_patch) {
     make_patch(L, c);
-    c->a_base = nn_x_int(k, 0);
+    c->a_base = nn_x_int(k, c->lead);
   } else {
     nn_x *image = c->is_planar ? nn_xi_mulc(k, c->step[3], c->channels) : nn_xi_mulc(k, c->step[0], c->blocks * c->groups);
     nn_x *down = nn_xi_mul(k, nn_xi_mulc(k, c->y0, c->stride[0]), c->step[1]);
@@ -627,6 +668,7 @@ nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   choose_tasks(L, &c);
   set_steps(L, &c);
   c.is_ahead = c.panels > 1 && nn_read_stems_from(L, op->in[1], &c.far_w);
+  if (c.is_planar && c.is_patch && !c.is_flat) nn_read_is_plain(L, c.x, &c.far_x);
   c.stage_size = c.mr * c.width;
   if (c.is_staged || is_symbolic(&c))
     c.stage = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(L->module, c.stage_size));

@@ -117,6 +117,7 @@ struct nn_stmt {
   nn_x *value;           /* LET, STORE: value; IF, WHILE: condition (WHILE: evaluated anew each time); FAIL: error code constant */
   nn_buf *buf;           /* STORE, PREFETCH; TRANSPOSE: a square in registers, row by row, whose side is a power of two */
   nn_x *index;           /* STORE, PREFETCH: the element soon read; a hint without effect, and it may lie outside of the buffer */
+  bool is_near;          /* PREFETCH: into L1, else L2 */
   nn_x *mask;            /* STORE: bool or NULL. In a vector loop an IF whose condition varies becomes masks. */
 };
 
@@ -193,7 +194,8 @@ void nn_else(nn_kernel *k);
 void nn_while_begin(nn_kernel *k, nn_x *cond);              /* cond loads from memory or registers what the body changes */
 void nn_end(nn_kernel *k);                                  /* closes the innermost open statement */
 void nn_store(nn_kernel *k, nn_buf *buf, nn_x *index, nn_x *value, nn_x *mask);
-void nn_prefetch(nn_kernel *k, nn_buf *buf, nn_x *index);   /* not of registers */
+void nn_prefetch(nn_kernel *k, nn_buf *buf, nn_x *index);   /* into L2; not of registers */
+void nn_prefetch_near(nn_kernel *k, nn_buf *buf, nn_x *index); /* into L1, which loses what it holds: of little that is read soon */
 void nn_transpose(nn_kernel *k, nn_buf *square);            /* outside of vector loops */
 int64_t nn_square_side(const nn_buf *buf);                  /* of what is to be transposed; 0: it is no such square, or larger than NN_SQUARE_MOST */
 void nn_fail_stmt(nn_kernel *k, int code);

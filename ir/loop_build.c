@@ -268,12 +268,17 @@ void nn_store(nn_kernel *k, nn_buf *buf, nn_x *index, nn_x *value, nn_x *mask) {
   s->mask = mask;
 }
 
-void nn_prefetch(nn_kernel *k, nn_buf *buf, nn_x *index) {
+static nn_stmt *add_prefetch(nn_kernel *k, nn_buf *buf, nn_x *index) {
   assert(index->dtype == NN_I64);
   nn_stmt *s = append(k, NN_S_PREFETCH);
   s->buf = buf;
   s->index = index;
+  return s;
 }
+
+void nn_prefetch(nn_kernel *k, nn_buf *buf, nn_x *index) { add_prefetch(k, buf, index); }
+
+void nn_prefetch_near(nn_kernel *k, nn_buf *buf, nn_x *index) { add_prefetch(k, buf, index)->is_near = true; }
 
 int64_t nn_square_side(const nn_buf *buf) {
   int64_t count, side = 1;

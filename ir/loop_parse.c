@@ -156,13 +156,14 @@ static nn_status parse_fail(parser *p) {
 static nn_status parse_prefetch(parser *p) {
   char *name;
   nn_x *index;
-  NN_TRY(nn_lex_expect(p->lex, '%', "'prefetch'"));
+  bool is_near = nn_lex_take_word(p->lex, "near");
+  NN_TRY(nn_lex_expect(p->lex, '%', is_near ? "'near'" : "'prefetch'"));
   const char *at = p->lex->at;
   NN_TRY(nn_loop_parse_name(p, &name));
   nn_buf *buf = nn_map_get(p->bufs, name);
   if (!buf) return nn_lex_fail(p->lex, at, "expected a buffer");
   NN_TRY(nn_loop_parse_place(p, &index, NULL));
-  nn_prefetch(p->k, buf, index);
+  (is_near ? nn_prefetch_near : nn_prefetch)(p->k, buf, index);
   return nn_lex_end_line(p->lex);
 }
 

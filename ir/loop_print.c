@@ -249,7 +249,7 @@ static void print_assignment(printer *p, const nn_stmt *s) {
 }
 
 static void print_prefetch(printer *p, const nn_stmt *s) {
-  fputs("prefetch ", p->out);
+  fputs(s->is_near ? "prefetch near " : "prefetch ", p->out);
   print_element(p, s->buf, s->index, NULL);
   fputc('\n', p->out);
 }

@@ -68,6 +68,7 @@ static const char *const canonical[] = {
   "    }\n"
   "    %i = index(%v, N, 1 <= %v)\n"
   "    prefetch %x[%i + 64]\n"
+  "    prefetch near %x[%i + 16]\n"
   "    %z[1] = cast(lookup(%u_2, cast(%x[%p], i32) - lookup(%u, cast(%v, i32))), f16)\n"
   "    %w[%i] = cast(select(%v < 3, -inf, 1.5), u8)\n"
   "    %t[0] = -8:i4\n"

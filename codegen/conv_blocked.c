@@ -5,7 +5,8 @@
    tiles of a few pixels (conv_tile.c), so that the panel comes from L1 or L2 and the band of x from L2. Numbers of x are
    broadcast, so they may lie anywhere. Where x is plain, without padding, it is read in place. Else the task first copies
    what its band reads, with zeros around (`patch`): this is where producers fused into the reads are evaluated. Of
-   1x1 convolutions with a stride it copies just the pixels that count. Weights that are computed while running (pass_scale.c) are
+   1x1 convolutions with a stride it copies just the pixels that count. A band of a planar x that is copied is fetched while the one
+   before is computed. Weights that are computed while running (pass_scale.c) are
    made by the task, a panel at a time.
 
    Height and width may be symbols. Then bands are cut while running, and the loops over pixels have a rest (conv_tile.c).
@@ -136,8 +137,8 @@ static int64_t zeros_before(const blocked *c) {
   return ceil_div(clamp64(c->before[1], 0, INT64_MAX - scale), scale);
 }
 
-/* Lines of a planar patch lie so that copies fill whole lines of the cache. */
-static int64_t line_unit(const blocked *c) { return c->is_planar && c->is_patch ? LINE_ELEMENTS : 1; }
+/* Lines of a planar patch lie so that copies fill whole lines of the cache. Tiles that run over rows need them without gaps. */
+static int64_t line_unit(const blocked *c) { return c->is_planar && c->is_patch && !c->is_flat ? LINE_ELEMENTS : 1; }
 
 static int64_t pitch_of(const blocked *c, int64_t width) { return ceil_div(reach_of(c, 1, width), line_unit(c)) * line_unit(c); }
 
@@ -583,9 +584,9 @@ static void emit_panels(nn_lower *L, blocked *c, nn_x *group) {
 /* Each thread goes over its half of the image, or has its panels. */
 static bool is_split(const blocked *c) {
   enum { WEIGHTS_MORE = 2 }; /* what others have written comes much slower than weights that nobody writes */
-  int64_t in[2], weights = c->outputs * (c->channels / c->groups) * c->kernel[0] * c->kernel[1];
-  for (int d = 0; d < 2; d++) in[d] = c->size[d] * c->stride[d];
-  return WEIGHTS_MORE * (c->channels * in[0] * in[1] + c->outputs * c->size[0] * c->size[1]) >= weights;
+  double pixels = (double)c->size[0] * (double)c->size[1], reached = pixels * (double)(c->stride[0] * c->stride[1]);
+  double weights = (double)(c->channels / c->groups * c->kernel[0] * c->kernel[1]) * (double)c->outputs;
+  return WEIGHTS_MORE * ((double)c->channels * reached + (double)c->outputs * pixels) >= weights;
 }
 
 /* Bands of the same panels come one after the other. Where tasks make their panels that gains nothing: groups come one after the

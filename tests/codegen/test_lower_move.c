@@ -221,6 +221,20 @@ Test(lower_move, concat) {
     }
 }
 
+/* Parts of a few microseconds each would wait for each other. */
+Test(lower_move, parts_of_a_concat_are_one_parallel_loop) {
+  run_case c = case_open("nncc 1\ngraph @main(%x: f32[8,30,64], %y: f32[3,30,64]) -> (f32[19,30,64]) {\n"
+                         "  %0 = concat %x, %y, %x {axis=0} : f32[19,30,64]\n  %1 = neg %0 : f32[19,30,64]\n  return %1\n}\n",
+                         true, 1);
+  int loops = 0;
+  nn_arena *arena = nn_arena_new();
+  for (const char *at = nn_kernel_key(arena, c.p->kernels[0]); (at = strstr(at, "parallel")); at++) loops++;
+  cr_expect_eq(loops, 1);
+  cr_expect_eq(c.p->nkernels, 1);
+  nn_arena_free(arena);
+  case_close(&c);
+}
+
 Test(lower_move, concat_of_symbolic_parts_read_elsewhere) { /* parts are told apart element by element */
   run_case c = case_open(
       "nncc 1\ngraph @main(%x: f32[N,2], %y: f32[3,2]) -> (f32[2,N+3]) {\n  %0 = concat %x, %y {axis=0} : f32[N+3,2]\n"

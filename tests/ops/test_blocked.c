@@ -243,6 +243,17 @@ Test(blocked, random) {
   }
 }
 
+/* Tiles run over the rows of what is copied. */
+Test(blocked, planar_points) {
+  static const blocked cases[] = {{1, 5, 9, 1, {7, 9}, {1, 1}, {2, 2}, {1, 1}, {0, 0}, {0, 0}, 4, 8, true, false},
+                                  {2, 3, 8, 1, {6, 17}, {1, 1}, {1, 1}, {1, 1}, {1, 2}, {2, 1}, 4, 8, true, false},
+                                  {1, 20, 24, 1, {37, 29}, {1, 1}, {3, 2}, {1, 1}, {1, 1}, {0, 1}, 8, 16, true, false}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    try_blocked(&cases[i], 0);
+    try_blocked(&cases[i], ROWS | COLUMNS);
+  }
+}
+
 Test(blocked, symbolic_batch) {
   for (int64_t n = 0; n < 6; n += 1 + n) {
     blocked c = {n, 6, 9, 1, {7, 9}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, 4, 8, false, false};

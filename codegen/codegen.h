@@ -406,7 +406,7 @@ nn_x *nn_task_loop(nn_lower *L, bool in_parallel, const char *name, nn_x *count)
 /* Of outer * inner tasks, where inner are places in images: those of the first half of the places come first, all with the same `outer`
    one after the other, then those of the second half. The pool gives each worker a range of tasks, so what a worker has written in
    one op he reads in the next: what another core has written may be far away. */
-typedef struct nn_split { nn_x *outer, *inner, *half, *first; } nn_split; /* of the task; places of the first half; the half's first place */
+typedef struct nn_split { nn_x *outer, *inner, *first; } nn_split; /* of the task; the first place of its half */
 nn_split nn_split_task(nn_lower *L, nn_x *task, nn_x *outer, nn_x *inner);
 /* Blocks of `lanes` over 0..count, then the rest: as one masked block (is_tail: body guards i + l < count) where
    the target has masked memory, else one by one (lanes 1). body opens the vector loop. */

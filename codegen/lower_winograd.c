@@ -180,7 +180,10 @@ static void choose_blocks(nn_lower *L, winograd *w, nn_x *total_x) {
     int64_t most = clamp64(nn_percent(L, NN_KNOB_CACHE, L->target->l3_bytes / 4) / column, 16, BLOCK_TILES_MOST);
     w->block_tiles = w->is_symbolic ? most : ceil_div(total, ceil_div(total, most));
     int64_t chunks = ceil_div(w->block_tiles, CHUNK_TILES), wanted = ceil_div(CHUNKS_WANTED, w->npanels);
-    if (!w->is_symbolic) chunks = best_chunks(w, clamp64(wanted / 2, chunks, LARGE), clamp64(wanted, chunks, clamp64(w->block_tiles / LEAST_CHUNK, chunks, LARGE)));
+    if (!w->is_symbolic) {
+      int64_t most_chunks = clamp64(wanted, chunks, clamp64(w->block_tiles / LEAST_CHUNK, chunks, LARGE));
+      chunks = best_chunks(w, clamp64(wanted / 2, chunks, most_chunks), most_chunks);
+    }
     w->chunk_tiles = ceil_div(w->block_tiles, chunks);
     w->block_tiles = chunks * w->chunk_tiles;
   }

@@ -53,12 +53,12 @@ nn_x *nn_task_loop(nn_lower *L, bool in_parallel, const char *name, nn_x *count)
 
 nn_split nn_split_task(nn_lower *L, nn_x *task, nn_x *outer, nn_x *inner) {
   nn_kernel *k = L->kernel;
-  nn_split s = {.half = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, inner, 1), nn_x_int(k, 2)))};
-  nn_x *first = nn_let(k, nn_xi_mul(k, s.half, outer)), *zero = nn_x_int(k, 0);
+  nn_split s;
+  nn_x *half = nn_let(k, nn_ceildiv_x(L, inner, 2)), *first = nn_let(k, nn_xi_mul(k, half, outer)), *zero = nn_x_int(k, 0);
   nn_x *is_second = nn_let(k, nn_x_binary(k, NN_X_LE, first, task));
-  s.first = nn_let(k, nn_x_select(k, is_second, s.half, zero));
+  s.first = nn_let(k, nn_x_select(k, is_second, half, zero));
   nn_x *in_half = nn_let(k, nn_xi_sub(k, task, nn_x_select(k, is_second, first, zero)));
-  nn_x *size = nn_let(k, nn_x_select(k, is_second, nn_xi_max(k, nn_xi_sub(k, inner, s.half), nn_x_int(k, 1)), s.half));
+  nn_x *size = nn_let(k, nn_x_select(k, is_second, nn_xi_max(k, nn_xi_sub(k, inner, half), nn_x_int(k, 1)), half));
   s.outer = nn_let(k, nn_xi_floordiv(k, in_half, size));
   s.inner = nn_let(k, nn_xi_add(k, s.first, nn_xi_mod(k, in_half, size)));
   return s;

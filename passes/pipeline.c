@@ -8,6 +8,6 @@
    nothing looks into a body. */
 nn_status nn_pipeline_infer(nn_module *m, const nn_pass_options *options) {
   static const char *const order[] = {"dce",    "widen",     "fold",    "canon",  "cse",  "norm",  "fold_bn", "fold", "layout",
-                                      "recurrent", "project", "panels", "fold", "scale", "canon",   "cse",  "dce",    "fuse"};
+                                      "fold", "recurrent", "project", "panels", "fold", "scale", "canon",   "cse",  "dce",    "fuse"};
   return nn_passes_run(m, order, (int)(sizeof order / sizeof *order), options);
 }

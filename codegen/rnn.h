@@ -13,6 +13,7 @@ typedef struct nn_rnn_ahead {
   int64_t depth, lanes; /* of a column */
   int64_t columns;      /* of a panel */
   int64_t rows;         /* steps of a block, a multiple of columns */
+  int64_t lead;         /* of the first one: what the others leave */
   int64_t parts, part;  /* steps that share a column, values of k of one of them */
   int64_t tile_rows;    /* less than rows: too few registers, the tiles run by themselves */
   nn_buf *x;            /* of the block that is projected: [rows][pitch]; NULL: read as it is */

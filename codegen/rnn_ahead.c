@@ -8,8 +8,8 @@
        tile += x[row, k'] * w[column, k', :]                           rows of the next block: registers
 
    A step does a part of one column for each panel, so that after `rows` steps all columns are there. What is projected
-   stays with the panel's task, in its cache. The first block is projected beforehand; the last one begins early enough
-   to be whole, so it may do steps of its predecessor again. */
+   stays with the panel's task, in its cache. The first block takes the steps that are left when the others are whole. It
+   is projected beforehand, and each of its steps does some parts. */
 #include "codegen/rnn.h"
 
 enum { MOST_K = 8, FEW_ROWS = 8, K_UNROLL = 4, LINE_BYTES = 64 };
@@ -20,9 +20,11 @@ typedef struct part {
   int lanes;            /* of a register */
   nn_x *panel, *column; /* of the panel */
   nn_x *half, *first;   /* of the block: where its inputs lie, its first step */
-  nn_x *row0;           /* of the tile */
-  nn_x *k0, *k1;        /* values of k */
-  nn_buf *acc, *b;      /* [tile_rows][a column], a column */
+  int64_t tile_rows, ntiles;
+  nn_x *row0;      /* of the tile */
+  nn_x *k0, *k1;   /* values of k */
+  nn_x *is_begun;  /* earlier parts of the column are done */
+  nn_buf *acc, *b; /* [tile_rows][a column], a column */
 } part;
 
 static int64_t value(nn_dim d) { return nn_dim_value(d); }
@@ -68,7 +70,7 @@ static void load_tile(nn_lower *L, const part *p, bool is_begun) {
   nn_kernel *k = L->kernel;
   const nn_rnn_ahead *a = &p->rec->ahead;
   nn_x *v = nn_loop_range(k, NN_UNROLL, "c", a->lanes / p->lanes);
-  nn_x *row = nn_loop_range(k, NN_UNROLL, "r", a->tile_rows);
+  nn_x *row = nn_loop_range(k, NN_UNROLL, "r", p->tile_rows);
   nn_x *j = lane_of(L, p, v, nn_lanes_begin(L, p->lanes));
   nn_x *start = is_begun ? nn_x_load(k, a->inputs, place_of(L, p, row, j), NULL) : bias_of(L, p, j);
   nn_store(k, p->acc, tile_at(L, p, row, j), start, NULL);
@@ -80,7 +82,7 @@ static void load_tile(nn_lower *L, const part *p, bool is_begun) {
 static void store_tile(nn_lower *L, const part *p) {
   nn_kernel *k = L->kernel;
   const nn_rnn_ahead *a = &p->rec->ahead;
-  nn_x *row = nn_loop_range(k, NN_UNROLL, "r", a->tile_rows);
+  nn_x *row = nn_loop_range(k, NN_UNROLL, "r", p->tile_rows);
   nn_x *v = nn_loop_range(k, NN_UNROLL, "c", a->lanes / p->lanes);
   nn_x *j = lane_of(L, p, v, nn_lanes_begin(L, p->lanes));
   nn_store(k, a->inputs, place_of(L, p, row, j), nn_x_load(k, p->acc, tile_at(L, p, row, j), NULL), NULL);
@@ -117,7 +119,7 @@ static void add_to_tile(nn_lower *L, const part *p, nn_x *ki) {
   nn_store(k, p->b, j, nn_read(L, a->w, index), NULL);
   nn_lanes_end(L, p->lanes);
   nn_end(k);
-  nn_x *row = nn_loop_range(k, NN_UNROLL, "r", a->tile_rows);
+  nn_x *row = nn_loop_range(k, NN_UNROLL, "r", p->tile_rows);
   nn_x *x = x_of(L, p, row, ki);
   v = nn_loop_range(k, NN_UNROLL, "c", vectors);
   j = lane_of(L, p, v, nn_lanes_begin(L, p->lanes));
@@ -136,15 +138,14 @@ static void add_range(nn_lower *L, const part *p, nn_x *from, nn_x *to) {
 
 static void new_tile(nn_lower *L, part *p) {
   const nn_rnn_ahead *a = &p->rec->ahead;
-  p->acc = nn_regs(L, p->rec->acc, a->tile_rows * a->lanes);
+  p->acc = nn_regs(L, p->rec->acc, p->tile_rows * a->lanes);
   p->b = nn_regs(L, p->rec->acc, a->lanes);
 }
 
 /* The part by itself, tile by tile. */
 static void emit_part(nn_lower *L, part p, bool is_begun) {
   nn_kernel *k = L->kernel;
-  const nn_rnn_ahead *a = &p.rec->ahead;
-  p.row0 = nn_xi_mulc(k, nn_loop_range(k, NN_FOR, "tile", a->rows / a->tile_rows), a->tile_rows);
+  p.row0 = nn_xi_mulc(k, nn_loop_range(k, NN_FOR, "tile", p.ntiles), p.tile_rows);
   new_tile(L, &p);
   load_tile(L, &p, is_begun);
   add_range(L, &p, p.k0, p.k1);
@@ -188,8 +189,8 @@ static void add_to_sums(nn_lower *L, const panel_sums *q, nn_x *ki) {
   nn_end(k);
 }
 
-static void add_rest_to_sums(nn_lower *L, const panel_sums *q, nn_x *from) {
-  nn_x *ki = nn_loop_begin(L->kernel, NN_FOR, "k", from, nn_dim_x(L, q->s->rec->hidden));
+static void add_range_to_sums(nn_lower *L, const panel_sums *q, nn_x *from, nn_x *to) {
+  nn_x *ki = nn_loop_begin(L->kernel, NN_FOR, "k", from, to);
   nn_loop_unroll_by(L->kernel, K_UNROLL);
   add_to_sums(L, q, ki);
   nn_end(L->kernel);
@@ -207,23 +208,23 @@ static void store_sums(nn_lower *L, const panel_sums *q, nn_buf *to) {
 
 /* ---- both ------------------------------------------------------------------------------------------------- */
 
-/* Values of k of the one and the other in a round, so that both end at about the same time. */
-static void emit_both(nn_lower *L, const panel_sums *q, const part *p) {
+/* Values of k of the one, `count` from `from` on, and the other in a round, so that both end at about the same time. */
+static void emit_both(nn_lower *L, const panel_sums *q, const part *p, nn_x *from, int64_t count) {
   nn_kernel *k = L->kernel;
-  int64_t hidden = value(q->s->rec->hidden), part_depth = q->s->rec->ahead.part,
-          own = (hidden + part_depth / 2) / part_depth;
+  int64_t part_depth = q->s->rec->ahead.part, own = (count + part_depth / 2) / part_depth;
   own = own < 1 ? 1 : own > MOST_K ? MOST_K : own;
-  int64_t others = own > 1 ? 1 : (part_depth + hidden - 1) / hidden;
+  int64_t others = own > 1 ? 1 : (part_depth + count - 1) / count;
   nn_x *ends = nn_xi_floordiv(k, nn_xi_sub(k, p->k1, p->k0), nn_x_int(k, others));
-  nn_x *rounds = nn_let(k, nn_xi_min(k, nn_x_int(k, hidden / own), ends));
+  nn_x *rounds = nn_let(k, nn_xi_min(k, nn_x_int(k, count / own), ends));
   nn_x *round = nn_loop_begin(k, NN_FOR, "round", nn_x_int(k, 0), rounds);
-  add_to_sums(L, q, nn_xi_add(k, nn_xi_mulc(k, round, own), nn_loop_range(k, NN_UNROLL, "k", own)));
+  nn_x *ki = nn_xi_add(k, from, nn_xi_mulc(k, round, own));
+  add_to_sums(L, q, nn_xi_add(k, ki, nn_loop_range(k, NN_UNROLL, "k", own)));
   nn_end(k);
   nn_x *first = nn_xi_add(k, p->k0, nn_xi_mulc(k, round, others));
   add_to_tile(L, p, nn_xi_add(k, first, nn_loop_range(k, NN_UNROLL, "k", others)));
   nn_end(k);
   nn_end(k);
-  add_rest_to_sums(L, q, nn_xi_mulc(k, rounds, own));
+  add_range_to_sums(L, q, nn_xi_add(k, from, nn_xi_mulc(k, rounds, own)), nn_xi_addc(k, from, count));
   add_range(L, p, nn_xi_add(k, p->k0, nn_xi_mulc(k, rounds, others)), p->k1);
 }
 
@@ -236,31 +237,60 @@ static void prefetch_h(nn_lower *L, const nn_rnn *rec) {
   nn_end(k);
 }
 
-static void load_either(nn_lower *L, const part *p, nn_x *is_begun) {
-  nn_if_begin(L->kernel, is_begun);
+static void load_either(nn_lower *L, const part *p) {
+  nn_if_begin(L->kernel, p->is_begun);
   load_tile(L, p, true);
   nn_else(L->kernel);
   load_tile(L, p, false);
   nn_end(L->kernel);
 }
 
-static void multiply_beside(nn_lower *L, const panel_sums *q, part p, nn_x *is_begun) {
-  nn_kernel *k = L->kernel;
-  const nn_rnn_ahead *a = &p.rec->ahead;
-  if (a->tile_rows < a->rows) {
-    nn_if_begin(k, is_begun);
-    emit_part(L, p, true);
-    nn_else(k);
-    emit_part(L, p, false);
-    nn_end(k);
-    add_rest_to_sums(L, q, nn_x_int(k, 0));
+static void emit_part_alone(nn_lower *L, part p) {
+  nn_if_begin(L->kernel, p.is_begun);
+  emit_part(L, p, true);
+  nn_else(L->kernel);
+  emit_part(L, p, false);
+  nn_end(L->kernel);
+}
+
+static void multiply_beside(nn_lower *L, const panel_sums *q, part p, nn_x *from, int64_t count) {
+  if (p.ntiles > 1 || count == 0) {
+    emit_part_alone(L, p);
+    add_range_to_sums(L, q, from, nn_xi_addc(L->kernel, from, count));
     return;
   }
-  p.row0 = nn_x_int(k, 0);
+  p.row0 = nn_x_int(L->kernel, 0);
   new_tile(L, &p);
-  load_either(L, &p, is_begun);
-  emit_both(L, q, &p);
+  load_either(L, &p);
+  emit_both(L, q, &p, from, count);
   store_tile(L, &p);
+}
+
+/* Part number n of the block's. The last ones of a column may have no values of k. */
+static part part_of_block(nn_lower *L, part p, nn_x *n) {
+  nn_kernel *k = L->kernel;
+  const nn_rnn_ahead *a = &p.rec->ahead;
+  nn_x *parts = nn_x_int(k, a->parts), *depth = nn_x_int(k, a->depth), *number = nn_let(k, nn_xi_mod(k, n, parts));
+  p.column = nn_let(k, nn_xi_floordiv(k, n, parts));
+  p.k0 = nn_let(k, nn_xi_min(k, nn_xi_mulc(k, number, a->part), depth));
+  p.k1 = nn_let(k, nn_xi_min(k, nn_xi_addc(k, p.k0, a->part), depth));
+  p.is_begun = nn_let(k, nn_x_binary(k, NN_X_LT, nn_x_int(k, 0), number));
+  return p;
+}
+
+/* In a step of the first block: its share of the parts, each beside as much of the product. */
+static void multiply_beside_some(nn_lower *L, const panel_sums *q, part p) {
+  nn_kernel *k = L->kernel;
+  const nn_rnn *rec = p.rec;
+  const nn_rnn_ahead *a = &rec->ahead;
+  int64_t nparts = (a->rows + a->lead - 1) / a->lead, count = value(rec->hidden) / nparts;
+  nn_x *first = nn_let(k, nn_xi_mulc(k, rec->step, nparts)), *most = nn_x_int(k, nparts);
+  nn_x *left = nn_xi_max(k, nn_xi_sub(k, nn_x_int(k, a->rows), first), nn_x_int(k, 0));
+  nn_x *own = nn_let(k, nn_xi_min(k, most, left));
+  nn_x *i = nn_loop_begin(k, NN_FOR, "part", nn_x_int(k, 0), own);
+  multiply_beside(L, q, part_of_block(L, p, nn_xi_add(k, first, i)), nn_let(k, nn_xi_mulc(k, i, count)), count);
+  nn_end(k);
+  add_range_to_sums(L, q, nn_let(k, nn_xi_mulc(k, own, count)), nn_dim_x(L, rec->hidden));
 }
 
 /* ---- blocks ------------------------------------------------------------------------------------------------ */
@@ -283,10 +313,13 @@ static void pack_x(nn_lower *L, const nn_rnn *rec, nn_x *first) {
   nn_box_loops(L, dims, 2, nn_target_lanes(L->target, rec->acc), 1, copy_x, &rows);
 }
 
+/* Steps before the first that blocks of one size would begin with. */
+static int64_t steps_missing(const nn_rnn *rec) { return rec->ahead.rows - rec->ahead.lead; }
+
 static nn_x *first_step(nn_lower *L, const nn_rnn *rec, nn_x *block) {
   nn_kernel *k = L->kernel;
-  return nn_let(k,
-                nn_xi_min(k, nn_xi_mulc(k, block, rec->ahead.rows), nn_x_int(k, value(rec->time) - rec->ahead.rows)));
+  nn_x *at = nn_xi_addc(k, nn_xi_mulc(k, block, rec->ahead.rows), -steps_missing(rec));
+  return nn_let(k, nn_xi_max(k, at, nn_x_int(k, 0)));
 }
 
 static int register_lanes(const nn_rnn *rec, const nn_rnn_product *p) {
@@ -295,24 +328,38 @@ static int register_lanes(const nn_rnn *rec, const nn_rnn_product *p) {
   return lanes;
 }
 
+/* The product of a panel, and what the step does of the next block. */
+static void multiply(nn_lower *L, const panel_sums *q, const part *p, nn_x *block, nn_x *phase) {
+  nn_kernel *k = L->kernel;
+  const nn_rnn *rec = p->rec;
+  nn_x *zero = nn_x_int(k, 0), *end = nn_dim_x(L, rec->time);
+  clear_sums(L, q);
+  nn_if_begin(k, nn_x_binary(k, NN_X_LT, p->first, end));
+  if (rec->ahead.lead < rec->ahead.rows) {
+    nn_if_begin(k, nn_x_binary(k, NN_X_EQ, block, zero));
+    multiply_beside_some(L, q, *p);
+    nn_else(k);
+  }
+  multiply_beside(L, q, part_of_block(L, *p, phase), zero, value(rec->hidden));
+  if (rec->ahead.lead < rec->ahead.rows) nn_end(k);
+  nn_else(k);
+  add_range_to_sums(L, q, zero, nn_dim_x(L, rec->hidden));
+  nn_end(k);
+}
+
 void nn_rnn_ahead_step(nn_lower *L, const nn_rnn_step *s) {
   nn_kernel *k = L->kernel;
   nn_rnn *rec = s->rec;
   const nn_rnn_ahead *a = &rec->ahead;
-  nn_x *rows = nn_x_int(k, a->rows), *block = nn_let(k, nn_xi_floordiv(k, rec->step, rows)),
-       *next = nn_xi_addc(k, block, 1);
-  nn_x *phase = nn_let(k, nn_xi_mod(k, rec->step, rows)), *parts = nn_x_int(k, a->parts), *two = nn_x_int(k, 2);
-  nn_x *first = first_step(L, rec, block), *number = nn_let(k, nn_xi_mod(k, phase, parts));
-  part p = {.rec = rec, .lanes = register_lanes(rec, s->p), .column = nn_let(k, nn_xi_floordiv(k, phase, parts))};
+  nn_x *rows = nn_x_int(k, a->rows), *two = nn_x_int(k, 2), *at = nn_let(k, nn_xi_addc(k, rec->step, steps_missing(rec)));
+  nn_x *block = nn_let(k, nn_xi_floordiv(k, at, rows)), *phase = nn_let(k, nn_xi_mod(k, at, rows));
+  nn_x *first = first_step(L, rec, block), *next = nn_xi_addc(k, block, 1);
+  part p = {.rec = rec, .lanes = register_lanes(rec, s->p), .tile_rows = a->tile_rows, .ntiles = a->rows / a->tile_rows};
   p.half = nn_let(k, nn_xi_mod(k, next, two));
-  nn_x *depth = nn_x_int(k, a->depth); /* the last parts of few values may have none */
   p.first = first_step(L, rec, next);
-  p.k0 = nn_let(k, nn_xi_min(k, nn_xi_mulc(k, number, a->part), depth));
-  p.k1 = nn_let(k, nn_xi_min(k, nn_xi_addc(k, p.k0, a->part), depth));
-  nn_x *has_next = nn_let(k, nn_x_binary(k, NN_X_LT, nn_xi_mulc(k, next, a->rows), nn_dim_x(L, rec->time)));
-  nn_x *is_begun = nn_let(k, nn_x_binary(k, NN_X_LT, nn_x_int(k, 0), number));
   if (a->x) {
-    nn_if_begin(k, nn_x_binary(k, NN_X_AND, has_next, nn_x_binary(k, NN_X_EQ, phase, nn_x_int(k, 0))));
+    nn_x *is_first = nn_x_binary(k, NN_X_EQ, rec->step, first), *end = nn_dim_x(L, rec->time);
+    nn_if_begin(k, nn_x_binary(k, NN_X_AND, is_first, nn_x_binary(k, NN_X_LT, p.first, end)));
     pack_x(L, rec, p.first);
     nn_end(k);
   }
@@ -326,12 +373,7 @@ void nn_rnn_ahead_step(nn_lower *L, const nn_rnn_step *s) {
   panel_sums q = {.s = s, .panel = p.panel, .acc = nn_regs(L, rec->acc, a->columns * a->lanes)};
   q.first = nn_let(k, nn_xi_mulc(k, s->back, value(rec->hidden) - 1));
   q.by = nn_let(k, nn_xi_sub(k, nn_x_int(k, 1), nn_xi_mulc(k, s->back, 2)));
-  clear_sums(L, &q);
-  nn_if_begin(k, has_next);
-  multiply_beside(L, &q, p, is_begun);
-  nn_else(k);
-  add_rest_to_sums(L, &q, nn_x_int(k, 0));
-  nn_end(k);
+  multiply(L, &q, &p, block, phase);
   store_sums(L, &q, sums);
   nn_x *inputs = inputs_at(L, rec, nn_xi_mod(k, block, two), p.panel, nn_xi_sub(k, rec->step, first));
   nn_rnn_cells(L, s, p.panel, nn_x_int(k, 0), sums, nn_x_int(k, 0), nn_let(k, inputs));
@@ -364,6 +406,8 @@ static void choose_block(nn_lower *L, nn_rnn *rec, const nn_rnn_product *p) {
     a->rows = a->tile_rows = (FEW_ROWS + a->columns - 1) / a->columns * a->columns;
     while (a->tile_rows > 1 && (a->rows % a->tile_rows || (a->tile_rows + 1) * vectors + 1 > registers)) a->tile_rows--;
   }
+  a->lead = value(rec->time) % a->rows;
+  if (a->lead == 0) a->lead = a->rows;
   a->parts = a->rows / a->columns;
   a->part = (a->depth + a->parts - 1) / a->parts;
 }
@@ -380,10 +424,12 @@ void nn_rnn_ahead_start(nn_lower *L, nn_rnn *rec, const nn_rnn_product *product)
   if (a->x) pack_x(L, rec, zero);
   part p = {.rec = rec,
             .lanes = register_lanes(rec, product),
+            .tile_rows = a->lead < a->tile_rows ? a->lead : a->tile_rows,
             .half = zero,
             .first = zero,
             .k0 = zero,
             .k1 = nn_x_int(k, a->depth)};
+  p.ntiles = (a->lead + p.tile_rows - 1) / p.tile_rows;
   p.panel = nn_task_loop(L, false, "panel", nn_x_int(k, npanels));
   p.column = nn_loop_range(k, NN_FOR, "column", a->columns);
   emit_part(L, p, false);

@@ -49,8 +49,11 @@ static bool take_task(steps *j, int64_t i, int64_t step, int32_t worker) {
   } while (!atomic_compare_exchange_weak_explicit(&s->taken, &n, n + 1, memory_order_relaxed, memory_order_relaxed));
   int64_t at = n - step * count, task = share_first(j, i) + (step % 2 ? count - 1 - at : at);
   j->fn(j->arg, step * j->ntasks + task, worker);
-  atomic_fetch_add_explicit(&s->done, 1, memory_order_release);
   return true;
+}
+
+static void tell(steps *j, int64_t i, int64_t ntasks) {
+  atomic_fetch_add_explicit(&j->shares[i].done, ntasks, memory_order_release);
 }
 
 /* Until the share has done this step. */
@@ -60,7 +63,10 @@ static void wait_for(steps *j, int64_t i, int64_t step, int32_t worker) {
   int64_t end = (step + 1) * share_count(j, i);
   for (int turn = 0; atomic_load_explicit(&s->done, memory_order_acquire) < end; turn++) {
     bool helps = turn >= PATIENCE || !atomic_load_explicit(&s->has_owner, memory_order_relaxed);
-    if (helps && take_task(j, i, step, worker)) continue;
+    if (helps && take_task(j, i, step, worker)) {
+      tell(j, i, 1);
+      continue;
+    }
     if (turn < SPINS)
       PAUSE();
     else
@@ -72,8 +78,9 @@ static void take_part(void *arg, int64_t i, int32_t worker) {
   steps *j = arg;
   atomic_store_explicit(&j->shares[i].has_owner, true, memory_order_relaxed);
   for (int64_t step = 0; step < j->nsteps; step++) {
-    while (take_task(j, i, step, worker)) {
-    }
+    int64_t ntasks = 0;
+    while (take_task(j, i, step, worker)) ntasks++;
+    if (ntasks > 0) tell(j, i, ntasks);
     for (int64_t n = 0; n < j->nshares; n++) wait_for(j, (i + n) % j->nshares, step, worker);
   }
 }

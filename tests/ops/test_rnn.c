@@ -302,13 +302,14 @@ Test(rnn, panels) {
   run_setup(&(setup){.cell = LSTM, .time = 3, .batch = 3, .batch_text = "N", .hidden = 17, .width = 16});
 }
 
-/* Layers that project their input themselves: blocks that end with the last step and others; columns of vectors, of several, of a
-   part of one; a part of no value at all (depth 2). */
+/* Layers that project their input themselves: first blocks of all steps, of some, of one; columns of vectors, of several, of a
+   part of one; a part of no value at all (depth 2); more parts in a step than values of k. */
 Test(rnn, projected) {
   static const struct { int64_t time, hidden, width, depth, lanes; } sizes[] = {
-      {64, 16, 16, 5, 16}, {65, 32, 16, 8, 8}, {70, 64, 32, 33, 16}, {80, 8, 8, 2, 8}, {67, 6, 3, 7, 3}, {96, 64, 64, 20, 32}};
+      {64, 16, 16, 5, 16}, {65, 32, 16, 8, 8}, {70, 64, 32, 33, 16}, {80, 8, 8, 2, 8}, {67, 6, 3, 7, 3}, {96, 64, 64, 20, 32},
+      {71, 32, 16, 8, 8}, {81, 8, 8, 5, 8}};
   for (int cell = LSTM; cell <= RNN; cell++)
-    for (int i = 0; i < 6; i++) {
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
       setup s = {.cell = (cell_kind)cell, .time = sizes[i].time, .batch = 1, .hidden = sizes[i].hidden, .width = sizes[i].width};
       s.depth = sizes[i].depth;
       s.lanes = sizes[i].lanes;

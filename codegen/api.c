@@ -109,7 +109,7 @@ static nn_status check_variants(nncc_model *model, const nn_variants *v, nn_outp
 }
 
 static nn_status write_files(nncc_model *model, const nn_variants *v, const char *out, nn_output_kind kind,
-                             const nncc_compile_options *o) {
+                             const nncc_compile_options *o, const nn_step_hook *hook, const nn_program **program) {
   nn_arena *arena = model->module->arena;
   const nn_target *t = &v->items[v->count - 1];
   nn_program *p = make_program(model, t, o);
@@ -118,7 +118,9 @@ static nn_status write_files(nncc_model *model, const nn_variants *v, const char
                           .level = level_of(o),
                           .threads = o->threads,
                           .cache = cache_of(o),
-                          .weights_in_object = is_embedded(o, p)};
+                          .weights_in_object = is_embedded(o, p),
+                          .hook = hook};
+  *program = p;
   const char *weights = emit.weights_in_object ? NULL : beside(arena, out, ".weights");
   const char *header = o->header ? o->header : beside(arena, out, ".h");
   NN_TRY(nn_object_write(p, t, &emit, kind, out, weights));
@@ -131,8 +133,8 @@ static nn_status write_files(nncc_model *model, const nn_variants *v, const char
   return NN_FAIL;
 }
 
-nncc_status nncc_model_compile(nncc_model *model, const char *out, const nncc_compile_options *options) {
-  if (!model || !out) return NNCC_ERROR;
+nn_status nn_model_compile_hooked(nncc_model *model, const char *out, const nncc_compile_options *options, const nn_step_hook *hook,
+                                  const nn_program **program) {
   const nncc_compile_options *o = options ? options : &defaults;
   nn_diags *diags = &model->module->diags;
   nn_output_kind kind = NN_OUT_OBJECT;
@@ -140,17 +142,23 @@ nncc_status nncc_model_compile(nncc_model *model, const char *out, const nncc_co
   if (!kind_of(out, &kind)) {
     nn_report(diags, NN_ERROR, NULL, NULL, "give it one of these suffixes",
               "output '%s': expected .o, .a, .so, .s or .ll", out);
-    return NNCC_ERROR;
+    return NN_FAIL;
   }
-  if (nn_variants_init(&variants, o->target, o->cpu, diags) != NN_OK) return NNCC_ERROR;
+  NN_TRY(nn_variants_init(&variants, o->target, o->cpu, diags));
   for (int i = 0; i < variants.count; i++) variants.items[i].fp = o->fp;
   nn_status status = check_variants(model, &variants, kind, o->tuning != NULL);
   if (!model->module->spill && status == NN_OK)
     model->module->spill = open_spill(model, &variants.items[0], out, kind, o);
-  if (status == NN_OK) status = write_files(model, &variants, out, kind, o);
+  if (status == NN_OK) status = write_files(model, &variants, out, kind, o, hook, program);
   nn_spill_finish(model->module->spill);
   nn_variants_free(&variants);
-  return status == NN_OK ? NNCC_OK : NNCC_ERROR;
+  return status;
+}
+
+nncc_status nncc_model_compile(nncc_model *model, const char *out, const nncc_compile_options *options) {
+  const nn_program *program;
+  if (!model || !out) return NNCC_ERROR;
+  return nn_model_compile_hooked(model, out, options, NULL, &program) == NN_OK ? NNCC_OK : NNCC_ERROR;
 }
 
 /* ---- code in memory ------------------------------------------------------------------------------ */

@@ -468,7 +468,7 @@ typedef struct nn_emit_options {
   int threads;             /* that compile; 0: one for each processor */
   const char *cache;       /* folder of compiled kernels; NULL: none */
   bool weights_in_object;  /* descriptor points at them */
-  const nn_step_hook *hook; /* JIT only; NULL: none */
+  const nn_step_hook *hook; /* its address in this process; NULL: none */
   bool symbols;             /* JIT only: names for GDB and perf */
 } nn_emit_options;
 
@@ -522,10 +522,13 @@ void nn_env_free(nn_pass_env *env);
 struct nn_pass_options;
 nn_program *nn_compile(nn_module *m, const nn_target *t, int level, const char *const *aliases, const struct nn_pass_options *options);
 
-/* api.c: nncc_model_jit for a profiler: code that calls the hook, and the program that it is made of. */
+/* api.c: nncc_model_jit and nncc_model_compile for a profiler: code that calls the hook, and the program that it is made of. Such a
+   file is of use only while this process lives. */
 struct nncc_model;
 struct nncc_compile_options;
 nn_status nn_model_jit_hooked(struct nncc_model *model, const struct nncc_compile_options *options, const nn_step_hook *hook,
                               const nn_program **program, const nncc_rt_model **compiled);
+nn_status nn_model_compile_hooked(struct nncc_model *model, const char *out, const struct nncc_compile_options *options, const nn_step_hook *hook,
+                                  const nn_program **program);
 
 #endif

@@ -7,7 +7,7 @@
    what its band reads, with zeros around (`patch`): this is where producers fused into the reads are evaluated. Of
    1x1 convolutions with a stride it copies just the pixels that count. A band of a planar x that is copied is fetched while the one
    before is computed. Weights that are computed while running (pass_scale.c) are
-   made by the task, a panel at a time.
+   made by the task, a panel at a time, on the way of the first tile.
 
    Height and width may be symbols. Then bands are cut while running, and the loops over pixels have a rest (conv_tile.c).
 
@@ -60,6 +60,8 @@ typedef struct blocked {
   nn_x *image, *y0, *rows, *a_base, *panel, *block0, *row, *pass0, *pass, *first;
   int64_t passes;                        /* row tiles that one panel serves before the next one does; pass0: those before the task */
   bool is_ahead;                         /* they prefetch the panel after theirs */
+  bool is_making;                        /* the present tile makes the panel */
+  int64_t made_rows;                     /* pixels of the tile that did */
   nn_conv_tile tile;
   int64_t tile_blocks;                   /* of y that a tile writes */
   nn_x *tail_block;                      /* the incomplete block of x's channels, or NULL */
@@ -410,15 +412,22 @@ static nn_x *weight_at(nn_lower *L, void *data, nn_x *const *ks, nn_x *j) {
   const blocked *c = data;
   nn_kernel *k = L->kernel;
   const int64_t sizes[4] = {c->blocks, c->kernel[0], c->kernel[1], c->inner};
-  nn_x *at = c->is_made ? nn_x_int(k, 0) : c->panel;
-  for (int i = 0; i < 4; i++)
-    at = nn_xi_add(k, nn_xi_mulc(k, at, sizes[i]), i == 0 && c->tail_block ? c->tail_block : ks[i]);
-  return nn_x_load(k, c->w, nn_xi_add(k, nn_xi_mulc(k, at, c->width), j), NULL);
+  nn_x *at = c->is_made ? nn_x_int(k, 0) : c->panel, *index[6] = {c->panel};
+  for (int i = 0; i < 4; i++) {
+    index[1 + i] = i == 0 && c->tail_block ? c->tail_block : ks[i];
+    at = nn_xi_add(k, nn_xi_mulc(k, at, sizes[i]), index[1 + i]);
+  }
+  at = nn_xi_add(k, nn_xi_mulc(k, at, c->width), j);
+  if (!c->is_making) return nn_x_load(k, c->w, at, NULL);
+  index[5] = j;
+  nn_x *value = nn_let(k, nn_read(L, c->op->in[1], index));
+  nn_store(k, c->w, at, value, NULL);
+  return value;
 }
 
 static int64_t panel_size(const blocked *c) { return c->blocks * c->kernel[0] * c->kernel[1] * c->inner * c->width; }
 
-/* The panel's weights, which are computed while running. */
+/* The panel's weights, which are computed while running, where tiles are of many kinds. */
 static void make_panel(nn_lower *L, const blocked *c) {
   nn_kernel *k = L->kernel;
   const int64_t sizes[4] = {c->blocks, c->kernel[0], c->kernel[1], c->inner};
@@ -515,8 +524,35 @@ static void emit_tile(nn_lower *L, const nn_tile_span *span, void *data) {
   write_tile(L, c, span, acc);
 }
 
+static bool first_tile_makes(const blocked *c) { return c->is_made && c->is_flat && !is_symbolic(c); }
+
+static void emit_later_tile(nn_lower *L, const nn_tile_span *span, void *data) {
+  const blocked *c = data;
+  nn_tile_span later = *span;
+  later.pass = nn_xi_addc(L->kernel, span->pass, 1);
+  later.first = nn_let(L->kernel, nn_xi_addc(L->kernel, span->first, c->made_rows));
+  emit_tile(L, &later, data);
+}
+
+static void emit_making(nn_lower *L, blocked *c, int64_t pixels) {
+  nn_tile_cut cut = nn_tile_cut_rows(pixels, c->mr);
+  if (!cut.tiles) return;
+  c->made_rows = cut.rows + (cut.extra > 0);
+  nn_x *zero = nn_x_int(L->kernel, 0);
+  c->is_making = true;
+  emit_tile(L, &(nn_tile_span){zero, zero, (int)c->made_rows, NULL}, c);
+  c->is_making = false;
+  cut.tiles--;
+  cut.extra -= cut.extra > 0;
+  nn_tile_cut_loops(L, cut, emit_later_tile, c);
+}
+
 static void emit_pixels(nn_lower *L, blocked *c, nn_x *rows) {
-  nn_tile_any_loops(L, nn_let(L->kernel, nn_xi_mul(L->kernel, rows, c->out[1])), c->mr, emit_tile, c);
+  nn_x *pixels = nn_let(L->kernel, nn_xi_mul(L->kernel, rows, c->out[1]));
+  int64_t count = 0;
+  nn_x_is_const(pixels, &count);
+  if (first_tile_makes(c)) emit_making(L, c, count);
+  else nn_tile_any_loops(L, pixels, c->mr, emit_tile, c);
 }
 
 /* All pixels of the band, for the present panel. */
@@ -545,7 +581,7 @@ static void set_panel(nn_lower *L, blocked *c, nn_x *panel) {
   c->panel = panel;
   nn_x *group = nn_xi_floordiv(k, panel, nn_x_int(k, ceil_div(c->panels, c->groups)));
   c->block0 = c->groups > 1 ? nn_let(k, nn_xi_mulc(k, group, c->blocks)) : nn_x_int(k, 0);
-  if (c->is_made) make_panel(L, c);
+  if (c->is_made && !first_tile_makes(c)) make_panel(L, c);
 }
 
 /* The last panel, of `count` channels, which lie in `blocks` blocks. */

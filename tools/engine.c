@@ -16,7 +16,7 @@ struct engine {
   const nncc_rt_model *compiled;  /* JIT, AOT */
   nncc_rt_session *session;
   nncc_rt_library *library;       /* AOT */
-  const nn_program *program;      /* INTERP, JIT */
+  const nn_program *program;
   nn_target target;
   bool has_target;
   nncc_rt_ctx ctx;
@@ -63,7 +63,7 @@ static bool open_library(engine *e, const engine_options *o) {
   options.header = "";
   options.name = "model";
   options.weights = NNCC_WEIGHTS_EMBED;
-  bool ok = nncc_model_compile(e->model, path, &options) == NNCC_OK;
+  bool ok = nn_model_compile_hooked(e->model, path, &options, o->hook, &e->program) == NN_OK;
   if (ok && nncc_rt_library_open(path, "model", &e->library, &e->compiled) != NNCC_RT_OK)
     ok = nn_report(&e->model->module->diags, NN_ERROR, NULL, NULL, NULL, "the shared object that was just made cannot be loaded") == NN_OK;
   unlink(path);

@@ -1,4 +1,4 @@
-/* Where a run's time goes: code in memory calls a hook between its steps, and the session's parallel_for is wrapped to
+/* Where a run's time goes: the code calls a hook between its steps, and the session's parallel_for is wrapped to
    see when each thread has work. Beside the time of a step stands the least that this machine needs for it: its
    operations at the peak, or its bytes at the speed of the memory they lie in. */
 #include "tools/tools.h"

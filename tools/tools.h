@@ -109,7 +109,7 @@ typedef struct engine_options {
 engine *engine_open(nncc_model *model, const engine_options *o);
 void engine_close(engine *e);
 nn_module *engine_module(const engine *e);
-const nn_program *engine_program(const engine *e); /* NULL: AOT */
+const nn_program *engine_program(const engine *e);
 nncc_rt_ctx *engine_ctx(engine *e);
 /* By module symbol index: those that are plainly a dimension of an input; bound tells which. */
 int64_t *engine_symbols(const engine *e, const nncc_rt_tensor *in, bool *bound);

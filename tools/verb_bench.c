@@ -199,7 +199,6 @@ static int bench_model(bench_args *a, const strings *rest) {
 static const char *complaint(const bench_args *a, const strings *rest) {
   if (rest->count < 1) return "expected a model";
   if (a->bad) return "a number is not understood";
-  if (a->aot && a->profile) return "a profile is of code in memory: without --aot";
   if (a->profile_file && kind_of(a->profile_file) == FILE_KINDS)
     return "--profile-to: expected a .json, .trace or .html file";
   return NULL;

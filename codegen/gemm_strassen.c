@@ -9,7 +9,8 @@
      3        a22          b21 - b11    +c11 +c21
 
    Rows go in chunks, so that A's seven sums, which are made beforehand for all of a chunk, stay in a cache; a product of
-   few rows is one chunk. A task has a pair of panels and some pairs of rows. The first row tile of a product makes the
+   few rows is one chunk. A task has a pair of panels and some pairs of rows, half of the chunk's at most where that makes workers
+   read what they have written (nn_strassen_half_rows). The first row tile of a product makes the
    sum of B on the way, and the tiles keep their products in the task's own memory until all seven are there.
    Panels come from memory while the tiles run. The number of rows may be a symbol: chunks and tasks are then cut while
    running. Row tiles may reach beyond a task's rows, into rows that mean nothing and are not used.
@@ -27,7 +28,7 @@ enum {
   TASK_PAIRS = 128,      /* at most; each task makes B's sums again */
   TASKS_WANTED = 4,      /* of few panels tasks have fewer rows, */
   LEAST_PAIRS = 36,      /* but so many */
-  CHUNK_BYTES = 3 << 18, /* of A's sums */
+  CHUNK_BYTES = 3 << 18, /* of A's sums; more, if there are fewer rows than TASK_PAIRS */
   SEGMENT = 64           /* pairs whose sums are a task, where A lies in blocks */
 };
 enum { A11, A12, A21, A22, NOWHERE }; /* also of B and C: bit 1 the row half, bit 0 the column half. A block that nobody reads */
@@ -58,6 +59,7 @@ typedef struct strassen {
   nn_x *m, *pairs;               /* rows of A; pairs of them, the last one maybe of one row */
   bool is_even;                  /* it is known that it is of two */
   int64_t room;                  /* pairs of a chunk, at most */
+  int64_t halved;                /* pairs of a chunk from which on its tasks have rows of one half */
   nn_x *nchunks, *chunk_pairs;   /* chunk_pairs: of all but the last */
   int64_t static_rows, most_rows; /* pairs of a task; static_rows -1: known while running */
   nn_x *rows, *blocks;           /* the same; tasks of a chunk that share panels */
@@ -149,7 +151,8 @@ static int lanes_of_block(const strassen *s) {
 static void sum_blocks(nn_lower *L, strassen *s) {
   nn_kernel *k = L->kernel;
   int lanes = lanes_of_block(s);
-  nn_x *segments = nn_let(k, nn_ceildiv_x(L, s->left, SEGMENT)), *segment = nn_x_int(k, SEGMENT);
+  nn_x *parts = nn_let(k, nn_ceildiv_x(L, s->rows, SEGMENT)), *segments = nn_let(k, nn_xi_mul(k, s->blocks, parts));
+  nn_x *segment = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, s->rows, parts), -1), nn_xi_max(k, parts, nn_x_int(k, 1))));
   nn_x *task = nn_task_loop(L, s->g->in_parallel, "task", nn_let(k, nn_xi_mulc(k, segments, s->half / lanes)));
   nn_split split = nn_split_task(L, task, nn_x_int(k, s->half / lanes), segments);
   nn_x *first = nn_let(k, nn_xi_mul(k, split.inner, segment));
@@ -373,7 +376,7 @@ static void cut_known(nn_lower *L, strassen *s, int64_t m) {
   nn_kernel *k = L->kernel;
   int64_t pairs = ceil_div(m, 2), nchunks = ceil_div(pairs, s->room);
   s->room = ceil_div(pairs, nchunks);
-  int64_t blocks = ceil_div(s->room, most_task_rows(s, s->room));
+  int64_t unit = s->room >= s->halved ? 2 : 1, blocks = unit * ceil_div(s->room, unit * most_task_rows(s, s->room));
   s->static_rows = s->most_rows = ceil_div(s->room, blocks);
   s->is_even = m % 2 == 0;
   s->nchunks = nn_x_int(k, nchunks);
@@ -391,7 +394,9 @@ static void cut_symbolic(nn_lower *L, strassen *s) {
   s->nchunks = nn_let(k, nn_ceildiv_x(L, s->pairs, s->room));
   nn_x *nchunks = nn_xi_max(k, s->nchunks, one);
   s->chunk_pairs = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, s->pairs, nchunks), -1), nchunks));
-  s->blocks = nn_let(k, nn_xi_max(k, one, nn_ceildiv_x(L, s->chunk_pairs, s->most_rows)));
+  nn_x *is_halved = nn_x_binary(k, NN_X_LE, nn_x_int(k, s->halved), s->chunk_pairs), *two = nn_x_int(k, 2);
+  nn_x *halves = nn_xi_mul(k, nn_ceildiv_x(L, s->chunk_pairs, 2 * s->most_rows), two), *blocks = nn_ceildiv_x(L, s->chunk_pairs, s->most_rows);
+  s->blocks = nn_let(k, nn_xi_max(k, one, nn_x_select(k, is_halved, halves, blocks)));
   s->rows = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, s->chunk_pairs, s->blocks), -1), s->blocks));
   s->a_rows = s->room + ceil_div(s->room, s->most_rows) + s->tile.mr;
 }
@@ -401,6 +406,14 @@ static int64_t spread(int64_t elements, int64_t line) {
   enum { SETS = 64, STEP = 9 };
   int64_t lines = ceil_div(elements, line);
   return (lines + (STEP + SETS - lines % SETS) % SETS) * line;
+}
+
+/* Pairs of a chunk: sums of all products stay in L2, or come from L3, each for its product, to as many rows as a task may have. */
+static int64_t choose_room(const nn_lower *L, const strassen *s, int64_t pair_bytes) {
+  int64_t room = CHUNK_BYTES / pair_bytes, most = L->target->l3_bytes / 2 / pair_bytes;
+  if (most > TASK_PAIRS) most = TASK_PAIRS;
+  if (room < most) room = most;
+  return room < 2 * s->tile.mr ? 2 * s->tile.mr : room;
 }
 
 static void set_sizes(nn_lower *L, strassen *s) {
@@ -415,8 +428,8 @@ static void set_sizes(nn_lower *L, strassen *s) {
   s->m = nn_let(k, nn_dim_x(L, g->m));
   s->pairs = nn_let(k, nn_ceildiv_x(L, s->m, 2));
   s->pitch = block ? ceil_div(s->half, block) * block : s->half + ROW_GAP;
-  s->room = CHUNK_BYTES / (PRODUCTS * s->half * element);
-  if (s->room < 2 * s->tile.mr) s->room = 2 * s->tile.mr;
+  s->room = choose_room(L, s, PRODUCTS * s->half * element);
+  s->halved = ceil_div(nn_strassen_half_rows(2 * s->half, nn_dim_value(g->n)), 2);
   if (nn_dim_is_const(g->m, &m)) cut_known(L, s, m);
   else cut_symbolic(L, s);
   s->a_size = spread(s->a_rows * s->pitch, LINE_BYTES / element);

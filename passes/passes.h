@@ -46,6 +46,8 @@ nn_value *nn_layout_reshape(nn_builder *b, nn_value *v, int rank, const int64_t 
 int64_t nn_strassen_rows(const nn_op *op, nn_dim rows, int64_t depth, int64_t columns, int64_t width);
 /* Pairs of panels that do: about half of the panels. */
 int64_t nn_strassen_pairs(int64_t columns, int64_t width);
+/* From how many rows on (a chunk's) its tasks have rows of one half, the first half's before the second's. */
+int64_t nn_strassen_half_rows(int64_t depth, int64_t columns);
 bool nn_splat_of(const nn_value *v, double *value); /* v is this number everywhere, a constant: splat.c */
 nn_status nn_pipeline_infer(nn_module *m, const nn_pass_options *options); /* the order for inference */
 #endif

@@ -10,21 +10,32 @@
 
 enum {
   STRASSEN_LEVEL = 2,
+  PRODUCTS = 7,
   FEWEST_ROWS = 40,                 /* fewer fill the row tiles badly */
   MANY_ROWS = 1 << 12,
   MOST_READERS = 32,
-  TASK_ROWS = 256, TASK_ROWS_FEWEST = 72, TASKS = 4 /* of few panels tasks have fewer rows, so that there are some */
+  TASK_ROWS = 256, TASK_ROWS_FEWEST = 72, TASKS = 4, /* of few panels tasks have fewer rows, so that there are some */
+  HALF_ROWS = 48                                     /* fewer fill the row tiles of a half badly */
 };
 
 static const double saved = 0.125, keeping = 6, summing_a = 8, summing_b = 2; /* of a step of depth, of a column, of a row */
 static const double fetching = 2e5;                                           /* multiply-adds */
 static const double worth = 0.017;
+static const double writing = 8, adding = 1.0 / 12; /* reading what another core has written, and a multiply-add: in times of reading a weight */
 
 /* Tasks have a pair of panels each: an odd one among few would keep other threads waiting. */
 int64_t nn_strassen_pairs(int64_t columns, int64_t width) {
   enum { FEW = 12 };
   int64_t pairs = columns / width / 2;
   return pairs > TASKS && pairs < FEW ? pairs / 2 * 2 : pairs;
+}
+
+/* Where a task has all rows, a worker reads half of A's sums and, in the op that follows, a quarter of the results from another
+   core's cache: this is what half of the rows for each saves. He then reads the other half of B and makes its sums, too. */
+int64_t nn_strassen_half_rows(int64_t depth, int64_t columns) {
+  double k = (double)depth, n = (double)columns;
+  double rows = k * n * (0.5 + adding * summing_b / 2) / (writing * (PRODUCTS / 8.0 * k + n / 4));
+  return rows < 2 * HALF_ROWS ? 2 * HALF_ROWS : rows < MANY_ROWS ? (int64_t)rows : MANY_ROWS;
 }
 
 /* Of the time of the plain product. */
@@ -34,6 +45,7 @@ static double gain_of(int64_t rows, int64_t depth, int64_t columns, int64_t widt
   if (task > rows) task = rows;
   if (task < TASK_ROWS_FEWEST) task = rows < TASK_ROWS_FEWEST ? rows : TASK_ROWS_FEWEST;
   if (task > TASK_ROWS) task = TASK_ROWS;
+  if (rows >= nn_strassen_half_rows(depth, columns) && task > rows / 2) task = rows / 2;
   if (pairs < TASKS) return 0; /* two threads lost with them more than one gained */
   double paired = (double)(2 * pairs * width) / n;
   return paired * (saved - keeping / k - summing_b / (double)task) - summing_a / n - fetching / (m * k * n);

@@ -202,6 +202,16 @@ Test(matmul, strassen_symbolic) {
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) try_strassen(rows[i], 10, 70, 32, 17, true);
 }
 
+/* Around the least number of rows that go in halves: of one size, of different sizes, in several tasks. */
+Test(matmul, strassen_in_halves) {
+  static const int64_t rows[] = {95, 96, 97, 98, 99, 193, 259, 510, 517};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    for (int symbolic = 0; symbolic < 2; symbolic++) try_strassen(rows[i], 12, 163, 16, 1, symbolic);
+}
+
 Test(matmul, strassen_in_chunks) {
-  for (int symbolic = 0; symbolic < 2; symbolic++) try_strassen(131, 1774, 35, 16, 1, symbolic);
+  for (int symbolic = 0; symbolic < 2; symbolic++) {
+    try_strassen(131, 1774, 35, 16, 1, symbolic);
+    try_strassen(263, 1774, 35, 16, 1, symbolic);
+  }
 }

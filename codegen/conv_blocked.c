@@ -1,71 +1,27 @@
 /* conv_blocked: convolution over channels in blocks, x[N, C/B, H, W, B], with weights in panels of two vectors of output
    channels. x may also be planar, x[N, C, H, W]: images of few channels, where a network begins.
 
-   A task takes a band of rows of one image and a group of panels. It runs over the band once for each panel, in register
+   A task takes a band of rows of one image and a group of panels (conv_tasks.c). It runs over the band once for each panel, in register
    tiles of a few pixels (conv_tile.c), so that the panel comes from L1 or L2 and the band of x from L2. Numbers of x are
    broadcast, so they may lie anywhere. Where x is plain, without padding, it is read in place. Else the task first copies
-   what its band reads, with zeros around (`patch`): this is where producers fused into the reads are evaluated. Of
+   what its band reads, with zeros around (conv_patch.c): this is where producers fused into the reads are evaluated. Of
    1x1 convolutions with a stride it copies just the pixels that count. A band of a planar x that is copied is fetched while the one
-   before is computed. Weights that are computed while running (pass_scale.c) are
-   made by the task, a panel at a time, on the way of the first tile.
+   before is computed. Weights that are computed while running (pass_scale.c) are made by the task, a panel at a time, on the way of
+   its first tile.
 
    Height and width may be symbols. Then bands are cut while running, and the loops over pixels have a rest (conv_tile.c).
 
    The channels of x beyond C in its last block are never read; those of y beyond K are computed of zero weights. */
-#include "codegen/codegen.h"
+#include "codegen/conv_blocked.h"
 
 enum {
-  TASKS_WANTED = 32,
-  FEW_TASKS = 16,        /* are cut with more care */
-  TASK_CYCLES = 1500,    /* to take one, and to begin */
-  TASK_FLOPS = 1 << 18,  /* at least */
-  PIXELS_PER_PANEL = 160, /* of a task that makes its panels: the work on them is 1 % then */
   DIRECT_COST = 6,       /* of an epilogue that is copied out for each register */
   COPIED_CHANNELS = 8,   /* fewer are copied out */
   COPIED_LINES = 64,     /* fetched ahead: more are a loop */
-  LEAST_ROWS = 4,        /* of a band that is copied for its halo */
   LINE_ELEMENTS = 16,    /* of a line of the cache */
   LIKELY_SIDE = 224,     /* of the network's input, for estimates */
   LARGE = 1 << 24
 };
-
-typedef struct blocked {
-  nn_op *op;
-  nn_value *x, *y;
-  nn_buf *w, *far_w;                     /* weights; where they are in memory, if they are */
-  nn_buf *far_x;                         /* x, where tiles fetch it ahead; else NULL */
-  bool is_planar, is_made;               /* is_made: w is one panel, which the task computes */
-  int64_t channels, outputs, block;      /* C, K, B */
-  int64_t kernel[2], stride[2], dilation[2], before[2], after[2];
-  nn_dim in_dim[2], out_dim[2];
-  nn_x *in[2], *out[2];
-  int64_t size[2];                       /* of the output, or what is likely */
-  int64_t blocks, inner;                 /* of x's channels in a group: blocks, and channels in each */
-  int64_t groups, out_blocks, width, panels;
-  int mr;
-  bool is_patch, is_flat, is_sampled;    /* x is copied; tiles run over rows; the copy has every stride-th pixel */
-  nn_buf *a;                             /* x or the patch */
-  int64_t lead;                          /* elements of the patch before its first line */
-  nn_x *step[4];                         /* in a: from block to block, row to row, pixel to pixel, channel to channel */
-  int64_t a_stride[2];                   /* of windows in a */
-  int64_t likely_band, likely_bands, group_panels, ngroups; /* tasks */
-  nn_x *first_band;                      /* of those that come one after the other with the same panels */
-  int64_t bands_together;                /* and how many these are */
-  nn_x *first_panel;                     /* those before it are done in Strassen's form */
-  nn_x *band, *nbands;                   /* rows of a band, at most; bands of an image */
-  nn_buf *stage;                         /* results of a tile, where they do not go to their places from the registers */
-  int64_t stage_size;
-  bool is_staged;                        /* those of all tiles; else of rests */
-  /* of the present task, panel and tile */
-  nn_x *image, *y0, *rows, *a_base, *panel, *block0, *row, *pass0, *pass, *first;
-  int64_t passes;                        /* row tiles that one panel serves before the next one does; pass0: those before the task */
-  bool is_ahead;                         /* they prefetch the panel after theirs */
-  bool is_making;                        /* the present tile makes the panel */
-  int64_t made_rows;                     /* pixels of the tile that did */
-  nn_conv_tile tile;
-  int64_t tile_blocks;                   /* of y that a tile writes */
-  nn_x *tail_block;                      /* the incomplete block of x's channels, or NULL */
-} blocked;
 
 static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
@@ -73,7 +29,7 @@ static int64_t clamp64(int64_t x, int64_t low, int64_t high) { return x > high ?
 
 /* ---- sizes ------------------------------------------------------------------------------------------------- */
 
-static void set_sizes(nn_lower *L, nn_op *op, blocked *c) {
+static void set_sizes(nn_lower *L, nn_op *op, nn_blocked *c) {
   const int64_t *strides = nn_attr_ints(op, "strides", NULL), *dilations = nn_attr_ints(op, "dilations", NULL);
   const nn_dim *pads = nn_attr_dims(op, "pads", NULL);
   nn_type w = op->in[1]->type;
@@ -107,297 +63,48 @@ static void set_sizes(nn_lower *L, nn_op *op, blocked *c) {
 }
 
 /* Pixels of x that `count` results reach along axis d. */
-static int64_t reach_of(const blocked *c, int d, int64_t count) {
+int64_t nn_blocked_reach(const nn_blocked *c, int d, int64_t count) {
   if (c->is_sampled) return count;
   return (count - 1) * c->stride[d] + (c->kernel[d] - 1) * c->dilation[d] + 1;
 }
 
-static nn_dim reach_dim(nn_module *m, const blocked *c, int d, nn_dim count) {
+nn_dim nn_blocked_reach_dim(nn_module *m, const nn_blocked *c, int d, nn_dim count) {
   if (c->is_sampled) return count;
-  nn_dim more = nn_dim_const(m, reach_of(c, d, 1) - c->stride[d]);
+  nn_dim more = nn_dim_const(m, nn_blocked_reach(c, d, 1) - c->stride[d]);
   return nn_dim_add(m, nn_dim_mul(m, count, nn_dim_const(m, c->stride[d])), more);
 }
 
-static nn_x *reach_x(nn_lower *L, const blocked *c, int d, nn_x *count) {
+nn_x *nn_blocked_reach_x(nn_lower *L, const nn_blocked *c, int d, nn_x *count) {
   if (c->is_sampled) return count;
-  return nn_xi_addc(L->kernel, nn_xi_mulc(L->kernel, count, c->stride[d]), reach_of(c, d, 1) - c->stride[d]);
+  return nn_xi_addc(L->kernel, nn_xi_mulc(L->kernel, count, c->stride[d]), nn_blocked_reach(c, d, 1) - c->stride[d]);
 }
 
 /* The last window may need none of what was added behind. */
-static bool has_padding(const nn_lower *L, const blocked *c) {
+static bool has_padding(const nn_lower *L, const nn_blocked *c) {
   for (int d = 0; d < 2; d++) {
     int64_t least, most;
-    nn_dim_range(nn_dim_sub(L->module, reach_dim(L->module, c, d, c->out_dim[d]), c->in_dim[d]), &least, &most);
+    nn_dim_range(nn_dim_sub(L->module, nn_blocked_reach_dim(L->module, c, d, c->out_dim[d]), c->in_dim[d]), &least, &most);
     if (c->before[d] != 0 || (c->after[d] > 0 && most > 0)) return true;
   }
   return false;
 }
 
-/* Pixels of the patch's lines that lie before x. */
-static int64_t zeros_before(const blocked *c) {
-  int64_t scale = c->is_sampled ? c->stride[1] : 1;
-  return ceil_div(clamp64(c->before[1], 0, INT64_MAX - scale), scale);
-}
-
-/* Lines of a planar patch lie so that copies fill whole lines of the cache. Tiles that run over rows need them without gaps. */
-static int64_t line_unit(const blocked *c) { return c->is_planar && c->is_patch && !c->is_flat ? LINE_ELEMENTS : 1; }
-
-static int64_t pitch_of(const blocked *c, int64_t width) { return ceil_div(reach_of(c, 1, width), line_unit(c)) * line_unit(c); }
-
-static nn_dim pitch_dim(nn_module *m, const blocked *c) {
-  nn_dim unit = nn_dim_const(m, line_unit(c));
-  return nn_dim_mul(m, nn_dim_ceildiv(m, reach_dim(m, c, 1, c->out_dim[1]), unit), unit);
-}
-
-static nn_x *pitch_x(nn_lower *L, const blocked *c) {
-  return nn_xi_mulc(L->kernel, nn_ceildiv_x(L, reach_x(L, c, 1, c->out[1]), line_unit(c)), line_unit(c));
-}
-
-static void choose_form(nn_lower *L, blocked *c) {
+static void choose_form(nn_lower *L, nn_blocked *c) {
   bool is_point = c->kernel[0] == 1 && c->kernel[1] == 1, strides = c->stride[0] > 1 || c->stride[1] > 1;
   c->is_patch = !nn_read_is_plain(L, c->x, &c->a) || has_padding(L, c) || (is_point && strides);
   c->is_sampled = is_point && strides;
   c->is_flat = is_point && (c->is_patch || !strides);
   for (int d = 0; d < 2; d++) c->a_stride[d] = c->is_sampled ? 1 : c->stride[d];
-  c->lead = (line_unit(c) - zeros_before(c) % line_unit(c)) % line_unit(c);
+  nn_blocked_set_lead(c);
 }
 
-static bool is_symbolic(const blocked *c) { return !nn_dim_is_const(c->out_dim[0], NULL) || !nn_dim_is_const(c->out_dim[1], NULL); }
-
-static double flops_of(const blocked *c) {
-  double taps = (double)(c->kernel[0] * c->kernel[1]);
-  return 2 * taps * (double)c->channels / (double)c->groups * (double)c->outputs * (double)c->size[0] * (double)c->size[1];
-}
-
-/* Rows of a band: as many as fit half of L2, in bands of equal size. */
-static int64_t rows_that_fit(const nn_lower *L, const blocked *c) {
-  int64_t line = c->blocks * c->inner * pitch_of(c, c->size[1]) * 4 + 1, most = nn_percent(L, NN_KNOB_CACHE, L->target->l2_bytes / 2) / line;
-  int64_t rows = c->is_sampled ? most : (most - reach_of(c, 0, 1)) / c->stride[0] + 1;
-  rows = clamp64(rows, 1, c->size[0]);
-  return ceil_div(c->size[0], ceil_div(c->size[0], rows));
-}
-
-/* Equal bands where there is a size near enough. */
-static int64_t even_band(const blocked *c, int64_t rows) {
-  for (int64_t n = rows; n >= 1 && 3 * n >= 2 * rows; n--)
-    if (c->size[0] % n == 0) return n;
-  return rows;
-}
-
-/* The same while running: `bands` are wanted, of `least` rows or more. */
-static void cut_bands(nn_lower *L, blocked *c, int64_t bands, nn_x *least) {
-  nn_kernel *k = L->kernel;
-  nn_x *one = nn_x_int(k, 1), *room = nn_x_int(k, nn_percent(L, NN_KNOB_CACHE, L->target->l2_bytes / 2));
-  nn_x *line = nn_xi_addc(k, nn_xi_mulc(k, pitch_x(L, c), c->blocks * c->inner * 4), 1);
-  nn_x *fit = nn_xi_floordiv(k, room, line);
-  if (!c->is_sampled) fit = nn_xi_addc(k, nn_xi_floordiv(k, nn_xi_addc(k, fit, -reach_of(c, 0, 1)), nn_x_int(k, c->stride[0])), 1);
-  nn_x *rows = nn_xi_min(k, fit, nn_xi_max(k, least, nn_ceildiv_x(L, c->out[0], bands)));
-  rows = nn_let(k, nn_xi_max(k, rows, one));
-  c->nbands = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, c->out[0], rows), -1), rows));
-  rows = nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, c->out[0], c->nbands), -1), nn_xi_max(k, c->nbands, one));
-  c->band = nn_let(k, rows);
-}
-
-/* Tasks of one panel go over all bands before they come to the next panel. */
-static void count_passes(nn_lower *L, blocked *c, nn_x *band) {
-  int64_t tiles = c->is_flat ? nn_tile_cut_rows(c->likely_band * c->size[1], c->mr).tiles : c->likely_band * nn_tile_cut_rows(c->size[1], c->mr).tiles;
-  bool all_bands = c->group_panels == 1 && !c->is_made;
-  c->passes = all_bands ? tiles * c->bands_together : tiles;
-  c->pass0 = all_bands ? nn_let(L->kernel, nn_xi_mulc(L->kernel, nn_xi_sub(L->kernel, band, c->first_band), tiles)) : nn_x_int(L->kernel, 0);
-}
-
-/* A task copies its band, which must be little beside the products. */
-static int64_t least_panels(const blocked *c) {
-  enum { ENOUGH = 4 }; /* of a kernel of one point */
-  return clamp64(ENOUGH / (c->kernel[0] * c->kernel[1]), 1, ENOUGH);
-}
-
-static int64_t all_panels(const blocked *c) { return ceil_div(c->out_blocks * c->block, c->width); }
-
-/* At most. */
-static int64_t panels_left(const blocked *c) {
-  int64_t done = 0;
-  nn_x_is_const(c->first_panel, &done);
-  return all_panels(c) - done;
-}
-
-/* A cut of few tasks. */
-static void cut_better(nn_lower *L, blocked *c, int64_t images, int64_t most_rows) {
-  enum { COPY_CYCLES = 3 }; /* of a vector of the patch */
-  int64_t rest = c->groups > 1 ? 0 : c->outputs % c->width, depth = c->channels / c->groups * c->kernel[0] * c->kernel[1];
-  nn_conv_cut cut = {.images = images,
-                     .rows = c->size[0],
-                     .width = c->size[1],
-                     .panels = panels_left(c),
-                     .depth = depth,
-                     .vectors = c->tile.nv,
-                     .tile_rows = c->mr,
-                     .last_vectors = (int)ceil_div(rest, c->tile.lanes),
-                     .is_flat = c->is_flat,
-                     .is_made = c->is_made,
-                     .task_cycles = TASK_CYCLES,
-                     .band = c->likely_band,
-                     .group_panels = c->group_panels};
-  if (rest) cut.last_tile_rows = nn_conv_tile_rows(L->target, cut.last_vectors);
-  if (c->is_patch) {
-    double line = (double)(c->blocks * c->inner * c->groups * reach_of(c, 1, c->size[1])) / c->tile.lanes * COPY_CYCLES;
-    cut.row_cycles = line * (double)(c->is_sampled ? 1 : c->stride[0]);
-    cut.task_cycles += line * (double)reach_of(c, 0, 1);
-  }
-  nn_conv_cut_better(&cut, most_rows);
-  c->likely_band = cut.band;
-  c->group_panels = cut.group_panels;
-  c->likely_bands = ceil_div(c->size[0], cut.band);
-  c->ngroups = ceil_div(cut.panels, cut.group_panels);
-}
-
-static void choose_tasks(nn_lower *L, blocked *c) {
-  nn_kernel *k = L->kernel;
-  int64_t images = clamp64(nn_dim_guess(c->y->type.dims[0], 1), 1, LARGE), rows = c->size[0], least = 1;
-  int64_t work = nn_percent(L, NN_KNOB_TASK, TASK_FLOPS), most = clamp64((int64_t)TASKS_WANTED * TASK_FLOPS / work, 1, 64 * TASKS_WANTED);
-  double enough = flops_of(c) * (double)images * (double)panels_left(c) / (double)all_panels(c) / (double)work;
-  int64_t wanted = enough < (double)most ? (int64_t)enough + 1 : most;
-  int64_t npanels = panels_left(c), band = even_band(c, rows_that_fit(L, c));
-  if (c->is_flat) least = ceil_div(c->is_made ? PIXELS_PER_PANEL : c->mr, c->size[1]);
-  else if (c->kernel[0] > 1 && c->is_patch) least = LEAST_ROWS;
-  c->ngroups = 1;
-  if (!c->is_patch) c->ngroups = clamp64(ceil_div(wanted, images * ceil_div(rows, band)), 1, npanels);
-  int64_t bands = clamp64(ceil_div(wanted, images * c->ngroups), 1, clamp64(rows / least, 1, rows));
-  if (bands > ceil_div(rows, band)) band = even_band(c, clamp64(ceil_div(rows, bands), least, band));
-  c->likely_band = band;
-  c->likely_bands = ceil_div(rows, band);
-  if (c->is_patch) c->ngroups = clamp64(ceil_div(wanted, images * c->likely_bands), 1, ceil_div(npanels, least_panels(c)));
-  c->group_panels = ceil_div(npanels, c->ngroups);
-  c->ngroups = ceil_div(npanels, c->group_panels);
-  if (!is_symbolic(c) && images * c->likely_bands * c->ngroups < FEW_TASKS) cut_better(L, c, images, rows_that_fit(L, c));
-  c->band = nn_x_int(k, c->likely_band);
-  c->nbands = nn_x_int(k, c->likely_bands);
-  nn_x *least_x = nn_x_int(k, least);
-  if (c->is_flat) least_x = nn_xi_floordiv(k, nn_xi_addc(k, c->out[1], c->mr - 1), c->out[1]);
-  if (is_symbolic(c)) cut_bands(L, c, bands, least_x);
-}
-
-/* Elements of a patch: of a band that fits, or of one row. */
-static nn_dim patch_size(nn_lower *L, const blocked *c) {
-  nn_module *m = L->module;
-  int64_t column = c->blocks * c->inner * c->groups;
-  nn_dim pitch = pitch_dim(m, c), lead = nn_dim_const(m, c->lead);
-  if (!is_symbolic(c)) return nn_dim_add(m, lead, nn_dim_mul(m, pitch, nn_dim_const(m, column * reach_of(c, 0, c->likely_band))));
-  nn_dim fits = nn_dim_const(m, c->groups * (L->target->l2_bytes / 2 / 4)), row = nn_dim_mul(m, pitch, nn_dim_const(m, column * reach_of(c, 0, 1)));
-  return nn_dim_add(m, lead, nn_dim_max(m, fits, row));
-}
-
-static void set_steps(nn_lower *L, blocked *c) {
-  nn_kernel *k = L->kernel;
-  nn_x *rows = c->is_patch ? reach_x(L, c, 0, c->band) : c->in[0], *pitch = c->is_patch ? pitch_x(L, c) : c->in[1];
-  int64_t inner = c->inner * (c->is_planar ? c->groups : 1);
-  nn_x *plane = nn_let(k, nn_xi_mul(k, rows, pitch));
-  c->step[3] = c->is_planar ? plane : nn_x_int(k, 1);
-  c->step[2] = nn_x_int(k, c->is_planar ? 1 : inner);
-  c->step[1] = nn_let(k, nn_xi_mul(k, pitch, c->step[2]));
-  c->step[0] = nn_let(k, nn_xi_mulc(k, plane, inner));
-  if (c->is_patch) c->a = nn_temp(L, NN_BUF_WORKER, NN_F32, patch_size(L, c));
-}
-
-/* ---- the patch ------------------------------------------------------------------------------------------------ */
-
-typedef struct patch_line {
-  const blocked *c;
-  nn_x *lo, *hi, *width; /* of a line: pixels lo .. hi lie in x */
-  nn_x *outer, *to, *y;  /* channel or block of channels; element of the patch; row of x */
-} patch_line;
-
-/* Pixels first .. end of a line in a block of channels: copied, or zeros. */
-static void copy_blocks(nn_lower *L, const patch_line *line, nn_x *first, nn_x *end, bool is_inside) {
-  const blocked *c = line->c;
-  nn_kernel *k = L->kernel;
-  int64_t scale = c->is_sampled ? c->stride[1] : 1;
-  int lanes = c->tile.lanes;
-  nn_x *p = nn_loop_begin(k, NN_FOR, "p", first, end);
-  nn_x *v = nn_loop_range(k, NN_UNROLL, "v", c->block / lanes);
-  nn_x *l = nn_lanes_begin(L, lanes), *lane = nn_xi_add(k, nn_xi_mulc(k, v, lanes), l);
-  nn_x *index[5] = {c->image, line->outer, line->y, nn_xi_addc(k, nn_xi_mulc(k, p, scale), -c->before[1]), lane};
-  nn_x *value = is_inside ? nn_read(L, c->x, index) : nn_zero(L, NN_F32);
-  nn_store(k, c->a, nn_xi_add(k, nn_xi_add(k, line->to, nn_xi_mul(k, p, c->step[2])), lane), value, NULL);
-  nn_lanes_end(L, lanes);
-  nn_end(k);
-  nn_end(k);
-}
-
-typedef struct planar_piece {
-  const patch_line *line;
-  nn_x *first, *count;
-  bool is_inside;
-} planar_piece;
-
-/* Of a planar x, a vector of pixels. */
-static void copy_planar(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
-  const planar_piece *piece = data;
-  const blocked *c = piece->line->c;
-  nn_kernel *k = L->kernel;
-  int64_t scale = c->is_sampled ? c->stride[1] : 1;
-  nn_x *j = nn_xi_add(k, i, nn_lanes_begin(L, lanes)), *p = nn_xi_add(k, j, piece->first);
-  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, j, piece->count));
-  nn_x *index[4] = {c->image, piece->line->outer, piece->line->y, nn_xi_addc(k, nn_xi_mulc(k, p, scale), -c->before[1])};
-  nn_x *value = piece->is_inside ? nn_read(L, c->x, index) : nn_zero(L, NN_F32);
-  nn_store(k, c->a, nn_xi_add(k, piece->line->to, p), value, nn_guard(L));
-  if (is_tail) nn_guard_pop(L);
-  nn_lanes_end(L, lanes);
-}
-
-static void copy_pixels(nn_lower *L, const patch_line *line, nn_x *first, nn_x *end, bool is_inside) {
-  planar_piece piece = {line, first, nn_let(L->kernel, nn_xi_sub(L->kernel, end, first)), is_inside};
-  int64_t count;
-  if (nn_x_is_const(piece.count, &count) && count <= 0) return;
-  if (!line->c->is_planar) copy_blocks(L, line, first, end, is_inside);
-  else nn_block_loops(L, piece.count, line->c->tile.lanes, copy_planar, &piece);
-}
-
-static void copy_line(nn_lower *L, const patch_line *line) {
-  const blocked *c = line->c;
-  nn_kernel *k = L->kernel;
-  nn_x *zero = nn_x_int(k, 0), *inside = nn_x_binary(k, NN_X_LT, line->y, c->in[0]);
-  nn_if_begin(k, nn_x_binary(k, NN_X_AND, nn_x_binary(k, NN_X_LE, zero, line->y), inside));
-  copy_pixels(L, line, zero, line->lo, false);
-  copy_pixels(L, line, line->lo, line->hi, true);
-  copy_pixels(L, line, line->hi, line->width, false);
-  nn_else(k);
-  copy_pixels(L, line, zero, line->width, false);
-  nn_end(k);
-}
-
-/* Pixels lo..hi of the lines of a patch lie in x. */
-static void set_ends(nn_lower *L, const blocked *c, patch_line *line) {
-  nn_kernel *k = L->kernel;
-  int64_t scale = c->is_sampled ? c->stride[1] : 1;
-  line->width = nn_let(k, reach_x(L, c, 1, c->out[1]));
-  line->lo = nn_let(k, nn_xi_min(k, nn_x_int(k, zeros_before(c)), line->width));
-  nn_x *hi = nn_ceildiv_x(L, nn_xi_addc(k, c->in[1], c->before[1]), scale);
-  line->hi = nn_let(k, nn_xi_max(k, line->lo, nn_xi_min(k, hi, line->width)));
-}
-
-static void make_patch(nn_lower *L, blocked *c) {
-  nn_kernel *k = L->kernel;
-  patch_line line = {.c = c};
-  int64_t outer = c->is_planar ? c->channels : c->blocks * c->groups;
-  nn_x *rows = nn_let(k, reach_x(L, c, 0, c->rows));
-  set_ends(L, c, &line);
-  line.outer = nn_loop_range(k, NN_FOR, "outer", outer);
-  nn_x *r = nn_loop_begin(k, NN_FOR, "r", nn_x_int(k, 0), rows);
-  nn_x *at = c->is_sampled ? nn_xi_mulc(k, nn_xi_add(k, c->y0, r), c->stride[0]) : nn_xi_add(k, nn_xi_mulc(k, c->y0, c->stride[0]), r);
-  line.y = nn_let(k, nn_xi_addc(k, at, -c->before[0]));
-  nn_x *step = c->is_planar ? c->step[3] : c->step[0];
-  line.to = nn_let(k, nn_xi_addc(k, nn_xi_add(k, nn_xi_mul(k, line.outer, step), nn_xi_mul(k, r, c->step[1])), c->lead));
-  copy_line(L, &line);
-  nn_end(k);
-  nn_end(k);
-}
+bool nn_blocked_is_symbolic(const nn_blocked *c) { return !nn_dim_is_const(c->out_dim[0], NULL) || !nn_dim_is_const(c->out_dim[1], NULL); }
 
 /* ---- tiles ------------------------------------------------------------------------------------------------------ */
 
 /* ks: block of channels, row and column of the kernel, channel. */
 static nn_x *pixel_at(nn_lower *L, void *data, nn_x *r, nn_x *const *ks) {
-  const blocked *c = data;
+  const nn_blocked *c = data;
   nn_kernel *k = L->kernel;
   nn_x *cb = c->tail_block ? c->tail_block : ks[0];
   nn_x *at = nn_xi_add(k, c->a_base, nn_xi_mul(k, nn_xi_add(k, c->block0, cb), c->step[0]));
@@ -409,7 +116,7 @@ static nn_x *pixel_at(nn_lower *L, void *data, nn_x *r, nn_x *const *ks) {
 }
 
 static nn_x *weight_at(nn_lower *L, void *data, nn_x *const *ks, nn_x *j) {
-  const blocked *c = data;
+  const nn_blocked *c = data;
   nn_kernel *k = L->kernel;
   const int64_t sizes[4] = {c->blocks, c->kernel[0], c->kernel[1], c->inner};
   nn_x *at = c->is_made ? nn_x_int(k, 0) : c->panel, *index[6] = {c->panel};
@@ -425,10 +132,10 @@ static nn_x *weight_at(nn_lower *L, void *data, nn_x *const *ks, nn_x *j) {
   return value;
 }
 
-static int64_t panel_size(const blocked *c) { return c->blocks * c->kernel[0] * c->kernel[1] * c->inner * c->width; }
+static int64_t panel_size(const nn_blocked *c) { return c->blocks * c->kernel[0] * c->kernel[1] * c->inner * c->width; }
 
 /* The panel's weights, which are computed while running, where tiles are of many kinds. */
-static void make_panel(nn_lower *L, const blocked *c) {
+static void make_panel(nn_lower *L, const nn_blocked *c) {
   nn_kernel *k = L->kernel;
   const int64_t sizes[4] = {c->blocks, c->kernel[0], c->kernel[1], c->inner};
   nn_x *index[6] = {c->panel}, *at = nn_x_int(k, 0);
@@ -443,7 +150,7 @@ static void make_panel(nn_lower *L, const blocked *c) {
   for (int i = 0; i < 5; i++) nn_end(k);
 }
 
-static void set_k_loops(nn_lower *L, blocked *c, int64_t blocks, int64_t inner) {
+static void set_k_loops(nn_lower *L, nn_blocked *c, int64_t blocks, int64_t inner) {
   const int64_t counts[4] = {blocks, c->kernel[0], c->kernel[1], inner};
   c->tile.nk = 4;
   for (int i = 0; i < 4; i++) c->tile.count[i] = nn_x_int(L->kernel, counts[i]);
@@ -451,7 +158,7 @@ static void set_k_loops(nn_lower *L, blocked *c, int64_t blocks, int64_t inner) 
 }
 
 /* Result r of the tile, `lanes` channels from channel `at` of the panel on; src NULL: zeros. */
-static void write_vector(nn_lower *L, const blocked *c, nn_buf *src, nn_x *r, nn_x *at, int lanes) {
+static void write_vector(nn_lower *L, const nn_blocked *c, nn_buf *src, nn_x *r, nn_x *at, int lanes) {
   nn_kernel *k = L->kernel;
   nn_x *block = nn_x_int(k, c->block), *width = c->out[1];
   nn_x *pixel = nn_xi_add(k, c->first, r), *row = c->row;
@@ -466,7 +173,7 @@ static void write_vector(nn_lower *L, const blocked *c, nn_buf *src, nn_x *r, nn
 }
 
 /* A row of the tile: its channels, and those beyond K that are in the same blocks. */
-static void write_row(nn_lower *L, const blocked *c, nn_buf *src, nn_x *r) {
+static void write_row(nn_lower *L, const nn_blocked *c, nn_buf *src, nn_x *r) {
   nn_kernel *k = L->kernel;
   int lanes = c->tile.lanes;
   nn_x *v = nn_loop_range(k, NN_UNROLL, "c", c->tile.nv);
@@ -477,7 +184,7 @@ static void write_row(nn_lower *L, const blocked *c, nn_buf *src, nn_x *r) {
 }
 
 /* From the registers to their places, or through the stage, row by row. */
-static void write_tile(nn_lower *L, blocked *c, const nn_tile_span *span, nn_buf *acc) {
+static void write_tile(nn_lower *L, nn_blocked *c, const nn_tile_span *span, nn_buf *acc) {
   nn_kernel *k = L->kernel;
   bool is_staged = c->is_staged || span->rows_now;
   nn_x *zero = nn_x_int(k, 0), *rows = span->rows_now ? span->rows_now : nn_x_int(k, span->rows);
@@ -487,14 +194,14 @@ static void write_tile(nn_lower *L, blocked *c, const nn_tile_span *span, nn_buf
 }
 
 /* A planar x mostly comes from memory: while a tile is computed, the same piece of what the next band adds to the patch is fetched. */
-static void fetch_ahead(nn_lower *L, const blocked *c, const nn_tile_span *span) {
+static void fetch_ahead(nn_lower *L, const nn_blocked *c, const nn_tile_span *span) {
   nn_kernel *k = L->kernel;
   int64_t lines = ceil_div(span->rows * c->stride[1], LINE_ELEMENTS);
   nn_loop_kind kind = c->channels * c->stride[0] * lines <= COPIED_LINES ? NN_UNROLL : NN_FOR;
   nn_x *channel = nn_loop_range(k, kind, "c", c->channels), *down = nn_loop_range(k, kind, "down", c->stride[0]);
   nn_x *i = nn_xi_mulc(k, nn_loop_range(k, kind, "i", lines), LINE_ELEMENTS);
   nn_x *row = nn_xi_mulc(k, nn_xi_add(k, nn_xi_add(k, c->y0, c->band), c->row), c->stride[0]);
-  row = nn_xi_add(k, nn_xi_addc(k, row, reach_of(c, 0, 1) - c->stride[0] - c->before[0]), down);
+  row = nn_xi_add(k, nn_xi_addc(k, row, nn_blocked_reach(c, 0, 1) - c->stride[0] - c->before[0]), down);
   nn_x *plane = nn_xi_add(k, nn_xi_mulc(k, c->image, c->channels), channel);
   nn_x *line = nn_xi_mul(k, nn_xi_add(k, nn_xi_mul(k, plane, c->in[0]), row), c->in[1]);
   nn_prefetch_near(k, c->far_x, nn_xi_add(k, line, nn_xi_add(k, nn_xi_mulc(k, c->first, c->stride[1]), i)));
@@ -502,7 +209,7 @@ static void fetch_ahead(nn_lower *L, const blocked *c, const nn_tile_span *span)
 }
 
 static void emit_tile(nn_lower *L, const nn_tile_span *span, void *data) {
-  blocked *c = data;
+  nn_blocked *c = data;
   nn_kernel *k = L->kernel;
   int64_t channels = c->channels / c->groups, whole = channels / c->inner, rest = channels % c->inner;
   c->pass = nn_xi_add(k, c->pass0, span->pass);
@@ -524,17 +231,17 @@ static void emit_tile(nn_lower *L, const nn_tile_span *span, void *data) {
   write_tile(L, c, span, acc);
 }
 
-static bool first_tile_makes(const blocked *c) { return c->is_made && c->is_flat && !is_symbolic(c); }
+static bool first_tile_makes(const nn_blocked *c) { return c->is_made && c->is_flat && !nn_blocked_is_symbolic(c); }
 
 static void emit_later_tile(nn_lower *L, const nn_tile_span *span, void *data) {
-  const blocked *c = data;
+  const nn_blocked *c = data;
   nn_tile_span later = *span;
   later.pass = nn_xi_addc(L->kernel, span->pass, 1);
   later.first = nn_let(L->kernel, nn_xi_addc(L->kernel, span->first, c->made_rows));
   emit_tile(L, &later, data);
 }
 
-static void emit_making(nn_lower *L, blocked *c, int64_t pixels) {
+static void emit_making(nn_lower *L, nn_blocked *c, int64_t pixels) {
   nn_tile_cut cut = nn_tile_cut_rows(pixels, c->mr);
   if (!cut.tiles) return;
   c->made_rows = cut.rows + (cut.extra > 0);
@@ -547,7 +254,7 @@ static void emit_making(nn_lower *L, blocked *c, int64_t pixels) {
   nn_tile_cut_loops(L, cut, emit_later_tile, c);
 }
 
-static void emit_pixels(nn_lower *L, blocked *c, nn_x *rows) {
+static void emit_pixels(nn_lower *L, nn_blocked *c, nn_x *rows) {
   nn_x *pixels = nn_let(L->kernel, nn_xi_mul(L->kernel, rows, c->out[1]));
   int64_t count = 0;
   nn_x_is_const(pixels, &count);
@@ -556,14 +263,14 @@ static void emit_pixels(nn_lower *L, blocked *c, nn_x *rows) {
 }
 
 /* All pixels of the band, for the present panel. */
-static void emit_band(nn_lower *L, blocked *c) {
+static void emit_band(nn_lower *L, nn_blocked *c) {
   nn_kernel *k = L->kernel;
   int64_t last = c->size[0] - (c->likely_bands - 1) * c->likely_band;
   if (!c->is_flat) {
     c->row = nn_loop_begin(k, NN_FOR, "row", nn_x_int(k, 0), c->rows);
     emit_pixels(L, c, nn_x_int(k, 1));
     nn_end(k);
-  } else if (is_symbolic(c)) {
+  } else if (nn_blocked_is_symbolic(c)) {
     emit_pixels(L, c, c->rows);
   } else if (last == c->likely_band) {
     emit_pixels(L, c, c->band);
@@ -576,7 +283,7 @@ static void emit_band(nn_lower *L, blocked *c) {
   }
 }
 
-static void set_panel(nn_lower *L, blocked *c, nn_x *panel) {
+static void set_panel(nn_lower *L, nn_blocked *c, nn_x *panel) {
   nn_kernel *k = L->kernel;
   c->panel = panel;
   nn_x *group = nn_xi_floordiv(k, panel, nn_x_int(k, ceil_div(c->panels, c->groups)));
@@ -585,7 +292,7 @@ static void set_panel(nn_lower *L, blocked *c, nn_x *panel) {
 }
 
 /* The last panel, of `count` channels, which lie in `blocks` blocks. */
-static void set_last_vectors(nn_lower *L, blocked *c, int64_t count, int64_t blocks) {
+static void set_last_vectors(nn_lower *L, nn_blocked *c, int64_t count, int64_t blocks) {
   enum { FEWEST_LANES = 4 };
   int lanes = c->tile.lanes, half = lanes / 2;
   if (L->target->half_vectors && half >= FEWEST_LANES && ceil_div(count, half) % 2 != 0) c->tile.lanes = half;
@@ -597,7 +304,7 @@ static void set_last_vectors(nn_lower *L, blocked *c, int64_t count, int64_t blo
 }
 
 /* The panels of a task's group: those that are whole, and the last one where it is not. */
-static void emit_panels(nn_lower *L, blocked *c, nn_x *group) {
+static void emit_panels(nn_lower *L, nn_blocked *c, nn_x *group) {
   nn_kernel *k = L->kernel;
   int64_t in_panel = c->width / c->block, whole = c->groups > 1 ? c->panels : c->outputs / c->width, done = 0;
   int64_t rest = c->groups > 1 ? 0 : c->outputs % c->width;
@@ -617,49 +324,15 @@ static void emit_panels(nn_lower *L, blocked *c, nn_x *group) {
   nn_end(k);
 }
 
-/* Each thread goes over its half of the image, or has its panels. */
-static bool is_split(const blocked *c) {
-  enum { WEIGHTS_MORE = 2 }; /* what others have written comes much slower than weights that nobody writes */
-  double pixels = (double)c->size[0] * (double)c->size[1], reached = pixels * (double)(c->stride[0] * c->stride[1]);
-  double weights = (double)(c->channels / c->groups * c->kernel[0] * c->kernel[1]) * (double)c->outputs;
-  return WEIGHTS_MORE * ((double)c->channels * reached + (double)c->outputs * pixels) >= weights;
-}
-
-/* Bands of the same panels come one after the other. Where tasks make their panels that gains nothing: groups come one after the
-   other, so that the smaller last ones are spread over the workers. */
-static void find_task(nn_lower *L, blocked *c, nn_x *task, nn_x *ngroups, nn_x **band, nn_x **group) {
-  nn_kernel *k = L->kernel;
-  nn_x *places = nn_let(k, nn_xi_mul(k, nn_dim_x(L, c->y->type.dims[0]), c->nbands)), *place;
-  c->first_band = nn_x_int(k, 0);
-  c->bands_together = c->likely_bands;
-  if (c->is_made) {
-    *group = nn_xi_mod(k, task, ngroups);
-    place = nn_let(k, nn_xi_floordiv(k, task, ngroups));
-  } else if (is_split(c)) {
-    nn_split split = nn_split_task(L, task, ngroups, places);
-    *group = split.outer;
-    place = split.inner;
-    if (nn_dim_is(c->y->type.dims[0], 1)) {
-      c->first_band = split.first;
-      c->bands_together = (c->likely_bands + 1) / 2;
-    }
-  } else {
-    *group = nn_let(k, nn_xi_floordiv(k, task, places));
-    place = nn_let(k, nn_xi_mod(k, task, places));
-  }
-  c->image = nn_dim_is(c->y->type.dims[0], 1) ? nn_x_int(k, 0) : nn_let(k, nn_xi_floordiv(k, place, c->nbands));
-  *band = nn_xi_mod(k, place, c->nbands);
-}
-
-static void emit_task(nn_lower *L, blocked *c, nn_x *task, nn_x *ngroups) {
+static void emit_task(nn_lower *L, nn_blocked *c, nn_x *task, nn_x *ngroups) {
   nn_kernel *k = L->kernel;
   nn_x *band, *group;
-  find_task(L, c, task, ngroups, &band, &group);
+  nn_blocked_find_task(L, c, task, ngroups, &band, &group);
   c->y0 = nn_let(k, nn_xi_mul(k, band, c->band));
   c->rows = nn_let(k, nn_xi_min(k, c->band, nn_xi_sub(k, c->out[0], c->y0)));
-  count_passes(L, c, band);
+  nn_blocked_count_passes(L, c, band);
   if (c->is_patch) {
-    make_patch(L, c);
+    nn_blocked_copy(L, c);
     c->a_base = nn_x_int(k, c->lead);
   } else {
     nn_x *image = c->is_planar ? nn_xi_mulc(k, c->step[3], c->channels) : nn_xi_mulc(k, c->step[0], c->blocks * c->groups);
@@ -686,7 +359,7 @@ static int epilogue_cost(const nn_group *g) {
 
 nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   nn_kernel *k = L->kernel;
-  blocked c = {0};
+  nn_blocked c = {0};
   int64_t count;
   if (nn_type_static_count(op->out[0]->type, &count) && count == 0) return NN_OK;
   set_sizes(L, op, &c);
@@ -694,7 +367,7 @@ nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   if (c.is_made) c.w = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(L->module, panel_size(&c)));
   c.is_staged = epilogue_cost(nn_group_of(L)) > DIRECT_COST;
   c.first_panel = c.is_made ? nn_x_int(k, 0) : nn_conv_strassen(L, op, c.w, !c.is_staged);
-  if (panels_left(&c) == 0) return NN_OK;
+  if (nn_blocked_panels_left(&c) == 0) return NN_OK;
   choose_form(L, &c);
   c.tile.nv = (int)(c.width / c.tile.lanes);
   c.mr = nn_conv_tile_rows(L->target, c.tile.nv);
@@ -702,14 +375,14 @@ nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   c.tile.place = pixel_at;
   c.tile.weight = weight_at;
   c.tile.data = &c;
-  choose_tasks(L, &c);
-  set_steps(L, &c);
+  nn_blocked_cut(L, &c);
+  nn_blocked_place(L, &c);
   c.is_ahead = c.panels > 1 && nn_read_stems_from(L, op->in[1], &c.far_w);
   if (c.is_planar && c.is_patch && !c.is_flat) nn_read_is_plain(L, c.x, &c.far_x);
   c.stage_size = c.mr * c.width;
-  if (c.is_staged || is_symbolic(&c))
+  if (c.is_staged || nn_blocked_is_symbolic(&c))
     c.stage = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(L->module, c.stage_size));
-  nn_x *ngroups = nn_ceildiv_x(L, nn_xi_sub(k, nn_x_int(k, all_panels(&c)), c.first_panel), c.group_panels);
+  nn_x *ngroups = nn_ceildiv_x(L, nn_xi_sub(k, nn_x_int(k, nn_blocked_panels(&c)), c.first_panel), c.group_panels);
   nn_x *tasks = nn_xi_mul(k, nn_dim_x(L, c.y->type.dims[0]), nn_xi_mul(k, c.nbands, ngroups));
   emit_task(L, &c, nn_task_loop(L, false, "task", nn_let(k, tasks)), ngroups);
   nn_end(k);

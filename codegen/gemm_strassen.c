@@ -12,7 +12,8 @@
    few rows is one chunk. A task has a pair of panels and some pairs of rows, half of the chunk's at most where that makes workers
    read what they have written (nn_strassen_half_rows). The first row tile of a product makes the
    sum of B on the way, and the tiles keep their products in the task's own memory until all seven are there.
-   Panels come from memory while the tiles run. The number of rows may be a symbol: chunks and tasks are then cut while
+   Panels come from memory while the tiles run. Tasks of small products have a group of panels and make A's sums for themselves: to wait
+   for all of them, and to read what another core has made, would cost more. The number of rows may be a symbol: chunks and tasks are then cut while
    running. Row tiles may reach beyond a task's rows, into rows that mean nothing and are not used.
 
    The error is bounded by the largest elements of the operands, not of the row and column: a few times that of the sum
@@ -29,6 +30,9 @@ enum {
   TASKS_WANTED = 4,      /* of few panels tasks have fewer rows, */
   LEAST_PAIRS = 36,      /* but so many */
   CHUNK_BYTES = 3 << 18, /* of A's sums; more, if there are fewer rows than TASK_PAIRS */
+  OWN_BYTES = 1 << 18,   /* of A's sums, and */
+  OWN_ADDS = 1 << 26,    /* multiply-adds of a product whose tasks make A's sums, at most, */
+  OWN_PANELS = 8,        /* and pairs of panels that such a task has at least, but there are two tasks */
   SEGMENT = 64           /* pairs whose sums are a task, where A lies in blocks */
 };
 enum { A11, A12, A21, A22, NOWHERE }; /* also of B and C: bit 1 the row half, bit 0 the column half. A block that nobody reads */
@@ -60,6 +64,7 @@ typedef struct strassen {
   bool is_even;                  /* it is known that it is of two */
   int64_t room;                  /* pairs of a chunk, at most */
   int64_t halved;                /* pairs of a chunk from which on its tasks have rows of one half */
+  int64_t groups;                /* of pairs of panels, whose tasks make A's sums for themselves; 0: a has those of a chunk */
   nn_x *nchunks, *chunk_pairs;   /* chunk_pairs: of all but the last */
   int64_t static_rows, most_rows; /* pairs of a task; static_rows -1: known while running */
   nn_x *rows, *blocks;           /* the same; tasks of a chunk that share panels */
@@ -96,10 +101,14 @@ static nn_x *signed_sum(nn_kernel *k, nn_x *a, nn_x *b, int sign) {
 
 /* ---- sums of A -------------------------------------------------------------------------------------------- */
 
+/* A pair's row in a. */
+static nn_x *row_of_a(nn_kernel *k, const strassen *s, nn_x *pair) { return s->groups ? nn_xi_sub(k, pair, s->row) : pair; }
+
 /* Where A lies in blocks of k, so do its sums: [product][block][pair][k]; else [product][pair][k]. */
 static nn_x *sum_at(nn_kernel *k, const strassen *s, nn_x *product, nn_x *pair, nn_x *ki) {
   int64_t block = s->g->a_block;
   nn_x *first = nn_xi_mulc(k, product, s->a_size);
+  pair = row_of_a(k, s, pair);
   if (!block) return nn_xi_add(k, first, nn_xi_add(k, nn_xi_mulc(k, pair, s->pitch), ki));
   nn_x *line = nn_xi_add(k, nn_xi_mulc(k, nn_xi_floordiv(k, ki, nn_x_int(k, block)), s->a_rows), pair);
   return nn_xi_add(k, first, nn_xi_add(k, nn_xi_mulc(k, line, block), nn_xi_mod(k, ki, nn_x_int(k, block))));
@@ -148,6 +157,13 @@ static int lanes_of_block(const strassen *s) {
 }
 
 /* Neighbouring rows lie together. */
+static void sum_pairs(nn_lower *L, const strassen *s, nn_x *ki, int lanes, nn_x *first, nn_x *end) {
+  nn_x *pair = nn_loop_begin(L->kernel, NN_FOR, "pair", first, end);
+  sum_vector(L, s, pair, nn_xi_add(L->kernel, ki, nn_lanes_begin(L, lanes)));
+  nn_lanes_end(L, lanes);
+  nn_end(L->kernel);
+}
+
 static void sum_blocks(nn_lower *L, strassen *s) {
   nn_kernel *k = L->kernel;
   int lanes = lanes_of_block(s);
@@ -156,12 +172,16 @@ static void sum_blocks(nn_lower *L, strassen *s) {
   nn_x *task = nn_task_loop(L, s->g->in_parallel, "task", nn_let(k, nn_xi_mulc(k, segments, s->half / lanes)));
   nn_split split = nn_split_task(L, task, nn_x_int(k, s->half / lanes), segments);
   nn_x *first = nn_let(k, nn_xi_mul(k, split.inner, segment));
-  nn_x *ki = nn_xi_mulc(k, split.outer, lanes);
-  nn_x *end = nn_let(k, nn_xi_min(k, nn_xi_add(k, first, segment), s->left));
-  nn_x *pair = nn_loop_begin(k, NN_FOR, "pair", first, end);
-  sum_vector(L, s, pair, nn_xi_add(k, ki, nn_lanes_begin(L, lanes)));
-  nn_lanes_end(L, lanes);
+  sum_pairs(L, s, nn_xi_mulc(k, split.outer, lanes), lanes, first, nn_let(k, nn_xi_min(k, nn_xi_add(k, first, segment), s->left)));
   nn_end(k);
+}
+
+/* Of the task's rows. */
+static void sum_own(nn_lower *L, const strassen *s) {
+  nn_kernel *k = L->kernel;
+  int lanes = lanes_of_block(s);
+  nn_x *end = nn_let(k, nn_xi_min(k, nn_xi_add(k, s->row, s->rows), s->left));
+  sum_pairs(L, s, nn_xi_mulc(k, nn_loop_range(k, NN_FOR, "k", s->half / lanes), lanes), lanes, s->row, end);
   nn_end(k);
 }
 
@@ -371,10 +391,20 @@ static int64_t most_task_rows(const strassen *s, int64_t pairs) {
   return rows < TASK_PAIRS ? rows : TASK_PAIRS;
 }
 
+/* Groups of panels for tasks that make A's sums for themselves: an even number, so that two workers have the same. */
+static int64_t own_groups(const strassen *s, int64_t pairs) {
+  double adds = 4 * (double)pairs * (double)s->half * (double)(2 * s->panels * s->width);
+  int64_t bytes = PRODUCTS * s->half * pairs * nn_dtype_bits(s->g->acc) / 8;
+  if (!s->g->a_block || s->g->in_parallel || adds > OWN_ADDS || bytes > OWN_BYTES) return 0;
+  int64_t groups = s->panels / OWN_PANELS / 2 * 2;
+  return groups ? groups : s->panels > 1 ? 2 : 1;
+}
+
 /* A known number of rows: all tasks are of one size, the last ones maybe with surplus rows. */
 static void cut_known(nn_lower *L, strassen *s, int64_t m) {
   nn_kernel *k = L->kernel;
   int64_t pairs = ceil_div(m, 2), nchunks = ceil_div(pairs, s->room);
+  s->groups = own_groups(s, pairs);
   s->room = ceil_div(pairs, nchunks);
   int64_t unit = s->room >= s->halved ? 2 : 1, blocks = unit * ceil_div(s->room, unit * most_task_rows(s, s->room));
   s->static_rows = s->most_rows = ceil_div(s->room, blocks);
@@ -383,7 +413,7 @@ static void cut_known(nn_lower *L, strassen *s, int64_t m) {
   s->chunk_pairs = nn_x_int(k, s->room);
   s->blocks = nn_x_int(k, blocks);
   s->rows = nn_x_int(k, s->static_rows);
-  s->a_rows = s->static_rows * blocks;
+  s->a_rows = s->static_rows * (s->groups ? 1 : blocks);
 }
 
 static void cut_symbolic(nn_lower *L, strassen *s) {
@@ -435,6 +465,21 @@ static void set_sizes(nn_lower *L, strassen *s) {
   s->a_size = spread(s->a_rows * s->pitch, LINE_BYTES / element);
 }
 
+/* Tasks with a group of panels. */
+static void emit_own(nn_lower *L, strassen *s) {
+  nn_kernel *k = L->kernel;
+  nn_x *groups = nn_x_int(k, s->groups);
+  nn_split split = nn_split_task(L, nn_task_loop(L, false, "task", nn_let(k, nn_xi_mul(k, s->blocks, groups))), groups, s->blocks);
+  s->row = nn_let(k, nn_xi_mul(k, split.inner, s->rows));
+  sum_own(L, s);
+  nn_x *lo = nn_xi_floordiv(k, nn_xi_mulc(k, split.outer, s->panels), groups);
+  nn_x *hi = nn_xi_floordiv(k, nn_xi_mulc(k, nn_xi_addc(k, split.outer, 1), s->panels), groups);
+  s->panel = nn_loop_begin(k, NN_FOR, "panel", nn_let(k, lo), nn_let(k, hi));
+  emit_task(L, s);
+  nn_end(k);
+  nn_end(k);
+}
+
 static void emit_chunk(nn_lower *L, strassen *s) {
   nn_kernel *k = L->kernel;
   if (s->g->a_block) sum_blocks(L, s);
@@ -460,10 +505,11 @@ void nn_gemm_strassen(nn_lower *L, const nn_gemm *g) {
   nn_kernel *k = L->kernel;
   strassen s = {.g = g, .half = nn_dim_value(g->k) / 2};
   set_sizes(L, &s);
-  s.a = nn_temp(L, g->in_parallel ? NN_BUF_WORKER : NN_BUF_WORKSPACE, g->acc, nn_dim_const(L->module, PRODUCTS * s.a_size));
+  s.a = nn_temp(L, g->in_parallel || s.groups ? NN_BUF_WORKER : NN_BUF_WORKSPACE, g->acc, nn_dim_const(L->module, PRODUCTS * s.a_size));
   nn_x *chunk = nn_loop_begin(k, NN_FOR, "chunk", nn_x_int(k, 0), s.nchunks);
   s.chunk = nn_let(k, nn_xi_mul(k, chunk, s.chunk_pairs));
   s.left = nn_let(k, nn_xi_min(k, s.chunk_pairs, nn_xi_sub(k, s.pairs, s.chunk)));
-  emit_chunk(L, &s);
+  if (s.groups) emit_own(L, &s);
+  else emit_chunk(L, &s);
   nn_end(k);
 }

@@ -20,7 +20,7 @@ enum {
 
 static const double saved = 0.125, keeping = 6, summing_a = 8, summing_b = 2; /* of a step of depth, of a column, of a row */
 static const double fetching = 2e5;                                           /* multiply-adds */
-static const double worth = 0.017;
+static const double worth = 0.017, least_paired = 0.85;
 static const double writing = 8, adding = 1.0 / 12; /* reading what another core has written, and a multiply-add: in times of reading a weight */
 
 /* Tasks have a pair of panels each: an odd one among few would keep other threads waiting. */
@@ -48,6 +48,7 @@ static double gain_of(int64_t rows, int64_t depth, int64_t columns, int64_t widt
   if (rows >= nn_strassen_half_rows(depth, columns) && task > rows / 2) task = rows / 2;
   if (pairs < TASKS) return 0; /* two threads lost with them more than one gained */
   double paired = (double)(2 * pairs * width) / n;
+  if (paired < least_paired) return 0; /* what is left is a parallel loop of its own */
   return paired * (saved - keeping / k - summing_b / (double)task) - summing_a / n - fetching / (m * k * n);
 }
 

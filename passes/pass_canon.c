@@ -1,6 +1,6 @@
 /* needs: nothing. gives: no identities (copy, cast or broadcast to the same type, x*1, ...), no chain of two
-   transposes or reshapes, constants as right operands, transposes of the last two dims inside matmul, small
-   powers as products. breaks: nothing.
+   transposes or reshapes, reshapes before slices of their rows, constants as right operands, transposes of the last
+   two dims inside matmul, small powers as products. breaks: nothing.
 
      %0 = transpose %x {perm=[1,0]} : f32[3,2]
      %1 = transpose %0 {perm=[1,0]} : f32[2,3]     ->   return %x
@@ -61,8 +61,53 @@ static nn_value *simplify_transpose(nn_op *op) {
   return nn_b_transpose(&b, inner->in[0], both);
 }
 
+static bool all_dims_are(const nn_op *op, const char *attr, int64_t value) {
+  int n;
+  const nn_dim *dims = nn_attr_dims(op, attr, &n);
+  for (int i = 0; i < n; i++)
+    if (!nn_dim_is(dims[i], value)) return false;
+  return true;
+}
+
+/* The only dimension of which the slice leaves something out, if it takes neighbours; else -1. */
+static int sliced_dim(const nn_op *slice) {
+  nn_type x = slice->in[0]->type, y = slice->out[0]->type;
+  int dim = -1;
+  if (!all_dims_are(slice, "steps", 1)) return -1;
+  for (int i = 0; i < x.rank; i++) {
+    if (x.dims[i] == y.dims[i]) continue;
+    if (dim >= 0) return -1;
+    dim = i;
+  }
+  return dim;
+}
+
+/* Whole rows of what the reshape makes of the dimension (heads, say): a view, and then a slice that readers of its elements may inline. */
+static nn_value *reshape_before_slice(nn_op *op, nn_op *slice) {
+  nn_module *m = op->graph->module;
+  nn_type x = slice->in[0]->type, y = slice->out[0]->type, r = op->out[0]->type;
+  int dim = sliced_dim(slice);
+  int64_t all, inner, start, rest;
+  if (dim < 0 || !nn_dim_is_const(x.dims[dim], &all) || !nn_dim_is_const(nn_dim_product(m, y.dims + dim + 1, y.rank - dim - 1), &inner)) return NULL;
+  if (!nn_dim_is_const(nn_attr_dims(slice, "starts", NULL)[dim], &start) || slice->out[0]->uses->next) return NULL;
+  for (int d = 0; d < r.rank; d++) {
+    if (nn_dim_product(m, r.dims, d) != nn_dim_product(m, y.dims, dim)) continue;
+    if (!nn_dim_is_const(nn_dim_product(m, r.dims + d + 1, r.rank - d - 1), &rest) || rest < 1 || inner < 1 || rest % inner) continue;
+    int64_t row = rest / inner; /* of the dimension's elements */
+    if (all % row || start % row) continue;
+    nn_builder b = builder_at(op);
+    nn_dim dims[NN_MAX_RANK];
+    for (int i = 0; i < r.rank; i++) dims[i] = i == d ? nn_dim_const(m, all / row) : r.dims[i];
+    nn_value *whole = nn_b_reshape(&b, slice->in[0], r.rank, dims);
+    return nn_b_slice(&b, whole, d, nn_dim_const(m, start / row), r.dims[d], nn_dim_const(m, 1));
+  }
+  return NULL;
+}
+
 static nn_value *simplify_reshape(nn_op *op) {
   if (nn_type_equal(op->in[0]->type, op->out[0]->type)) return op->in[0];
+  nn_op *slice = def_of(op->in[0], NN_OP_SLICE);
+  if (slice) return reshape_before_slice(op, slice);
   nn_op *inner = def_of(op->in[0], NN_OP_RESHAPE);
   if (!inner) return NULL;
   nn_builder b = builder_at(op);
@@ -75,14 +120,6 @@ static nn_value *simplify_broadcast(nn_op *op) {
   if (!inner) return NULL;
   nn_builder b = builder_at(op);
   return nn_b_broadcast(&b, inner->in[0], op->out[0]->type.rank, op->out[0]->type.dims);
-}
-
-static bool all_dims_are(const nn_op *op, const char *attr, int64_t value) {
-  int n;
-  const nn_dim *dims = nn_attr_dims(op, attr, &n);
-  for (int i = 0; i < n; i++)
-    if (!nn_dim_is(dims[i], value)) return false;
-  return true;
 }
 
 static nn_value *simplify_slice(nn_op *op) {

@@ -141,7 +141,8 @@ with tempfile.TemporaryDirectory() as folder:
         table = bench(*common, "--threads", str(threads), "--profile", "--profile-to", "p.json")
         check("roof %" in table and "activation" in table, "a table on the terminal")
         check_json(json.load(open("p.json")), threads)
-        check_json(json.loads(bench(*common, "--threads", str(threads), "--profile", "--json")), threads)
+        for how in [], ["--aot"]:
+            check_json(json.loads(bench(*common, *how, "--threads", str(threads), "--profile", "--json")), threads)
         bench(*common, "--threads", str(threads), "--profile-to", "p.trace")
         check_trace("p.trace", threads)
         bench(*common, "--threads", str(threads), "--profile-to", "p.html")

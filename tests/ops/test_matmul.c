@@ -196,6 +196,14 @@ Test(matmul, strassen) {
         try_strassen(cases[i].rows, cases[i].depth, cases[i].panels * width - cases[i].columns, width, 1, symbolic);
 }
 
+/* One pair of rows, and pairs on both sides of one, two and more row tiles (of 6 and 12 rows) and of a task's least; half a pair less. The least depth. */
+Test(matmul, strassen_row_tiles) {
+  static const int64_t pairs[] = {1, 6, 7, 11, 12, 13, 24, 25, 36, 73};
+  for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+    for (int64_t rows = 2 * pairs[i] - 1; rows <= 2 * pairs[i]; rows++)
+      for (int64_t width = 16; width <= 32; width *= 2) try_strassen(rows, 2, 70, width, 1, (rows + width / 16) % 4 < 2);
+}
+
 /* One code for sizes on both sides of the least. */
 Test(matmul, strassen_symbolic) {
   static const int64_t rows[] = {0, 1, 15, 16, 17, 23, 24, 25, 48, 49, 257, 263};

@@ -113,9 +113,9 @@ static void expect_squared(const op_case *oc, const tensor *in, tensor *out) {
 }
 
 /* Weights that are computed: by the tasks, if they are many beside the pixels. */
-static void try_made(const blocked *c) {
+static void try_made(const blocked *c, int symbols) {
   op_case oc;
-  if (!make_case(c, 0, &oc)) return;
+  if (!make_case(c, symbols, &oc)) return;
   oc.before = text("  %%m = mul %%1, %%1 : %s\n", oc.in[1]);
   char *weights = strstr(oc.line, "%1");
   weights[1] = 'm';
@@ -198,7 +198,7 @@ Test(blocked, computed_weights) {
       {1, 3, 70, 1, {4, 4}, {5, 5}, {1, 1}, {1, 1}, {2, 2}, {2, 2}, 8, 16, true, false},
       {1, 16, 16, 1, {23, 17}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, 8, 16, false, false},
       {2, 24, 40, 1, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}, 8, 16, false, false}};
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_made(&cases[i]);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_made(&cases[i], 0);
 }
 
 /* Pixels of several images, odd numbers of them, halves of the depth that are no whole blocks, panels that have no partner. */
@@ -242,6 +242,25 @@ Test(blocked, random) {
     c.is_planar = random_int(0, 3) == 0;
     try_blocked(&c, 0);
   }
+}
+
+/* Each form on purpose: kernels of one point, without and with strides and borders, of images in blocks and planar ones, with weights
+   that are given and computed ones, of known sizes and of symbols. */
+Test(blocked, random_points) {
+  enum { STRIDES = 1, BORDERS = 2, PLANAR = 4, MADE = 8, SYMBOLS = 16, FORMS = 32 };
+  for (int form = 0; form < FORMS; form++)
+    for (int i = 0; i < 2; i++) {
+      blocked c = random_window();
+      c.is_planar = form & PLANAR;
+      for (int d = 0; d < 2; d++) {
+        c.kernel[d] = 1;
+        if (!(form & STRIDES)) c.stride[d] = 1;
+        if (!(form & BORDERS)) c.before[d] = c.after[d] = 0;
+      }
+      int symbols = form & SYMBOLS ? (int)random_int(1, 7) : 0;
+      if (form & MADE) try_made(&c, symbols);
+      else try_blocked(&c, symbols);
+    }
 }
 
 /* Tiles run over the rows of what is copied. */

@@ -52,23 +52,9 @@ static group *group_of(const nn_op *op) {
 
 /* ---- what ops cost and how they read ------------------------------------------------------------- */
 
-/* A reshape that only adds or drops dimensions of 1. */
-static bool is_unit_reshape(const nn_op *op) {
-  if (op->code != NN_OP_RESHAPE) return false;
-  nn_type a = op->in[0]->type, b = op->out[0]->type;
-  int i = 0, j = 0;
-  while (i < a.rank || j < b.rank) {
-    if (i < a.rank && j < b.rank && a.dims[i] == b.dims[j]) i++, j++;
-    else if (i < a.rank && nn_dim_is(a.dims[i], 1)) i++;
-    else if (j < b.rank && nn_dim_is(b.dims[j], 1)) j++;
-    else return false;
-  }
-  return true;
-}
-
 /* Costs nothing where it is inlined, so that every reader gets a copy. */
 static bool is_free(const nn_op *op) {
-  return op->code == NN_OP_BROADCAST || op->code == NN_OP_IOTA || is_unit_reshape(op);
+  return op->code == NN_OP_BROADCAST || op->code == NN_OP_IOTA || nn_is_unit_reshape(op);
 }
 
 /* A reshape of a buffer is a view: it takes no kernel as long as it stays outside of groups. */

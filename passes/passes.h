@@ -48,6 +48,7 @@ int64_t nn_strassen_rows(const nn_op *op, nn_dim rows, int64_t depth, int64_t co
 int64_t nn_strassen_pairs(int64_t columns, int64_t width);
 /* From how many rows on (a chunk's) its tasks have rows of one half, the first half's before the second's. */
 int64_t nn_strassen_half_rows(int64_t depth, int64_t columns);
+bool nn_is_unit_reshape(const nn_op *op); /* only adds or drops dimensions of 1: pass_sink.c */
 bool nn_splat_of(const nn_value *v, double *value); /* v is this number everywhere, a constant: splat.c */
 nn_status nn_pipeline_infer(nn_module *m, const nn_pass_options *options); /* the order for inference */
 #endif

@@ -9,15 +9,18 @@ static const double exp_f32[] = {
   0.5, 0.166665182, 0.041666206, 0.00836901926, 0.00139505207};
 /* r / tanh(r/2) in r^2, for |r| <= ln2/2. */
 static const double half_angle_f32[] = {2, 0.16666618, -0.00276600057};
-/* exp(r) = scale * this in r, for |r| <= ln2/64; the scale makes the roundings of the table small, and lets 2^(n/32) overflow last. */
-static const double part_f32[] = {1.88339698, 1.88342462, 0.941691581};
+/* exp(r) = scale * this in r, for |r| <= ln2/64. The scale's inverse is what ln2/32 as f32 is too large by (one_plus_exp), and makes the
+   roundings of the table small. */
+static const double part_f32[] = {1.68835052e+10, 1.6883753e+10, 8.44169064e+09};
 /* The bits of scale * 2^(j/32), less j/32 of an exponent's unit: with the bits of n + magic, shifted, added they are those of scale * 2^(n/32). */
 enum { TABLE = 32, TABLE_SHIFT = 23 - 5 };
 static const int32_t table_f32[TABLE] = {
-  1057483955, 1057416870, 1057354056, 1057295607, 1057241618, 1057192187, 1057147414, 1057107401,
-  1057072252, 1057042073, 1057016974, 1056997065, 1056982461, 1056973277, 1056969632, 1056971647,
-  1056979447, 1056993158, 1057012909, 1057038833, 1057071065, 1057109743, 1057155008, 1057207004,
-  1057265879, 1057331784, 1057404872, 1057485300, 1057573230, 1057668825, 1057630575, 1057555220};
+  780287793, 780212560, 780141420, 780074462, 780011778, 779953462, 779899609, 779850317,
+  779805686, 779765818, 779730817, 779700790, 779675845, 779656095, 779641652, 779632633,
+  779629157, 779631345, 779639321, 779653212, 779673147, 779699259, 779731683, 779770558,
+  779816023, 779868225, 779927310, 779993428, 780066735, 780147387, 780235546, 780331375};
+/* exp(-x) is nothing beside 1 from here on, and scale * 2^(n/32) a normal number up to 63. */
+static const double sigmoid_one = 20;
 static const double exp_f64[] = {
   0x1.0000000000000p-1, 0x1.555555555555cp-3, 0x1.555555555555ep-5, 0x1.111111110eb35p-7, 0x1.6c16c16c134bcp-10,
   0x1.a01a01b3ee231p-13, 0x1.a01a01b48b291p-16, 0x1.71ddef0fd4987p-19, 0x1.27e4bec9890aap-22,
@@ -171,19 +174,18 @@ nn_x *nn_mx_tanh(const nn_mx *m, nn_x *x) {
   return nn_mx_let(m, nn_mx_div(m, over, under));
 }
 
-/* 1 + exp(-x) in few operations: -x = n * ln2/32 + r in one step, exp(r) is a short polynomial, and 2^(n/32) comes from a table. What ln2 as
-   f32 is too large by makes exp too small, by a share that is linear in x: it is put into the polynomial's first coefficient. At the lower limit
-   2^(n/32) times the scale is still finite, but not exp; at the upper one it is nothing beside 1. */
+/* 1 + exp(-x) in few operations: -x = n * ln2/32 + r in one step, exp(r) is a short polynomial, and 2^(n/32) comes from a table. What ln2/32 as
+   f32 is too large by, d, makes exp too small by a factor of 1 - n d: so n d belongs to the polynomial's first coefficient, and since that is
+   1/d, to within 1 %, n itself is added: additions are no work for the multipliers. At the lower limit 2^(n/32) times the scale is finite, but not exp. */
 static nn_x *one_plus_exp(const nn_mx *m, nn_x *x) {
-  nn_x *in = nn_mx_let(m, nn_mx_clamp(m, x, -limits_f32.highest, -limits_f32.fast_lowest));
+  nn_x *in = nn_mx_let(m, nn_mx_clamp(m, x, -limits_f32.highest, sigmoid_one));
   nn_x *n_magic = nn_mx_let(m, nn_mx_fmac(m, in, -TABLE * 1.44269504088896340736, nn_mx_c(m, m->magic)));
-  nn_x *n = nn_mx_let(m, nn_mx_addc(m, n_magic, -m->magic));
-  nn_x *minus_r = nn_mx_let(m, nn_mx_fmac(m, n, 0.693147180559945309417 / TABLE, in));
   nn_x *bits = nn_mx_let(m, nn_mx_bits(m, n_magic));
-  nn_x *entry = nn_mx_lookup(m, "exp2", table_f32, TABLE, bits);
-  nn_x *scale = nn_mx_let(m, nn_mx_float(m, nn_x_binary(m->k, NN_X_ADD, entry, nn_mx_iop(m, NN_X_SHL, bits, TABLE_SHIFT))));
-  double ln2 = 0.693147180559945309417, too_large = (double)(float)ln2 / ln2 - 1;
-  nn_x *first = nn_mx_fmac(m, in, -too_large * part_f32[0], nn_mx_c(m, part_f32[0]));
+  nn_x *entry = nn_mx_let(m, nn_mx_lookup(m, "exp2", table_f32, TABLE, bits));
+  nn_x *exponent = nn_mx_let(m, nn_mx_iop(m, NN_X_SHL, bits, TABLE_SHIFT));
+  nn_x *n = nn_mx_let(m, nn_mx_addc(m, n_magic, -m->magic)), *first = nn_mx_let(m, nn_mx_addc(m, n, part_f32[0]));
+  nn_x *scale = nn_mx_let(m, nn_mx_float(m, nn_x_binary(m->k, NN_X_ADD, entry, exponent)));
+  nn_x *minus_r = nn_mx_let(m, nn_mx_fmac(m, n, 0.693147180559945309417 / TABLE, in));
   nn_x *slope = nn_mx_fmac(m, minus_r, part_f32[2], nn_mx_c(m, -part_f32[1]));
   return nn_mx_let(m, nn_mx_fma(m, scale, nn_mx_fma(m, minus_r, slope, first), nn_mx_c(m, 1)));
 }

@@ -57,6 +57,13 @@ static void emit_copy(nn_emit *s, const nn_stmt *st, nn_v value) {
   nn_scope_close(s, mark);
 }
 
+static void emit_copies(nn_emit *s, const nn_stmt *st, const nn_v *values, int count) {
+  if (count > 1 && nn_emit_strands(s, st) > 1)
+    nn_emit_braid(s, st, values, count);
+  else
+    for (int j = 0; j < count; j++) emit_copy(s, st, values[j]);
+}
+
 /* for (i = lo; i < hi; i += by) { body with i; body with i + 1; ... }; the caller sees to it that by divides. */
 static void emit_counted(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi, int by) {
   int64_t lo_known, hi_known;
@@ -75,12 +82,20 @@ static void emit_counted(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi, int by
   LLVMPositionBuilderAtEnd(s->b, loop);
   nn_v i = LLVMBuildPhi(s->b, s->e->i64, st->var->name);
   LLVMAddIncoming(i, &lo, &before, 1);
-  for (int j = 0; j < by; j++) emit_copy(s, st, j ? LLVMBuildNSWAdd(s->b, i, nn_const_i64(s->e, j), "") : i);
+  nn_v *values = NN_NEW_ARRAY(s->arena, nn_v, by);
+  for (int j = 0; j < by; j++) values[j] = j ? LLVMBuildNSWAdd(s->b, i, nn_const_i64(s->e, j), "") : i;
+  emit_copies(s, st, values, by);
   nn_v next = LLVMBuildNSWAdd(s->b, i, nn_const_i64(s->e, by), "");
   LLVMBasicBlockRef latch = LLVMGetInsertBlock(s->b);
   LLVMAddIncoming(i, &next, &latch, 1);
   LLVMBuildCondBr(s->b, LLVMBuildICmp(s->b, LLVMIntSLT, next, hi, ""), loop, exit);
   LLVMPositionBuilderAtEnd(s->b, exit);
+}
+
+static void emit_known(nn_emit *s, const nn_stmt *st, int64_t first, int count) {
+  nn_v *values = NN_NEW_ARRAY(s->arena, nn_v, count);
+  for (int j = 0; j < count; j++) values[j] = nn_const_i64(s->e, first + j);
+  emit_copies(s, st, values, count);
 }
 
 /* The largest lo + n * by that is at most hi; lo when hi < lo. */
@@ -94,22 +109,24 @@ static nn_v whole_rounds(nn_emit *s, nn_v lo, nn_v hi, int by) {
 }
 
 static void emit_for(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi) {
-  if (st->unroll_by < 2) {
+  int64_t a, b, m;
+  int strands = nn_emit_strands(s, st), by = strands > 1 ? strands : st->unroll_by;
+  if (strands > 2 && nn_const_of(lo, &a) && nn_const_of(hi, &b) && b - a < strands) by = 2;
+  if (by < 2) {
     emit_counted(s, st, lo, hi, 1);
     return;
   }
-  nn_v middle = whole_rounds(s, lo, hi, st->unroll_by);
-  int64_t a, m;
-  if (nn_const_of(lo, &a) && nn_const_of(middle, &m) && m - a == st->unroll_by) /* one round needs no loop */
-    for (int j = 0; j < st->unroll_by; j++) emit_copy(s, st, nn_const_i64(s->e, a + j));
+  nn_v middle = whole_rounds(s, lo, hi, by);
+  if (nn_const_of(lo, &a) && nn_const_of(middle, &m) && m - a == by) /* one round needs no loop */
+    emit_known(s, st, a, by);
   else
-    emit_counted(s, st, lo, middle, st->unroll_by);
+    emit_counted(s, st, lo, middle, by);
   emit_counted(s, st, middle, hi, 1);
 }
 
 static void emit_unroll(nn_emit *s, const nn_stmt *st) {
-  int64_t count = st->hi->i;
-  for (int64_t j = 0; j < count; j++) emit_copy(s, st, nn_const_i64(s->e, j));
+  int64_t count = st->hi->i, by = nn_emit_strands(s, st);
+  for (int64_t j = 0; j < count; j += by) emit_known(s, st, j, (int)(count - j < by ? count - j : by));
 }
 
 static void emit_vector(nn_emit *s, const nn_stmt *st) {
@@ -217,7 +234,7 @@ static void emit_while(nn_emit *s, const nn_stmt *st) {
 
 /* A let that is linear in the vector variable keeps its lane-0 value, so that an index made of it still
    shows its stride. */
-static void emit_let(nn_emit *s, const nn_stmt *st) {
+void nn_emit_let(nn_emit *s, const nn_stmt *st) {
   nn_lane0 lane0 = {0};
   nn_v value = nn_emit_x(s, st->value);
   if (nn_is_vector(value) && st->value->dtype == NN_I64 && nn_emit_stride(s, st->value, &lane0.stride)) {
@@ -231,7 +248,7 @@ static void emit_let(nn_emit *s, const nn_stmt *st) {
 void nn_emit_lets(nn_emit *s, const nn_block *block) {
   for (const nn_stmt *st = block->first; st && st->kind == NN_S_LET; st = st->next) {
     s->stamp++;
-    emit_let(s, st);
+    nn_emit_let(s, st);
   }
 }
 
@@ -242,7 +259,7 @@ void nn_emit_body(nn_emit *s, const nn_block *block) {
     case NN_S_LOOP: emit_loop(s, st); break;
     case NN_S_IF: emit_if(s, st); break;
     case NN_S_WHILE: emit_while(s, st); break;
-    case NN_S_LET: emit_let(s, st); break;
+    case NN_S_LET: nn_emit_let(s, st); break;
     case NN_S_STORE: nn_emit_store(s, st); break;
     case NN_S_PREFETCH: nn_emit_prefetch(s, st); break;
     case NN_S_TRANSPOSE: nn_emit_transpose(s, st); break;

@@ -212,6 +212,37 @@ Test(emit_ops, lookup) {
     }
 }
 
+/* Copies of a loop's body that divides run side by side, unless that would show: one statement adds
+   to what it stored in an earlier copy, loads what another one stored, or stores where another one did. */
+typedef enum braid_kind { BRAID_ADDS, BRAID_LOADS, BRAID_STORES, BRAID_KINDS } braid_kind;
+
+static void check_braid(braid_kind what, nn_loop_kind loop, int copies) {
+  enum { LANES = 8 };
+  emit_case c = emit_begin(NULL);
+  nn_kernel *k = c.k;
+  int count = (copies + 3) * LANES;
+  nn_buf *x = emit_param(&c, NN_F32, count, false), *y = emit_param(&c, NN_F32, count, true);
+  nn_x *i = nn_xi_mulc(k, nn_loop_range(k, loop, "i", copies), LANES), *l = nn_loop_range(k, NN_VECTOR, "l", LANES);
+  nn_x *at = nn_xi_add(k, i, l), *next = nn_xi_addc(k, at, LANES);
+  nn_x *a = nn_let(k, nn_x_load(k, x, at, NULL)), *q = nn_let(k, nn_x_binary(k, NN_X_DIV, nn_x_const(k, NN_F32, 1), a));
+  if (what == BRAID_LOADS) q = nn_let(k, nn_x_binary(k, NN_X_SUB, q, nn_x_load(k, y, at, NULL)));
+  if (what == BRAID_STORES) nn_store(k, y, at, a, NULL);
+  nn_store(k, y, next, what == BRAID_ADDS ? nn_x_binary(k, NN_X_SUB, q, nn_x_load(k, y, at, NULL)) : q, NULL);
+  nn_end(k);
+  nn_end(k);
+  char name[64];
+  snprintf(name, sizeof name, "braid %d of %d copies, loop %d", (int)what, copies, (int)loop);
+  cr_assert_eq(emit_check(&c, name), 0);
+}
+
+Test(emit_ops, copies_side_by_side) {
+  for (int what = 0; what < BRAID_KINDS; what++)
+    for (int copies = 1; copies <= 9; copies++) {
+      check_braid((braid_kind)what, NN_UNROLL, copies);
+      check_braid((braid_kind)what, NN_FOR, copies);
+    }
+}
+
 static void check_transpose(nn_dtype d, int side, const char *cpu) {
   emit_case c = emit_begin(cpu);
   nn_kernel *k = c.k;

@@ -394,7 +394,7 @@ static int64_t most_task_rows(const strassen *s, int64_t pairs) {
 /* Groups of panels for tasks that make A's sums for themselves: an even number, so that two workers have the same. */
 static int64_t own_groups(const strassen *s, int64_t pairs) {
   double adds = 4 * (double)pairs * (double)s->half * (double)(2 * s->panels * s->width);
-  int64_t bytes = PRODUCTS * s->half * pairs * nn_dtype_bits(s->g->acc) / 8;
+  double bytes = PRODUCTS * (double)s->half * (double)pairs * nn_dtype_bits(s->g->acc) / 8;
   if (!s->g->a_block || s->g->in_parallel || adds > OWN_ADDS || bytes > OWN_BYTES) return 0;
   int64_t groups = s->panels / OWN_PANELS / 2 * 2;
   return groups ? groups : s->panels > 1 ? 2 : 1;

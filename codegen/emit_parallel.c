@@ -5,6 +5,8 @@
    A serial loop around one parallel loop, with nothing between them but values of the loop's variables, is one job of
    many steps: each task computes those values for itself.
 
+   What tasks keep (NN_S_KEEP) is known by the last key, which is in the worker's memory. The loop begins with none.
+
    Two workers may fail at once, and which of them reports first is chance. So after a failure the loop is
    run again in order by one worker: the error that the caller sees is the first in program order. */
 #include "codegen/llvm.h"
@@ -34,12 +36,69 @@ static void set_iteration(nn_emit *s, const nn_var *var, nn_v lo, nn_v i) {
   f->cells[s->cell_vars + var->id] = i;
 }
 
+/* ---- what workers keep between tasks -------------------------------------------------------------------------- */
+
+typedef void keep_fn(nn_emit *s, const nn_stmt *keep);
+
+static void for_keeps(nn_emit *s, const nn_block *block, keep_fn *fn) {
+  for (const nn_stmt *st = block->first; st; st = st->next) {
+    if (st->kind == NN_S_KEEP) fn(s, st);
+    for_keeps(s, &st->body, fn);
+    for_keeps(s, &st->other, fn);
+  }
+}
+
+static bool keeps(const nn_block *block) {
+  for (const nn_stmt *st = block->first; st; st = st->next)
+    if (st->kind == NN_S_KEEP || keeps(&st->body) || keeps(&st->other)) return true;
+  return false;
+}
+
+static nn_v no_key(nn_emit *s) { return nn_const_i64(s->e, -1); }
+
+static void forget(nn_emit *s, const nn_stmt *keep) { LLVMBuildStore(s->b, no_key(s), nn_emit_buffer(s, keep->buf)); }
+
+static void forget_all(nn_emit *s, const nn_stmt *keep) {
+  nn_emod *e = s->e;
+  nn_v nworkers = nn_emit_field(e, e->ctx_type, nn_emit_cell(s, NN_CELL_CTX), NN_CTX_NWORKERS, e->i32);
+  nn_v first = nn_emit_buffer(s, keep->buf), bytes = nn_emit_cell(s, NN_CELL_WORKER_BYTES), zero = nn_const_i64(e, 0);
+  nworkers = LLVMBuildSExt(s->b, nworkers, e->i64, "");
+  LLVMBasicBlockRef before = LLVMGetInsertBlock(s->b), loop = nn_emit_block(s, "forget"), end = nn_emit_block(s, "forgotten");
+  LLVMBuildBr(s->b, loop);
+  LLVMPositionBuilderAtEnd(s->b, loop);
+  nn_v worker = LLVMBuildPhi(s->b, e->i64, "worker"), offset = LLVMBuildMul(s->b, worker, bytes, "");
+  LLVMBuildStore(s->b, no_key(s), LLVMBuildGEP2(s->b, e->i8, first, &offset, 1, ""));
+  nn_v next = LLVMBuildAdd(s->b, worker, nn_const_i64(e, 1), "");
+  LLVMAddIncoming(worker, &zero, &before, 1);
+  LLVMAddIncoming(worker, &next, &loop, 1);
+  LLVMBuildCondBr(s->b, LLVMBuildICmp(s->b, LLVMIntSLT, next, nworkers, ""), loop, end);
+  LLVMPositionBuilderAtEnd(s->b, end);
+}
+
+void nn_emit_keep(nn_emit *s, const nn_stmt *st) {
+  if (!s->in_parallel) { /* no task before this one */
+    nn_emit_scope(s, &st->body);
+    return;
+  }
+  nn_v key = nn_emit_x(s, st->value), last = nn_emit_buffer(s, st->buf);
+  nn_v is_kept = LLVMBuildICmp(s->b, LLVMIntEQ, LLVMBuildLoad2(s->b, s->e->i64, last, ""), key, "");
+  LLVMBasicBlockRef make = nn_emit_block(s, "make"), kept = nn_emit_block(s, "kept");
+  LLVMBuildCondBr(s->b, is_kept, kept, make);
+  LLVMPositionBuilderAtEnd(s->b, make);
+  nn_emit_scope(s, &st->body);
+  LLVMBuildStore(s->b, key, last);
+  LLVMBuildBr(s->b, kept);
+  LLVMPositionBuilderAtEnd(s->b, kept);
+}
+
+/* ---- the loops -------------------------------------------------------------------------------------------------- */
+
 /* The parallel loop that a serial one consists of, or NULL. Its number of tasks is known. */
 static const nn_stmt *inner_loop(nn_emit *s, const nn_stmt *st) {
   const nn_stmt *last = st->body.first;
   int64_t lo, hi;
   while (last && last->kind == NN_S_LET && !nn_emit_reads_memory(s, last->value)) last = last->next;
-  bool is_parallel = last && last->kind == NN_S_LOOP && last->loop == NN_PARALLEL && !last->next;
+  bool is_parallel = last && last->kind == NN_S_LOOP && last->loop == NN_PARALLEL && !last->next && !keeps(&last->body);
   return is_parallel && nn_x_is_const(last->lo, &lo) && lo == 0 && nn_x_is_const(last->hi, &hi) && hi > 1 ? last : NULL;
 }
 
@@ -188,6 +247,7 @@ void nn_emit_parallel(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi) {
   nn_v many = LLVMBuildICmp(s->b, LLVMIntSGT, trip, nn_const_i64(e, 1), "");
   LLVMBuildCondBr(s->b, LLVMBuildAnd(s->b, has_pool, many, ""), pool, serial);
   LLVMPositionBuilderAtEnd(s->b, pool);
+  for_keeps(s, &st->body, forget_all);
   emit_pool_call(s, &o, parallel_for, arg, trip);
   nn_v error = NULL, none = LLVMConstInt(e->i32, 0, false);
   if (s->k->can_fail)
@@ -202,6 +262,7 @@ void nn_emit_parallel(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi) {
     LLVMAddIncoming(earlier, &none, &before, 1);
     LLVMAddIncoming(earlier, &error, &again, 1);
   }
+  for_keeps(s, &st->body, forget);
   emit_serial_calls(s, &o, arg, trip);
   if (error) keep_error(s, earlier);
   LLVMBuildBr(s->b, done);

@@ -175,7 +175,7 @@ static void emit_loop(nn_emit *s, const nn_stmt *st) {
 
 /* ---- if, while, let ------------------------------------------------------------------------------------ */
 
-static void emit_side(nn_emit *s, const nn_block *block) {
+void nn_emit_scope(nn_emit *s, const nn_block *block) {
   int mark = nn_scope_open(s);
   nn_emit_body(s, block);
   nn_scope_close(s, mark);
@@ -185,9 +185,9 @@ static void emit_side(nn_emit *s, const nn_block *block) {
 static void emit_masked_if(nn_emit *s, const nn_stmt *st, nn_v cond) {
   nn_v outer = s->mask, not_cond = LLVMBuildNot(s->b, cond, "");
   s->mask = nn_and(s->e, outer, cond);
-  emit_side(s, &st->body);
+  nn_emit_scope(s, &st->body);
   s->mask = nn_and(s->e, outer, not_cond);
-  if (st->other.first) emit_side(s, &st->other);
+  if (st->other.first) nn_emit_scope(s, &st->other);
   s->mask = outer;
 }
 
@@ -199,18 +199,18 @@ static void emit_if(nn_emit *s, const nn_stmt *st) {
     return;
   }
   if (nn_const_of(cond, &known)) {
-    emit_side(s, known ? &st->body : &st->other);
+    nn_emit_scope(s, known ? &st->body : &st->other);
     return;
   }
   LLVMBasicBlockRef yes = nn_emit_block(s, "then"), end = nn_emit_block(s, "endif");
   LLVMBasicBlockRef no = st->other.first ? nn_emit_block(s, "else") : end;
   LLVMBuildCondBr(s->b, cond, yes, no);
   LLVMPositionBuilderAtEnd(s->b, yes);
-  emit_side(s, &st->body);
+  nn_emit_scope(s, &st->body);
   LLVMBuildBr(s->b, end);
   if (no != end) {
     LLVMPositionBuilderAtEnd(s->b, no);
-    emit_side(s, &st->other);
+    nn_emit_scope(s, &st->other);
     LLVMBuildBr(s->b, end);
   }
   LLVMPositionBuilderAtEnd(s->b, end);
@@ -259,6 +259,7 @@ void nn_emit_body(nn_emit *s, const nn_block *block) {
     case NN_S_LOOP: emit_loop(s, st); break;
     case NN_S_IF: emit_if(s, st); break;
     case NN_S_WHILE: emit_while(s, st); break;
+    case NN_S_KEEP: nn_emit_keep(s, st); break;
     case NN_S_LET: nn_emit_let(s, st); break;
     case NN_S_STORE: nn_emit_store(s, st); break;
     case NN_S_PREFETCH: nn_emit_prefetch(s, st); break;

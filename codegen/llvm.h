@@ -167,6 +167,7 @@ bool nn_emit_is_open(nn_emit *s);                              /* the current bl
 
 /* emit_stmt.c */
 void nn_emit_body(nn_emit *s, const nn_block *block);
+void nn_emit_scope(nn_emit *s, const nn_block *block); /* what it names and computes is not known behind it */
 void nn_emit_let(nn_emit *s, const nn_stmt *st);
 void nn_emit_lets(nn_emit *s, const nn_block *block); /* those that it begins with */
 /* Records the error and leaves the function where `when` (i1 or lanes; NULL: always) holds. */
@@ -176,6 +177,7 @@ void nn_emit_leave(nn_emit *s); /* returns from the function at hand with the co
 int nn_emit_strands(nn_emit *s, const nn_stmt *st); /* copies of the loop's body that should run side by side; 1: it may not */
 void nn_emit_braid(nn_emit *s, const nn_stmt *st, const nn_v *values, int count); /* values: of the loop's variable */
 /* emit_parallel.c */
+void nn_emit_keep(nn_emit *s, const nn_stmt *st);
 void nn_emit_parallel(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi);
 bool nn_emit_is_steps(nn_emit *s, const nn_stmt *st); /* a serial loop around one parallel loop of a known number of tasks */
 void nn_emit_steps(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi);

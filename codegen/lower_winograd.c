@@ -7,21 +7,21 @@
      V[position][C/B][tile][B]      transformed input of a block of tiles
      M[position][tile][panel]       products of a panel, from which its results are made at once
 
-   Blocks whose V fits half of L2 are tasks, if there are enough of them; else V is that of all tiles (or as many as the last
-   cache holds) and tasks are chunks of it in one panel each. If the number of tiles is a symbol, V has room for a large block, and what a block
+   Blocks whose V fits half of L2 are tasks, if there are enough of them. Else a block is larger and a task is a chunk of it in one panel;
+   a worker makes V of the whole block for himself, and keeps it for his next tasks: another core's would come slower than its sums are made.
+   Tasks of a block come one after the other, so that of two workers each has half of the blocks, which are rows of the image where there is one:
+   what he reads of x he has mostly written. If the number of tiles is a symbol, V has room for a large block, and what a block
    takes is decided while running. Where the number of images decides which tile is faster, and is a symbol, there are weights for both. */
 #include "codegen/codegen.h"
 
 enum {
   SLAB_GAP = 16,        /* between positions, so that they do not share sets of the cache */
   TASKS_WANTED = 12,
-  LEAST_CHUNK = 8,      /* tiles */
   TASK_TILES_LEAST = 12, TASK_TILES_MOST = 64,
-  BLOCK_TILES_MOST = 1024,
-  CHUNK_TILES = 48,     /* of a block that is no task */
-  CHUNKS_WANTED = 8,
+  BLOCK_TILES_LEAST = 8, BLOCK_TILES_MOST = 1024, /* of a block that is no task */
+  CHUNK_TILES = 48,
+  PARTS_WANTED = 8,     /* tasks, where the number of tiles is a symbol */
   REREAD_COST = 3,      /* of U for a block, in tiles */
-  INPUT_COST = 400,     /* rough operations per tile and block of channels */
   LIKELY_SIDE = 224,    /* of the network's input, for estimates */
   LARGE = 1 << 24
 };
@@ -140,32 +140,62 @@ static nn_x *even_x(nn_lower *L, nn_x *count, nn_x *most) {
   return nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, count, parts), -1), parts));
 }
 
-/* What blocks and chunks take of the tiles that there are now, if their number is a symbol. */
-static void choose_now(nn_lower *L, winograd *w, nn_x *total) {
-  nn_kernel *k = L->kernel;
-  nn_x *most = nn_x_int(k, w->block_tiles), *one = nn_x_int(k, 1);
-  if (w->blocks_are_tasks)
-    most = nn_xi_min(k, most, nn_xi_max(k, nn_x_int(k, TASK_TILES_LEAST), nn_ceildiv_x(L, total, TASKS_WANTED)));
-  w->block_now = nn_let(k, nn_xi_max(k, one, even_x(L, total, nn_let(k, most))));
-  w->chunk_now = w->block_now;
-  if (w->blocks_are_tasks) return;
-  nn_x *wanted = nn_xi_min(k, nn_x_int(k, ceil_div(CHUNKS_WANTED, w->npanels)), nn_xi_floordiv(k, w->block_now, nn_x_int(k, w->mr)));
-  nn_x *chunks = nn_let(k, nn_xi_max(k, wanted, nn_ceildiv_x(L, w->block_now, w->chunk_tiles)));
-  w->chunk_now = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, w->block_now, chunks), -1), chunks));
+static int64_t chunks_of(int64_t tiles) { return ceil_div(tiles, CHUNK_TILES); }
+
+static double weight_bytes(const winograd *w) { return 4.0 * (double)(w->area * w->channels) * (double)(w->npanels * w->width); }
+
+/* U comes from the last cache as fast as it is needed; from memory it may not. */
+static bool streams_weights(const nn_lower *L, const winograd *w) { return weight_bytes(w) > (double)L->target->l3_bytes; }
+
+/* Blocks that one of so many workers has parts of, at most: tasks are dealt in order. */
+static int64_t blocks_visited(int64_t blocks, int64_t parts, int64_t nworkers) {
+  int64_t most = 0, each = blocks * parts / nworkers, rest = blocks * parts % nworkers;
+  for (int64_t i = 0, first = 0; i < nworkers; i++) {
+    int64_t next = first + each + (i < rest);
+    if (next > first && (next - 1) / parts - first / parts + 1 > most) most = (next - 1) / parts - first / parts + 1;
+    first = next;
+  }
+  return most;
 }
 
-/* Chunks of a block: the least work of one worker and of two, each of whom has whole ones. */
-static int64_t best_chunks(const winograd *w, int64_t fewest, int64_t most) {
+/* What one of so many workers does if this is the number of blocks, in products of a tile. He makes V of each block that he has a part of,
+   and for it reads x, which others may have written. */
+static double span_of(const nn_lower *L, const winograd *w, int64_t total, int64_t blocks, int nworkers) {
+  static const double input_cycles = 24, reread_tiles = 0.5; /* of a vector of V, which takes a cycle a channel of y in products; of U in L3 */
+  int64_t tiles = ceil_div(total, blocks), chunks = chunks_of(tiles), chunk = ceil_div(tiles, chunks), parts = w->npanels * chunks;
+  double reread = streams_weights(L, w) ? REREAD_COST : reread_tiles;
+  double part = ((double)(chunk + ceil_div(chunk, w->mr)) + reread / (double)chunks) / (double)w->npanels;
+  double input = (double)(blocks_visited(blocks, parts, nworkers) * tiles) * input_cycles / (double)(w->npanels * w->width);
+  return (double)ceil_div(blocks * parts, nworkers) * part + input;
+}
+
+/* The number of blocks that are no tasks: the least time of cores, few or many. */
+static int64_t best_blocks(const nn_lower *L, const winograd *w, int64_t total, int64_t fewest) {
+  static const int workers[] = {1, 1, 2, 2, 4};
+  int64_t found = fewest, most = clamp64(total / BLOCK_TILES_LEAST, fewest, fewest + PARTS_WANTED);
   double lowest = 0;
-  int64_t found = fewest;
   for (int64_t n = fewest; n <= most; n++) {
-    int64_t tiles = ceil_div(w->block_tiles, n), tasks = n * w->npanels;
-    double each = (double)(tiles + ceil_div(tiles, w->mr)), cost = each * (double)(tasks + 2 * ceil_div(tasks, 2));
+    double cost = 0;
+    for (size_t i = 0; i < sizeof workers / sizeof *workers; i++)
+      cost += workers[i] * span_of(L, w, total, n, workers[i]);
     if (lowest > 0 && cost >= lowest) continue;
     lowest = cost;
     found = n;
   }
   return found;
+}
+
+/* What blocks and chunks take of the tiles that there are now, if their number is a symbol. */
+static void choose_now(nn_lower *L, winograd *w, nn_x *total) {
+  nn_kernel *k = L->kernel;
+  nn_x *most = nn_x_int(k, w->block_tiles), *one = nn_x_int(k, 1);
+  nn_x *least = nn_x_int(k, w->blocks_are_tasks ? TASK_TILES_LEAST : w->mr);
+  int64_t parts = ceil_div(PARTS_WANTED, w->npanels), wanted = w->blocks_are_tasks ? TASKS_WANTED : parts > 2 ? parts : 2;
+  if (w->blocks_are_tasks || !streams_weights(L, w))
+    most = nn_xi_min(k, most, nn_xi_max(k, least, nn_ceildiv_x(L, total, wanted)));
+  w->block_now = nn_let(k, nn_xi_max(k, one, even_x(L, total, nn_let(k, most))));
+  w->chunk_now = w->block_now;
+  if (!w->blocks_are_tasks) w->chunk_now = even_x(L, w->block_now, nn_x_int(k, CHUNK_TILES));
 }
 
 static void choose_blocks(nn_lower *L, winograd *w, nn_x *total_x) {
@@ -178,14 +208,9 @@ static void choose_blocks(nn_lower *L, winograd *w, nn_x *total_x) {
   } else {
     int64_t column = w->area * 4 * clamp64(w->channels, 1, LARGE);
     int64_t most = clamp64(nn_percent(L, NN_KNOB_CACHE, L->target->l3_bytes / 4) / column, 16, BLOCK_TILES_MOST);
-    w->block_tiles = w->is_symbolic ? most : ceil_div(total, ceil_div(total, most));
-    int64_t chunks = ceil_div(w->block_tiles, CHUNK_TILES), wanted = ceil_div(CHUNKS_WANTED, w->npanels);
-    if (!w->is_symbolic) {
-      int64_t most_chunks = clamp64(wanted, chunks, clamp64(w->block_tiles / LEAST_CHUNK, chunks, LARGE));
-      chunks = best_chunks(w, clamp64(wanted / 2, chunks, most_chunks), most_chunks);
-    }
-    w->chunk_tiles = ceil_div(w->block_tiles, chunks);
-    w->block_tiles = chunks * w->chunk_tiles;
+    w->block_tiles = w->is_symbolic ? most : ceil_div(total, best_blocks(L, w, total, ceil_div(total, most)));
+    w->chunk_tiles = w->is_symbolic ? CHUNK_TILES : ceil_div(w->block_tiles, chunks_of(w->block_tiles));
+    if (!w->is_symbolic) w->block_tiles = chunks_of(w->block_tiles) * w->chunk_tiles;
   }
   w->block_now = nn_x_int(L->kernel, w->block_tiles);
   w->chunk_now = nn_x_int(L->kernel, w->chunk_tiles);
@@ -198,8 +223,7 @@ static int64_t product_slab_of(const winograd *w) { return w->chunk_tiles * w->w
 
 static void make_buffers(nn_lower *L, winograd *w) {
   nn_module *m = L->module;
-  nn_buf_space space = w->blocks_are_tasks ? NN_BUF_WORKER : NN_BUF_WORKSPACE;
-  w->v = nn_temp(L, space, NN_F32, nn_dim_const(m, w->area * slab_of(w)));
+  w->v = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->area * slab_of(w)));
   w->products = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->area * product_slab_of(w)));
   w->patch = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->area * w->tile.lanes));
   w->results = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->m * w->m * w->tile.lanes));
@@ -313,26 +337,17 @@ static void clear_input(nn_lower *L, const winograd *w, nn_x *cb, nn_x *t) {
   nn_end(k);
 }
 
-static void transform_block(nn_lower *L, nn_x *const *cb, void *data) {
-  winograd *w = data;
+static void transform_block(nn_lower *L, winograd *w) {
   nn_kernel *k = L->kernel;
-  nn_x *t = nn_loop_begin(k, NN_FOR, "t", nn_x_int(k, 0), w->count);
-  transform_input(L, w, cb[0], t);
-  nn_end(k);
-  if (w->is_symbolic) return;
-  t = nn_loop_begin(k, NN_FOR, "t", w->count, nn_x_int(k, w->block_tiles));
-  clear_input(L, w, cb[0], t);
-  nn_end(k);
-}
-
-static void transform_inputs(nn_lower *L, winograd *w) {
-  nn_kernel *k = L->kernel;
-  if (!w->blocks_are_tasks) {
-    nn_parallel_rows(L, &w->x->type.dims[1], 1, INPUT_COST * w->block_tiles, transform_block, w);
-    return;
-  }
   nn_x *cb = nn_loop_range(k, NN_FOR, "cb", w->blocks);
-  transform_block(L, &cb, w);
+  nn_x *t = nn_loop_begin(k, NN_FOR, "t", nn_x_int(k, 0), w->count);
+  transform_input(L, w, cb, t);
+  nn_end(k);
+  if (!w->is_symbolic) {
+    t = nn_loop_begin(k, NN_FOR, "t", w->count, nn_x_int(k, w->block_tiles));
+    clear_input(L, w, cb, t);
+    nn_end(k);
+  }
   nn_end(k);
 }
 
@@ -447,7 +462,8 @@ static void emit_chunk(nn_lower *L, winograd *w, nn_x *panel, nn_x *chunk, int n
   w->tile.nv = nv;
   w->panel = panel;
   w->chunk0 = nn_let(k, nn_xi_mul(k, chunk, w->chunk_now));
-  nn_x *count = nn_let(k, nn_xi_min(k, nn_xi_sub(k, w->count, w->chunk0), w->chunk_now));
+  nn_x *count = nn_xi_min(k, nn_xi_sub(k, w->count, w->chunk0), w->chunk_now); /* the last block may lack a chunk */
+  count = nn_let(k, nn_xi_max(k, count, nn_x_int(k, 0)));
   w->position = nn_loop_range(k, NN_FOR, "position", w->area);
   nn_tile_any_loops(L, w->is_symbolic ? count : w->chunk_now, w->mr, multiply_tile, w);
   nn_end(k);
@@ -456,26 +472,46 @@ static void emit_chunk(nn_lower *L, winograd *w, nn_x *panel, nn_x *chunk, int n
   nn_end(k);
 }
 
-/* Of the block at hand, which may be the last one, if its size is a symbol. */
-static nn_x *chunks_of_block(nn_lower *L, const winograd *w) {
-  nn_kernel *k = L->kernel;
-  nn_x *count = w->is_symbolic ? w->count : w->block_now;
-  return nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, count, w->chunk_now), -1), w->chunk_now));
-}
-
-/* All chunks in all panels; the last panel may be of fewer channels. */
-static void emit_chunks(nn_lower *L, winograd *w) {
+/* A chunk of the block in a panel, of which the last one may be of fewer channels. */
+static void emit_part(nn_lower *L, winograd *w, nn_x *part, nn_x *chunks) {
   nn_kernel *k = L->kernel;
   int64_t in_panel = w->width / w->block;
   int64_t whole = w->out_blocks / in_panel, rest = w->out_blocks % in_panel, per_block = w->block / w->tile.lanes;
-  nn_x *chunks = w->blocks_are_tasks ? nn_x_int(k, 1) : chunks_of_block(L, w);
-  nn_x *task = nn_task_loop(L, w->blocks_are_tasks, "chunk", nn_let(k, nn_xi_mulc(k, chunks, w->npanels)));
-  nn_x *panel = nn_let(k, nn_xi_floordiv(k, task, chunks)), *chunk = nn_xi_mod(k, task, chunks);
+  nn_x *panel = nn_let(k, nn_xi_floordiv(k, part, chunks)), *chunk = nn_xi_mod(k, part, chunks);
   if (whole && rest) nn_if_begin(k, nn_x_binary(k, NN_X_LT, panel, nn_x_int(k, whole)));
   if (whole) emit_chunk(L, w, panel, chunk, (int)(in_panel * per_block));
   if (whole && rest) nn_else(k);
   if (rest) emit_chunk(L, w, panel, chunk, (int)(rest * per_block));
   if (whole && rest) nn_end(k);
+}
+
+static void set_block(nn_lower *L, winograd *w, nn_x *block, nn_x *total) {
+  nn_kernel *k = L->kernel;
+  w->tile0 = nn_let(k, nn_xi_mul(k, block, w->block_now));
+  w->count = nn_let(k, nn_xi_min(k, nn_xi_sub(k, total, w->tile0), w->block_now));
+}
+
+static void emit_blocks(nn_lower *L, winograd *w, nn_x *blocks, nn_x *total) {
+  nn_kernel *k = L->kernel;
+  set_block(L, w, nn_task_loop(L, false, "block", blocks), total);
+  transform_block(L, w);
+  emit_part(L, w, nn_loop_range(k, NN_FOR, "panel", w->npanels), nn_x_int(k, 1));
+  nn_end(k);
+  nn_end(k);
+}
+
+/* Tasks are parts of blocks. */
+static void emit_parts(nn_lower *L, winograd *w, nn_x *blocks, nn_x *total) {
+  nn_kernel *k = L->kernel;
+  nn_x *chunks = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, w->block_now, w->chunk_now), -1), w->chunk_now));
+  nn_x *parts = nn_let(k, nn_xi_mulc(k, chunks, w->npanels));
+  nn_x *task = nn_task_loop(L, false, "task", nn_let(k, nn_xi_mul(k, blocks, parts)));
+  nn_x *block = nn_let(k, nn_xi_floordiv(k, task, parts));
+  set_block(L, w, block, total);
+  nn_keep_begin(k, nn_temp(L, NN_BUF_WORKER, NN_I64, nn_dim_const(L->module, 1)), block);
+  transform_block(L, w);
+  nn_end(k);
+  emit_part(L, w, nn_let(k, nn_xi_mod(k, task, parts)), chunks);
   nn_end(k);
 }
 
@@ -493,12 +529,8 @@ static nn_status emit_form(nn_lower *L, nn_op *op, int which) {
   choose_blocks(L, &w, total);
   make_buffers(L, &w);
   nn_x *blocks = nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, total, w.block_now), -1), w.block_now);
-  nn_x *block = nn_task_loop(L, !w.blocks_are_tasks, "block", nn_let(k, blocks));
-  w.tile0 = nn_let(k, nn_xi_mul(k, block, w.block_now));
-  w.count = nn_let(k, nn_xi_min(k, nn_xi_sub(k, total, w.tile0), w.block_now));
-  transform_inputs(L, &w);
-  emit_chunks(L, &w);
-  nn_end(k);
+  if (w.blocks_are_tasks) emit_blocks(L, &w, nn_let(k, blocks), total);
+  else emit_parts(L, &w, nn_let(k, blocks), total);
   return NN_OK;
 }
 

@@ -77,7 +77,7 @@ struct nn_x {
 typedef enum nn_buf_space {
   NN_BUF_PARAM,      /* argument of the kernel: read-only (is_output false) or written */
   NN_BUF_WORKSPACE,  /* temporary of this call, one for all workers; placed by the memory plan */
-  NN_BUF_WORKER,     /* temporary of each worker; contents are lost between parallel iterations */
+  NN_BUF_WORKER,     /* temporary of each worker; contents are lost between parallel iterations, but for what NN_S_KEEP makes */
   NN_BUF_REG         /* registers: count is constant, indices are constant after unrolling, or + the lane */
 } nn_buf_space;
 
@@ -101,7 +101,7 @@ typedef struct nn_table {
 
 enum { NN_SQUARE_MOST = 64 }; /* side of a square that is transposed */
 
-typedef enum nn_stmt_kind { NN_S_LOOP, NN_S_IF, NN_S_WHILE, NN_S_LET, NN_S_STORE, NN_S_PREFETCH, NN_S_TRANSPOSE, NN_S_FAIL } nn_stmt_kind;
+typedef enum nn_stmt_kind { NN_S_LOOP, NN_S_IF, NN_S_WHILE, NN_S_KEEP, NN_S_LET, NN_S_STORE, NN_S_PREFETCH, NN_S_TRANSPOSE, NN_S_FAIL } nn_stmt_kind;
 typedef enum nn_loop_kind { NN_FOR, NN_PARALLEL, NN_UNROLL, NN_VECTOR } nn_loop_kind;
 
 typedef struct nn_block { nn_stmt *first, *last; } nn_block;
@@ -113,9 +113,11 @@ struct nn_stmt {
   int unroll_by;         /* hint for NN_FOR; 0 none */
   nn_var *var;           /* LOOP: variable; LET: the value's name */
   nn_x *lo, *hi;         /* LOOP: lo <= var < hi, step 1. PARALLEL and FOR: any i64; UNROLL, VECTOR: constants with lo 0 */
-  nn_block body, other;  /* LOOP, IF (then, else), WHILE */
-  nn_x *value;           /* LET, STORE: value; IF, WHILE: condition (WHILE: evaluated anew each time); FAIL: error code constant */
-  nn_buf *buf;           /* STORE, PREFETCH; TRANSPOSE: a square in registers, row by row, whose side is a power of two */
+  nn_block body, other;  /* LOOP, IF (then, else), WHILE, KEEP */
+  nn_x *value;           /* LET, STORE: value; IF, WHILE: condition (WHILE: evaluated anew each time); FAIL: error code constant.
+                            KEEP: the key, not negative. The body makes in worker buffers what depends on the key alone; it may be left out where
+                            this worker has run it in this parallel loop with the same key, and with no other since */
+  nn_buf *buf;           /* STORE, PREFETCH; KEEP: i64[1] of the worker, for the last key; TRANSPOSE: a square in registers, row by row, whose side is a power of two */
   nn_x *index;           /* STORE, PREFETCH: the element soon read; a hint without effect, and it may lie outside of the buffer */
   bool is_near;          /* PREFETCH: into L1, else L2 */
   nn_x *mask;            /* STORE: bool or NULL. In a vector loop an IF whose condition varies becomes masks. */
@@ -192,6 +194,7 @@ void nn_loop_unroll_by(nn_kernel *k, int count);            /* of the innermost 
 void nn_if_begin(nn_kernel *k, nn_x *cond);
 void nn_else(nn_kernel *k);
 void nn_while_begin(nn_kernel *k, nn_x *cond);              /* cond loads from memory or registers what the body changes */
+void nn_keep_begin(nn_kernel *k, nn_buf *last, nn_x *key);  /* last: what this statement alone uses */
 void nn_end(nn_kernel *k);                                  /* closes the innermost open statement */
 void nn_store(nn_kernel *k, nn_buf *buf, nn_x *index, nn_x *value, nn_x *mask);
 void nn_prefetch(nn_kernel *k, nn_buf *buf, nn_x *index);   /* into L2; not of registers */

@@ -250,6 +250,14 @@ void nn_while_begin(nn_kernel *k, nn_x *cond) {
   push(k, s, &s->body, NULL);
 }
 
+void nn_keep_begin(nn_kernel *k, nn_buf *last, nn_x *key) {
+  assert(key->dtype == NN_I64 && last->dtype == NN_I64);
+  nn_stmt *s = append(k, NN_S_KEEP);
+  s->buf = last;
+  s->value = key;
+  push(k, s, &s->body, NULL);
+}
+
 void nn_end(nn_kernel *k) {
   assert(k->builder->nopen > 0);
   k->builder->nopen--;

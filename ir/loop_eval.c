@@ -212,6 +212,7 @@ static void compile_stmt(compiler *c, const nn_stmt *s) {
     case NN_S_LOOP: compile_loop(c, s); break;
     case NN_S_IF: compile_if(c, s); break;
     case NN_S_WHILE: compile_while(c, s); break;
+    case NN_S_KEEP: compile_scope(c, &s->body); break;
     case NN_S_STORE: compile_store(c, s); break;
     case NN_S_LET:
       emit(c, (instr){.code = C_MOVE, .d = var_slot(c, s->var), .a = slot_of(c, s->value)});

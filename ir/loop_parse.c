@@ -144,6 +144,23 @@ static nn_status parse_while(parser *p) {
   return nn_lex_end_line(p->lex);
 }
 
+static nn_status parse_keep(parser *p) {
+  char *name;
+  NN_TRY(nn_lex_expect(p->lex, '%', "'keep'"));
+  const char *at = p->lex->at;
+  NN_TRY(nn_loop_parse_name(p, &name));
+  nn_buf *last = nn_map_get(p->bufs, name);
+  if (!last || last->dtype != NN_I64) return nn_lex_fail(p->lex, at, "expected a buffer of one i64 of the worker");
+  at = p->lex->at;
+  if (!nn_lex_take_word(p->lex, "for")) return nn_lex_fail(p->lex, at, "expected 'for' after the buffer");
+  nn_x *key = nn_loop_parse_typed(p, NN_I64, "a key");
+  if (!key) return NN_FAIL;
+  nn_keep_begin(p->k, last, key);
+  NN_TRY(parse_body(p));
+  nn_end(p->k);
+  return nn_lex_end_line(p->lex);
+}
+
 static nn_status parse_fail(parser *p) {
   int64_t code;
   const char *at = p->lex->at;
@@ -212,6 +229,7 @@ static nn_status parse_stmt(parser *p) {
     if (nn_lex_take_word(p->lex, loops[i].word)) return parse_loop(p, loops[i].kind);
   if (nn_lex_take_word(p->lex, "if")) return parse_if(p);
   if (nn_lex_take_word(p->lex, "while")) return parse_while(p);
+  if (nn_lex_take_word(p->lex, "keep")) return parse_keep(p);
   if (nn_lex_take_word(p->lex, "prefetch")) return parse_prefetch(p);
   if (nn_lex_take_word(p->lex, "transpose")) return parse_transpose(p);
   if (nn_lex_take_word(p->lex, "fail")) return parse_fail(p);

@@ -236,6 +236,12 @@ static void print_condition(printer *p, const char *word, const nn_stmt *s) {
   print_body(p, s);
 }
 
+static void print_keep(printer *p, const nn_stmt *s) {
+  fprintf(p->out, "keep %%%s for ", s->buf->name);
+  print_x(p, s->value, 0);
+  print_body(p, s);
+}
+
 static void print_assignment(printer *p, const nn_stmt *s) {
   if (s->kind == NN_S_LET) fprintf(p->out, "%%%s", s->var->name);
   else print_element(p, s->buf, s->index, NULL);
@@ -264,6 +270,7 @@ static void print_stmt(printer *p, const nn_stmt *s) {
     case NN_S_LOOP: print_loop(p, s); break;
     case NN_S_IF: print_condition(p, "if", s); break;
     case NN_S_WHILE: print_condition(p, "while", s); break;
+    case NN_S_KEEP: print_keep(p, s); break;
     case NN_S_PREFETCH: print_prefetch(p, s); break;
     case NN_S_TRANSPOSE: fprintf(p->out, "transpose %%%s\n", s->buf->name); break;
     case NN_S_FAIL: fprintf(p->out, "fail %" PRId64 "\n", s->value->i); break;

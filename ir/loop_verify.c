@@ -14,6 +14,8 @@ typedef struct verifier {
   int *undo;               /* nodes to forget at the end of the block */
   int nundo, undo_cap;
   const nn_stmt *vector;   /* the open vector loop */
+  int nparallel;           /* open parallel loops */
+  bool is_keeping;         /* in the body of a keep */
   bool failed;
 } verifier;
 
@@ -155,9 +157,12 @@ static void check_loop(verifier *v, const nn_stmt *s) {
   expect_type(v, s->hi, NN_I64, "a loop's bound");
   check_extent(v, s);
   if (outer && (s->loop == NN_VECTOR || s->loop == NN_PARALLEL)) fail(v, "the loop over %%%s is inside the vector loop over %%%s", s->var->name, outer->var->name);
+  if (s->loop == NN_PARALLEL && v->is_keeping) fail(v, "the parallel loop over %%%s is inside a keep", s->var->name);
   if (s->loop == NN_VECTOR) v->vector = s;
+  v->nparallel += s->loop == NN_PARALLEL;
   v->loop_of[s->var->id] = s;
   check_block(v, &s->body);
+  v->nparallel -= s->loop == NN_PARALLEL;
   v->loop_of[s->var->id] = NULL;
   v->vector = outer;
 }
@@ -170,6 +175,18 @@ static void check_store(verifier *v, const nn_stmt *s) {
   if (s->buf->space == NN_BUF_PARAM && !s->buf->is_output) fail(v, "a store into %%%s, which is only read", s->buf->name);
   if (v->vector && s->buf->space != NN_BUF_REG && nn_dtype_bits(s->buf->dtype) < 8) fail(v, "a store of %s elements in a vector loop", nn_dtype_name(s->buf->dtype));
   check_register_index(v, s->buf, s->index);
+}
+
+static void check_keep(verifier *v, const nn_stmt *s) {
+  bool outer = v->is_keeping;
+  check_buffer(v, s->buf);
+  expect_type(v, s->value, NN_I64, "a key");
+  if (s->buf->space != NN_BUF_WORKER || s->buf->dtype != NN_I64 || !nn_dim_is(s->buf->count, 1))
+    fail(v, "a keep with %%%s, which is not one i64 of the worker", s->buf->name);
+  if (v->vector || v->nparallel > 1) fail(v, "a keep inside a vector loop, or in two parallel loops");
+  v->is_keeping = true;
+  check_block(v, &s->body);
+  v->is_keeping = outer;
 }
 
 static void check_prefetch(verifier *v, const nn_stmt *s) {
@@ -189,6 +206,7 @@ static void check_stmt(verifier *v, const nn_stmt *s) {
   for (int i = 0; i < 5; i++) check_x(v, all[i]);
   switch (s->kind) {
     case NN_S_LOOP: check_loop(v, s); break;
+    case NN_S_KEEP: check_keep(v, s); break;
     case NN_S_STORE: check_store(v, s); break;
     case NN_S_PREFETCH: check_prefetch(v, s); break;
     case NN_S_TRANSPOSE: check_transpose(v, s); break;

@@ -304,3 +304,77 @@ Test(emit_steps, are_one_job) { check_steps(0, STEPS, false); }
 Test(emit_steps, from_a_number_that_is_loaded) { check_steps(2, STEPS, false); }
 Test(emit_steps, none) { check_steps(3, 3, false); }
 Test(emit_steps, with_work_between_them) { check_steps(0, STEPS, true); }
+
+/* ---- what workers keep ----------------------------------------------------------------------------------- */
+
+enum { KEPT = 8, KEYS = 3, TASKS_OF_KEY = 4 };
+
+typedef struct keeping {
+  nn_buf *x, *y, *kept, *last, *made; /* made: counts, or NULL */
+} keeping;
+
+/* y[t] = kept[.] + t for all tasks t, where kept[i] = x[i] * (key + more) */
+static void add_keeping_loop(nn_kernel *k, const keeping *b, nn_loop_kind loop, int more) {
+  nn_x *t = nn_loop_range(k, loop, "t", KEYS * TASKS_OF_KEY), *zero = nn_x_int(k, 0);
+  nn_x *key = nn_xi_floordiv(k, t, nn_x_int(k, TASKS_OF_KEY));
+  nn_keep_begin(k, b->last, key);
+  nn_x *i = nn_loop_range(k, NN_FOR, "i", KEPT);
+  nn_store(k, b->kept, i, nn_xi_mul(k, nn_x_load(k, b->x, i, NULL), nn_xi_addc(k, key, more)), NULL);
+  nn_end(k);
+  if (b->made) nn_store(k, b->made, zero, nn_xi_addc(k, nn_x_load(k, b->made, zero, NULL), 1), NULL);
+  nn_end(k);
+  i = nn_loop_range(k, NN_FOR, "i", KEPT);
+  nn_x *at = nn_xi_add(k, nn_xi_mulc(k, t, KEPT), i);
+  nn_x *sum = nn_xi_add(k, nn_x_load(k, b->y, at, NULL), nn_xi_add(k, nn_x_load(k, b->kept, i, NULL), t));
+  nn_store(k, b->y, at, sum, NULL);
+  nn_end(k);
+  nn_end(k);
+}
+
+static keeping keeping_buffers(emit_case *c, bool counts) {
+  keeping b = {.x = emit_param(c, NN_I64, KEPT, false), .y = emit_param(c, NN_I64, KEYS * TASKS_OF_KEY * KEPT, true)};
+  if (counts) b.made = emit_param(c, NN_I64, 1, true);
+  b.kept = nn_kernel_buf(c->k, "kept", NN_BUF_WORKER, NN_I64, emit_dim(c, KEPT), false);
+  b.last = nn_kernel_buf(c->k, "last", NN_BUF_WORKER, NN_I64, emit_dim(c, 1), false);
+  return b;
+}
+
+/* Two loops: the second one must not take what the first has left for its own. */
+static void check_keeping(nn_loop_kind loop) {
+  emit_case c = emit_begin(NULL);
+  keeping b = keeping_buffers(&c, false);
+  add_keeping_loop(c.k, &b, loop, 1);
+  add_keeping_loop(c.k, &b, loop, 5);
+  cr_assert_eq(emit_check(&c, "keep"), 0);
+}
+
+Test(emit_keep, between_tasks) { check_keeping(NN_PARALLEL); }
+Test(emit_keep, in_a_serial_loop) { check_keeping(NN_FOR); }
+
+/* A loop around it does not make steps of one job of it. */
+Test(emit_keep, in_each_round) {
+  emit_case c = emit_begin(NULL);
+  keeping b = keeping_buffers(&c, false);
+  nn_loop_range(c.k, NN_FOR, "round", 3);
+  add_keeping_loop(c.k, &b, NN_PARALLEL, 1);
+  nn_end(c.k);
+  cr_assert_eq(emit_check(&c, "keep in rounds"), 0);
+}
+
+/* As often as the key changes for a worker, and no more. */
+static void count_made(emit_host host, int64_t most) {
+  emit_case c = emit_begin(NULL);
+  keeping b = keeping_buffers(&c, true);
+  nn_kernel_fn *fn = NULL;
+  int64_t x[KEPT] = {0}, y[KEYS * TASKS_OF_KEY * KEPT] = {0}, made = 0;
+  add_keeping_loop(c.k, &b, NN_PARALLEL, 1);
+  cr_assert_eq(nn_jit_kernel(c.jit, &c.target, c.k, &fn), NN_OK);
+  cr_assert_eq(emit_run_compiled(&c, fn, (void *[]){x, y, &made}, host), 0);
+  cr_assert_eq(made, most);
+  emit_end(&c);
+}
+
+Test(emit_keep, once_for_a_key) {
+  count_made(EMIT_ALONE, KEYS);
+  count_made(EMIT_TASKS, KEYS * EMIT_WORKERS); /* who take tasks in turn */
+}

@@ -57,6 +57,7 @@ static const char *const canonical[] = {
   "  out %z : f16[4]\n"
   "  workspace %w : u8[2*N + 1]\n"
   "  worker %t : i4[8]\n"
+  "  worker %last : i64[1]\n"
   "  table %u = 7, -8\n"
   "  table %u_2 = 7, -8, 9, 2147483647\n"
   "  parallel %p in 0..N {\n"
@@ -71,7 +72,9 @@ static const char *const canonical[] = {
   "    prefetch near %x[%i + 16]\n"
   "    %z[1] = cast(lookup(%u_2, cast(%x[%p], i32) - lookup(%u, cast(%v, i32))), f16)\n"
   "    %w[%i] = cast(select(%v < 3, -inf, 1.5), u8)\n"
-  "    %t[0] = -8:i4\n"
+  "    keep %last for %p mod 4 {\n"
+  "      %t[0] = -8:i4\n"
+  "    }\n"
   "  }\n"
   "  while cast(%w[0], i64) < \"batch size\" {\n"
   "    %w[0] = shl(%w[0], 1:u8) ^ 255:u8 & %w[1 if true ^ 0:u8 < %w[0]]\n"
@@ -146,6 +149,14 @@ static const struct { const char *text, *place, *message; } wrong[] = {
   {"kernel @k {\n  prefetch %x[0]\n}\n", "t.loop:2:13", "expected a buffer"},
   {"kernel @k {\n  reg %r : f32[4]\n  prefetch %r[0]\n}\n", NULL, "a prefetch of %r"},
   {"kernel @k {\n  reg %r : f32[8]\n  transpose %r\n}\n", "t.loop:3:14", "expected a register array"},
+  {"kernel @k {\n  worker %r : i32[1]\n  keep %r for 0 {\n  }\n}\n", "t.loop:3:9", "expected a buffer of one i64"},
+  {"kernel @k {\n  worker %r : i64[1]\n  keep %r for 1.0 {\n  }\n}\n", "t.loop:3:15", "a key is f32, expected i64"},
+  {"kernel @k {\n  worker %r : i64[1]\n  keep %r 0 {\n  }\n}\n", "t.loop:3:10", "expected 'for'"},
+  {"kernel @k {\n  out %r : i64[1]\n  keep %r for 0 {\n  }\n}\n", NULL, "which is not one i64 of the worker"},
+  {"kernel @k {\n  worker %r : i64[2]\n  keep %r for 0 {\n  }\n}\n", NULL, "which is not one i64 of the worker"},
+  {"kernel @k {\n  worker %r : i64[1]\n  vector %l in 0..8 {\n    keep %r for 0 {\n    }\n  }\n}\n", NULL, "a keep inside a vector loop"},
+  {"kernel @k {\n  worker %r : i64[1]\n  parallel %i in 0..8 {\n    parallel %j in 0..8 {\n      keep %r for 0 {\n      }\n    }\n  }\n}\n", NULL, "in two parallel loops"},
+  {"kernel @k {\n  worker %r : i64[1]\n  keep %r for 0 {\n    parallel %i in 0..8 {\n    }\n  }\n}\n", NULL, "inside a keep"},
   {"kernel @k {\n  table %t = 1, 2, 3\n}\n", "t.loop:2:21", "a table of 3 elements, expected a power of two"},
   {"kernel @k {\n  table %t = 2147483648\n}\n", "t.loop:2:24", "2147483648 in a table"},
   {"kernel @k {\n  table %t = 1\n  table %t = 2\n}\n", "t.loop:3:10", "defined twice"},

@@ -153,6 +153,18 @@ Test(winograd, many_channels) {
   try_winograd(&w, 0);
 }
 
+/* Tasks are parts of blocks: some blocks, panels and chunks of each, a block that is not full, a panel of fewer channels. */
+Test(winograd, parts_of_blocks) {
+  static const winograd cases[] = {
+      {1, 9, 40, {28, 28}, 4, {1, 1}, {1, 1}, 8, 16, 0},  {3, 70, 21, {14, 15}, 4, {1, 1}, {1, 1}, 8, 16, 0},
+      {2, 90, 36, {9, 11}, 2, {1, 1}, {1, 1}, 16, 32, 0}, {1, 70, 12, {49, 50}, 4, {1, 0}, {0, 1}, 4, 8, 0},
+      {1, 300, 9, {41, 44}, 4, {1, 1}, {1, 1}, 16, 16, 0}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_winograd(&cases[i], 0);
+  try_winograd(&cases[0], ROWS);
+  try_winograd(&cases[1], IMAGES);
+  try_winograd(&cases[3], ROWS | COLUMNS);
+}
+
 Test(winograd, symbolic_batch) {
   for (int64_t n = 0; n < 6; n += 1 + n) {
     winograd w = {n, 3, 5, {9, 12}, 4, {1, 1}, {1, 1}, 4, 8, 0};

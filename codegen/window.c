@@ -14,6 +14,7 @@ typedef struct state {
   nn_window *w;
   nn_x *tap_lo[NN_SPATIAL], *tap_hi[NN_SPATIAL]; /* taps of the row that lie in the input; all axes but the last */
   nn_x *whole;                                   /* all of them do; NULL: always */
+  int64_t halves;                                /* 2: tasks have half the rows of the first axis */
   bool guard_x;                                  /* code for vectors at the border */
   nn_x *count;                                   /* length of a row */
   nn_x *x_lo, *x_hi;                             /* vectors in x_lo..x_hi are inside */
@@ -192,17 +193,21 @@ static void inner_range(nn_lower *L, state *s) {
   s->x_hi = nn_let(k, nn_xi_min(k, nn_ceildiv_x(L, room, w->stride[d]), s->count));
 }
 
-static void emit_plane(nn_lower *L, nn_x *const *index, void *data) {
+/* index: half of the rows (nn_split_task's reason), image, channel. */
+static void emit_half_plane(nn_lower *L, nn_x *const *index, void *data) {
   state *s = data;
   nn_kernel *k = L->kernel;
   nn_window *w = s->w;
-  w->at[0] = index[0];
-  w->at[1] = index[1];
+  w->at[0] = index[1];
+  w->at[1] = index[2];
   if (w->start) w->start(L, w);
   inner_range(L, s);
   s->whole = NULL;
   for (int d = 0; d + 1 < w->nd; d++) {
-    w->at[2 + d] = nn_loop_begin(k, NN_FOR, "row", nn_x_int(k, 0), nn_dim_x(L, w->out[d]));
+    nn_x *rows = nn_dim_x(L, w->out[d]), *half = nn_ceildiv_x(L, rows, 2), *first = nn_let(k, nn_xi_mul(k, index[0], half));
+    bool is_cut = d == 0 && s->halves > 1;
+    w->at[2 + d] = is_cut ? nn_loop_begin(k, NN_FOR, "row", first, nn_let(k, nn_xi_min(k, nn_xi_add(k, first, half), rows)))
+                          : nn_loop_begin(k, NN_FOR, "row", nn_x_int(k, 0), rows);
     tap_range(L, s, d);
   }
   if (s->whole) s->whole = nn_let(k, s->whole);
@@ -217,6 +222,13 @@ static int64_t plane_cost(const nn_window *w) {
   return cost;
 }
 
+/* Of some images each worker has whole ones. */
+static int64_t count_halves(const nn_window *w) {
+  int64_t rows;
+  bool is_short = w->nd < 2 || (nn_dim_is_const(w->out[0], &rows) && rows < 2);
+  return is_short || !nn_dim_is(w->rows[0], 1) ? 1 : 2;
+}
+
 static bool has_few_taps(const nn_window *w) {
   int64_t taps = 1, n = 0;
   for (int d = 0; d < w->nd; d++) {
@@ -227,7 +239,7 @@ static bool has_few_taps(const nn_window *w) {
 }
 
 void nn_window_emit(nn_lower *L, nn_window *w) {
-  state s = {.w = w, .count = nn_dim_x(L, w->out[w->nd - 1])};
+  state s = {.w = w, .count = nn_dim_x(L, w->out[w->nd - 1]), .halves = count_halves(w)};
   int64_t width;
   w->few_taps = has_few_taps(w);
   if (nn_x_is_const(s.count, &width)) {
@@ -235,5 +247,7 @@ void nn_window_emit(nn_lower *L, nn_window *w) {
     /* room for a vector between the borders */
     while (w->stride[w->nd - 1] > 1 && w->lanes > 1 && w->lanes > width - 2) w->lanes /= 2;
   }
-  nn_parallel_rows(L, w->rows, 2, plane_cost(w), emit_plane, &s);
+  nn_dim dims[3] = {nn_dim_const(L->module, s.halves), w->rows[0], w->rows[1]};
+  int64_t cost = plane_cost(w) / s.halves;
+  nn_parallel_rows(L, dims, 3, cost > 0 ? cost : 1, emit_half_plane, &s);
 }

@@ -27,16 +27,16 @@
 
 enum { CACHE_LINE = 64, MOST_SHARES = 32, MOST_JOBS = 7 };
 
+/* All that its owner needs to know, in one line. */
 typedef struct share {
   _Alignas(CACHE_LINE) atomic_llong taken;
   int64_t first, count;
-} share;
-
-typedef struct job {
   nncc_rt_task *fn;
   void *arg;
   bool descends;
-  int32_t nshares;
+} share;
+
+typedef struct job {
   share shares[MOST_SHARES];
 } job;
 
@@ -52,9 +52,9 @@ typedef struct worker {
 struct nncc_rt_pool {
   _Alignas(CACHE_LINE) atomic_uint generation; /* grows with each post and stop: what idle workers spin on */
   job_slot posted[MOST_JOBS];                  /* in the same line */
-  _Alignas(CACHE_LINE) _Atomic(nncc_rt_task *) last_fn; /* of the last job, and which way it went */
+  _Alignas(CACHE_LINE) _Atomic(nncc_rt_task *) last_fn; /* of the last job, and which way it went: of interest to callers alone */
   atomic_bool descends;
-  atomic_int sleeping;
+  _Alignas(CACHE_LINE) atomic_int sleeping; /* from here on what seldom changes */
   atomic_bool stop;
   pthread_mutex_t lock;
   pthread_cond_t wake;
@@ -66,28 +66,23 @@ struct nncc_rt_pool {
 
 /* ---- tasks ----------------------------------------------------------------------------------------------- */
 
-static bool take_task(const job *j, share *s, int32_t number) {
+static bool is_left(const share *s) { return atomic_load_explicit(&s->taken, memory_order_relaxed) < s->count; }
+
+/* Looks first: to add would take the line from whoever has it. */
+static bool take_task(share *s, int32_t number) {
+  if (!is_left(s)) return false;
   int64_t i = atomic_fetch_add_explicit(&s->taken, 1, memory_order_relaxed);
   if (i >= s->count) return false;
-  j->fn(j->arg, s->first + (j->descends ? s->count - 1 - i : i), number);
+  s->fn(s->arg, s->first + (s->descends ? s->count - 1 - i : i), number);
   return true;
 }
 
-static bool is_left(const share *s) { return atomic_load_explicit(&s->taken, memory_order_relaxed) < s->count; }
+static int32_t count_shares(const nncc_rt_pool *pool) { return pool->nworkers < MOST_SHARES ? pool->nworkers : MOST_SHARES; }
 
-static void take_tasks(job *j, int32_t number) {
-  share *own = &j->shares[number % j->nshares];
-  while (take_task(j, own, number)) {}
-  for (int32_t i = 1; i < j->nshares; i++) {
-    share *s = &j->shares[(number + i) % j->nshares];
-    while (is_left(s) && take_task(j, s, number)) {}
-  }
-}
-
-static bool is_open(const job *j) {
-  for (int32_t i = 0; i < j->nshares; i++)
-    if (is_left(&j->shares[i])) return true;
-  return false;
+static void take_tasks(job *j, const nncc_rt_pool *pool, int32_t number) {
+  int32_t nshares = count_shares(pool);
+  for (int32_t i = 0; i < nshares; i++)
+    while (take_task(&j->shares[(number + i) % nshares], number)) {}
 }
 
 /* ---- workers --------------------------------------------------------------------------------------------- */
@@ -97,7 +92,7 @@ static void visit(worker *w, job_slot *slot) {
   job *j = atomic_load_explicit(slot, memory_order_acquire);
   if (!j) return;
   atomic_store(&w->inside, j);
-  if (atomic_load(slot) == j && is_open(j)) take_tasks(j, w->number);
+  if (atomic_load(slot) == j) take_tasks(j, w->pool, w->number);
   atomic_store_explicit(&w->inside, NULL, memory_order_release);
 }
 
@@ -158,16 +153,17 @@ static void withdraw(nncc_rt_pool *pool, job_slot *slot, const job *j) {
     }
 }
 
-/* Shares of about the same size, the same ones each time. */
-static void deal(job *j, int64_t ntasks, int32_t nworkers) {
-  int64_t nshares = nworkers < MOST_SHARES ? nworkers : MOST_SHARES;
-  if (nshares > ntasks) nshares = ntasks;
-  j->nshares = (int32_t)nshares;
+/* Shares of about the same size, the same ones each time; where there are few tasks, some are empty. */
+static void deal(job *j, const nncc_rt_pool *pool, int64_t ntasks, nncc_rt_task *fn, void *arg, bool descends) {
+  int64_t nshares = count_shares(pool);
   for (int64_t i = 0, first = 0; i < nshares; i++) {
     share *s = &j->shares[i];
     atomic_init(&s->taken, 0);
     s->first = first;
     s->count = ntasks / nshares + (i < ntasks % nshares);
+    s->fn = fn;
+    s->arg = arg;
+    s->descends = descends;
     first += s->count;
   }
 }
@@ -193,12 +189,9 @@ static void pool_parallel_for(nncc_rt_ctx *self, int64_t ntasks, nncc_rt_task *f
     return;
   }
   job j;
-  j.fn = fn;
-  j.arg = arg;
-  j.descends = descends;
-  deal(&j, ntasks, pool->nworkers);
+  deal(&j, pool, ntasks, fn, arg, descends);
   job_slot *slot = post(pool, &j);
-  take_tasks(&j, 0);
+  take_tasks(&j, pool, 0);
   if (slot) withdraw(pool, slot, &j);
 }
 

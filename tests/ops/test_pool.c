@@ -5,6 +5,7 @@ enum { SPATIAL = 3 };
 
 typedef struct pool {
   int nd;
+  int64_t images; /* rows of one image are in halves */
   int64_t size[SPATIAL], kernel[SPATIAL], stride[SPATIAL], dilation[SPATIAL], before[SPATIAL], after[SPATIAL];
   bool is_max, ceil, include_pad, sum, by_columns;
 } pool;
@@ -72,9 +73,9 @@ static const char *list(const int64_t *v, int n) {
 static void try_pool(const pool *p, const char *dtype, bool symbolic) {
   int64_t pads[2 * SPATIAL], out[SPATIAL];
   for (int d = 0; d < p->nd; d++) pads[d] = p->before[d], pads[p->nd + d] = p->after[d], out[d] = out_size(p, d);
-  const char *shape = text("[%s,3,%s]", symbolic ? "N" : "2", list(out, p->nd));
-  op_case c = {.expect = expect_pool, .how = p, .n = 2};
-  c.in[0] = text("%s[%s,3,%s]", dtype, symbolic ? "N" : "2", list(p->size, p->nd));
+  const char *images = symbolic ? "N" : text("%lld", (long long)p->images), *shape = text("[%s,3,%s]", images, list(out, p->nd));
+  op_case c = {.expect = expect_pool, .how = p, .n = p->images};
+  c.in[0] = text("%s[%s,3,%s]", dtype, images, list(p->size, p->nd));
   c.out[0] = text("%s%s", dtype, shape);
   if (p->is_max) c.out[1] = text("i64%s", shape);
   const char *common = text("kernel=[%s], strides=[%s], dilations=[%s], pads=[%s], ceil=%d", list(p->kernel, p->nd),
@@ -91,6 +92,7 @@ Test(pool, random) {
     pool p = {.nd = i % 8 == 0   ? 1
                     : i % 8 == 1 ? 3
                                  : 2,
+              .images = random_int(1, 2),
               .is_max = i % 2,
               .ceil = random_int(0, 1),
               .include_pad = random_int(0, 1),
@@ -115,6 +117,7 @@ Test(pool, random) {
 
 Test(pool, integers) {
   pool p = {.nd = 2,
+            .images = 1,
             .is_max = true,
             .size = {9, 20},
             .kernel = {3, 3},

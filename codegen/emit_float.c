@@ -252,6 +252,18 @@ static nn_v emit_fma(nn_emod *e, nn_v a, nn_v b, nn_v c) {
   return nn_call(e, "llvm.fma", &type, 1, args, 3);
 }
 
+/* AVX-512 has an instruction for the one of smaller size, with the sign of the first. */
+static nn_v emit_limit(nn_emod *e, nn_dtype t, nn_v a, nn_v b) {
+  enum { LANES = 16, SMALLER_SIZE = 2, NO_ROUNDING = 4 };
+  if (e->target->has_lookup && t == NN_F32 && nn_lanes_of(a) == LANES) {
+    LLVMTypeRef mask = LLVMIntTypeInContext(e->c, LANES);
+    nn_v args[] = {a, b, LLVMConstInt(e->i32, SMALLER_SIZE, false), a, LLVMConstAllOnes(mask), LLVMConstInt(e->i32, NO_ROUNDING, false)};
+    return nn_call(e, "llvm.x86.avx512.mask.range.ps.512", NULL, 0, args, 6);
+  }
+  nn_v is_small = LLVMBuildFCmp(e->b, LLVMRealOLE, nn_call1(e, "llvm.fabs", a), b, "");
+  return LLVMBuildSelect(e->b, is_small, a, copy_sign(e, b, a), "");
+}
+
 /* What --fp fast lets LLVM do: multiply and add in one, forget the sign of a zero, multiply by the inverse of a number. Not more: sums
    are in the order that the lowering chose, the elementary functions rely on how (x + big) - big rounds, and division by
    an approximate reciprocal would make NaN of x / 0 and x / infinity. */
@@ -268,6 +280,7 @@ static nn_v f_op(nn_emod *e, nn_xop op, nn_dtype t, nn_v a, nn_v b, nn_v c) {
   case NN_X_SUB: return relaxed(e, LLVMBuildFSub(e->b, a, b, ""), false);
   case NN_X_MUL: return relaxed(e, LLVMBuildFMul(e->b, a, b, ""), false);
   case NN_X_DIV: return relaxed(e, LLVMBuildFDiv(e->b, a, b, ""), LLVMIsConstant(b));
+  case NN_X_LIMIT: return emit_limit(e, t, a, b);
   case NN_X_FMA: return emit_fma(e, a, b, c);
   case NN_X_NEG: return LLVMBuildFNeg(e->b, a, "");
   case NN_X_ABS: return nn_call1(e, "llvm.fabs", a);

@@ -71,6 +71,7 @@ FUNCTION(acosh, ACOSH)
 FUNCTION(atanh, ATANH)
 FUNCTION(erf, ERF)
 FUNCTION(sigmoid, SIGMOID)
+FUNCTION(silu2, SILU2)
 FUNCTION(softplus, SOFTPLUS)
 
 nn_x *elem_copy(nn_lower *L, nn_op *op, nn_x *const *index) { return operand(L, op, 0, index); }

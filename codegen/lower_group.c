@@ -28,6 +28,7 @@ static int64_t op_cost(const nn_op *op) {
   case NN_OP_EXPM1:
   case NN_OP_LOG1P:
   case NN_OP_SIGMOID:
+  case NN_OP_SILU2:
   case NN_OP_TANH:
   case NN_OP_SOFTPLUS: return 12;
   case NN_OP_SIN:

@@ -95,6 +95,7 @@ static math_fn *function_of(nn_opcode code) {
     case NN_OP_ATANH: return nn_mx_atanh;
     case NN_OP_ERF: return nn_mx_erf;
     case NN_OP_SIGMOID: return nn_mx_sigmoid;
+    case NN_OP_SILU2: return nn_mx_silu2;
     case NN_OP_SOFTPLUS: return nn_mx_softplus;
     default: return NULL;
   }

@@ -69,6 +69,7 @@ nn_x *nn_mx_cosh(const nn_mx *m, nn_x *x);
 nn_x *nn_mx_tanh(const nn_mx *m, nn_x *x);
 nn_x *nn_mx_sigmoid(const nn_mx *m, nn_x *x);
 nn_x *nn_mx_gate(const nn_mx *m, nn_x *y, nn_x *x);            /* y * sigmoid(x) */
+nn_x *nn_mx_silu2(const nn_mx *m, nn_x *x);                    /* z * sigmoid(z), z = x ln2/2 */
 
 /* math_log.c */
 nn_x *nn_mx_log(const nn_mx *m, nn_x *x);

@@ -5,6 +5,11 @@
    product with n is exact. Polynomials: tools/fit_math.py. */
 #include "codegen/math.h"
 
+#include <math.h>
+
+static const double ln2 = 0.69314718055994530942;
+
+
 static const double exp_f32[] = {
   0.5, 0.166665182, 0.041666206, 0.00836901926, 0.00139505207};
 /* r / tanh(r/2) in r^2, for |r| <= ln2/2. */
@@ -21,6 +26,15 @@ static const int32_t table_f32[TABLE] = {
   779816023, 779868225, 779927310, 779993428, 780066735, 780147387, 780235546, 780331375};
 /* exp(-x) is nothing beside 1 from here on, and scale * 2^(n/32) a normal number up to 63. */
 static const double sigmoid_one = 20;
+/* The same for 2^(-s/2), |s| <= 1/32, and 2/ln2 * 2^(j/32) / part2_f32[0]. */
+static const double part2_f32[] = {1.95205975, -0.676542286, 0.117233263};
+static const int32_t table2_f32[TABLE] = {
+  1069364027, 1069373395, 1069388708, 1069410097, 1069437694, 1069471636, 1069512061, 1069559112,
+  1069612933, 1069673673, 1069741483, 1069816518, 1069898937, 1069988900, 1070079191, 1070000895,
+  1069926625, 1069856469, 1069790517, 1069728861, 1069671595, 1069618815, 1069570620, 1069527110,
+  1069488387, 1069454556, 1069425725, 1069402003, 1069383501, 1069370335, 1069362620, 1069360477};
+/* The limits in half octaves: 2^127 times the table's numbers is finite, but not times 1.9 more; 2^-127 is nearly nothing. */
+static const double silu2_limit = 254;
 static const double exp_f64[] = {
   0x1.0000000000000p-1, 0x1.555555555555cp-3, 0x1.555555555555ep-5, 0x1.111111110eb35p-7, 0x1.6c16c16c134bcp-10,
   0x1.a01a01b3ee231p-13, 0x1.a01a01b48b291p-16, 0x1.71ddef0fd4987p-19, 0x1.27e4bec9890aap-22,
@@ -137,6 +151,15 @@ static bool is_short(const nn_mx *m) { return m->is_fused && !nn_mx_is_f64(m); }
 
 static bool uses_table(const nn_mx *m) { return m->has_lookup && is_short(m); }
 
+/* x = -2n + s, -s ln2/2 = r; *scale = 2^n. */
+static nn_x *reduce_half_octaves(const nn_mx *m, nn_x *x, nn_x **scale) {
+  double magic = scale_magic(m, 0);
+  nn_x *n_magic = nn_mx_let(m, nn_mx_fmac(m, x, -0.5, nn_mx_c(m, magic)));
+  nn_x *n = nn_mx_let(m, nn_mx_addc(m, n_magic, -magic));
+  *scale = scale_of(m, n_magic);
+  return nn_mx_let(m, nn_mx_mulc(m, nn_mx_fmac(m, n, 2, x), -ln2 / 2));
+}
+
 /* x*sign = n*ln2 + r; *scale = 2^n. */
 static nn_x *reduce_to_scale(const nn_mx *m, nn_x *x, int sign, nn_x **scale) {
   const limits *l = limits_of(m);
@@ -190,11 +213,24 @@ static nn_x *one_plus_exp(const nn_mx *m, nn_x *x) {
   return nn_mx_let(m, nn_mx_fma(m, scale, nn_mx_fma(m, minus_r, slope, first), nn_mx_c(m, 1)));
 }
 
-/* sigmoid(x) as *over / *under. Beyond -highest exp(-x) is infinite; below -lowest 2^n is 0 or tiny, and so is exp. f64: 1 / (1 + exp(-x)). */
-static void sigmoid_parts(const nn_mx *m, nn_x *x, nn_x **over, nn_x **under) {
-  const limits *l = limits_of(m);
-  nn_x *in = nn_mx_let(m, nn_mx_clamp(m, x, -l->highest, -l->fast_lowest)), *scale, *numerator;
-  nn_x *r = reduce_to_scale(m, in, -1, &scale);
+/* 2/ln2 (1 + 2^(-x/2)), the same in half octaves: n is -x rounded to 16ths, s = x + n is exact, and 2^(n/2) is of the table. Fewer operations,
+   and all of them but the polynomial's are additions. */
+static nn_x *one_plus_exp2(const nn_mx *m, nn_x *x) {
+  double magic = ldexp(m->magic, -4);
+  nn_x *in = nn_mx_let(m, nn_x_binary(m->k, NN_X_LIMIT, x, nn_mx_c(m, silu2_limit)));
+  nn_x *n_magic = nn_mx_let(m, nn_mx_sub(m, nn_mx_c(m, magic), in));
+  nn_x *bits = nn_mx_let(m, nn_mx_bits(m, n_magic));
+  nn_x *entry = nn_mx_let(m, nn_mx_lookup(m, "exp2_half", table2_f32, TABLE, bits));
+  nn_x *exponent = nn_mx_let(m, nn_mx_iop(m, NN_X_SHL, bits, TABLE_SHIFT));
+  nn_x *n = nn_mx_let(m, nn_mx_addc(m, n_magic, -magic));
+  nn_x *scale = nn_mx_let(m, nn_mx_float(m, nn_x_binary(m->k, NN_X_ADD, entry, exponent)));
+  nn_x *s = nn_mx_let(m, nn_mx_add(m, n, in));
+  return nn_mx_let(m, nn_mx_fma(m, scale, NN_MX_POLY(m, s, part2_f32), nn_mx_c(m, 2 / ln2)));
+}
+
+/* 1 / (1 + scale exp(r)) as *over / *under. */
+static void divide_parts(const nn_mx *m, nn_x *r, nn_x *scale, nn_x **over, nn_x **under) {
+  nn_x *numerator;
   if (nn_mx_is_f64(m)) {
     numerator = nn_mx_let(m, nn_mx_addc(m, nn_mx_exp_part(m, r), 1));
     *over = nn_mx_c(m, 1);
@@ -204,6 +240,14 @@ static void sigmoid_parts(const nn_mx *m, nn_x *x, nn_x **over, nn_x **under) {
     *over = nn_mx_let(m, nn_mx_sub(m, e, r));
   }
   *under = nn_mx_let(m, nn_mx_fma(m, numerator, scale, *over));
+}
+
+/* sigmoid(x) so. Beyond -highest exp(-x) is infinite; below -lowest 2^n is 0 or tiny, and so is exp. */
+static void sigmoid_parts(const nn_mx *m, nn_x *x, nn_x **over, nn_x **under) {
+  const limits *l = limits_of(m);
+  nn_x *in = nn_mx_let(m, nn_mx_clamp(m, x, -l->highest, -l->fast_lowest)), *scale;
+  nn_x *r = reduce_to_scale(m, in, -1, &scale);
+  divide_parts(m, r, scale, over, under);
 }
 
 /* Results below the normal numbers may be 0. */
@@ -221,4 +265,15 @@ nn_x *nn_mx_gate(const nn_mx *m, nn_x *y, nn_x *x) {
   sigmoid_parts(m, x, &over, &under);
   if (nn_mx_is_f64(m)) return nn_mx_let(m, nn_mx_div(m, y, under));
   return nn_mx_let(m, nn_mx_mul(m, y, nn_mx_div(m, over, under)));
+}
+
+nn_x *nn_mx_silu2(const nn_mx *m, nn_x *x) {
+  const limits *l = limits_of(m);
+  nn_x *scale, *over, *under;
+  if (uses_table(m)) return nn_mx_let(m, nn_mx_div(m, x, one_plus_exp2(m, x)));
+  nn_x *in = nn_mx_let(m, nn_mx_clamp(m, x, -l->highest * 2 / ln2, -l->fast_lowest * 2 / ln2));
+  nn_x *r = reduce_half_octaves(m, in, &scale), *z = nn_mx_mulc(m, x, ln2 / 2);
+  divide_parts(m, r, scale, &over, &under);
+  if (nn_mx_is_f64(m)) return nn_mx_let(m, nn_mx_div(m, z, under));
+  return nn_mx_let(m, nn_mx_mul(m, z, nn_mx_div(m, over, under)));
 }

@@ -32,6 +32,7 @@ typedef enum nn_xop {
   NN_X_REM,      /* ints: sign of the dividend; x rem 0 = 0; floats: not allowed (see fmod in codegen/math.c) */
   NN_X_FLOORDIV, NN_X_FLOORMOD, /* ints only; by 0 gives 0 */
   NN_X_MIN, NN_X_MAX,           /* floats: NaN wins; of -0 and 0 either */
+  NN_X_LIMIT,    /* floats: a0 where its size is at most a1, else a1 with the sign of a0, also for NaN; a1 is a constant, not negative */
   NN_X_FMA,      /* a0*a1+a2, floats; fused where the target has it, else multiply and add */
   NN_X_NEG, NN_X_ABS, NN_X_SQRT, NN_X_FLOOR, NN_X_CEIL, NN_X_TRUNC, NN_X_ROUND, /* round: half to even */
   NN_X_AND, NN_X_OR, NN_X_XOR, NN_X_NOT, NN_X_SHL, NN_X_SHR, /* ints and bool; shift amount taken modulo width: guard it */

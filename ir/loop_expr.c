@@ -16,7 +16,7 @@ static const struct { const char *name; int arity; } xops[NN_XOP_COUNT] = {
   [NN_X_CONST] = {"const", 0}, [NN_X_VAR] = {"var", 0}, [NN_X_SYMBOL] = {"symbol", 0}, [NN_X_LOAD] = {"load", 1},
   [NN_X_ADD] = {"add", 2}, [NN_X_SUB] = {"sub", 2}, [NN_X_MUL] = {"mul", 2}, [NN_X_DIV] = {"div", 2},
   [NN_X_REM] = {"rem", 2}, [NN_X_FLOORDIV] = {"floordiv", 2}, [NN_X_FLOORMOD] = {"mod", 2},
-  [NN_X_MIN] = {"min", 2}, [NN_X_MAX] = {"max", 2}, [NN_X_FMA] = {"fma", 3}, [NN_X_NEG] = {"neg", 1},
+  [NN_X_MIN] = {"min", 2}, [NN_X_MAX] = {"max", 2}, [NN_X_LIMIT] = {"limit", 2}, [NN_X_FMA] = {"fma", 3}, [NN_X_NEG] = {"neg", 1},
   [NN_X_ABS] = {"abs", 1}, [NN_X_SQRT] = {"sqrt", 1}, [NN_X_FLOOR] = {"floor", 1}, [NN_X_CEIL] = {"ceil", 1},
   [NN_X_TRUNC] = {"trunc", 1}, [NN_X_ROUND] = {"round", 1}, [NN_X_AND] = {"and", 2}, [NN_X_OR] = {"or", 2},
   [NN_X_XOR] = {"xor", 2}, [NN_X_NOT] = {"not", 1}, [NN_X_SHL] = {"shl", 2}, [NN_X_SHR] = {"shr", 2},

@@ -115,7 +115,7 @@ static nn_x *parse_number(nn_loop_parser *p, bool minus) {
 /* ---- functions ----------------------------------------------------------------------------------------------- */
 
 static const nn_xop functions[] = {
-  NN_X_REM, NN_X_MIN, NN_X_MAX, NN_X_FMA, NN_X_NEG, NN_X_ABS, NN_X_SQRT, NN_X_FLOOR, NN_X_CEIL, NN_X_TRUNC, NN_X_ROUND,
+  NN_X_REM, NN_X_MIN, NN_X_MAX, NN_X_LIMIT, NN_X_FMA, NN_X_NEG, NN_X_ABS, NN_X_SQRT, NN_X_FLOOR, NN_X_CEIL, NN_X_TRUNC, NN_X_ROUND,
   NN_X_NOT, NN_X_SHL, NN_X_SHR, NN_X_SELECT, NN_X_CAST, NN_X_CAST_SAT, NN_X_BITCAST, NN_X_LOOKUP, NN_X_INDEX,
   NN_X_LANES_SUM, NN_X_LANES_PROD, NN_X_LANES_MAX, NN_X_LANES_MIN,
 };
@@ -139,6 +139,10 @@ static nn_x *binary(nn_loop_parser *p, const char *at, nn_xop op, nn_x *a, nn_x 
   }
   if (ints_only(op) && nn_dtype_is_float(a->dtype)) {
     nn_lex_fail(p->lex, at, "%s of %s, expected integers", nn_xop_name(op), nn_dtype_name(a->dtype));
+    return NULL;
+  }
+  if (op == NN_X_LIMIT && !(nn_dtype_is_float(a->dtype) && b->op == NN_X_CONST && b->f >= 0)) {
+    nn_lex_fail(p->lex, at, "limit takes a float and a constant that is not negative");
     return NULL;
   }
   return nn_x_binary(p->k, op, a, b);

@@ -96,6 +96,7 @@ static int64_t int_op(nn_xop op, nn_dtype t, int64_t a, int64_t b) {
     case NN_X_DIV: return a / b;                                               \
     case NN_X_MIN: return isnan(a) ? a : isnan(b) ? b : a < b ? a : b;         \
     case NN_X_MAX: return isnan(a) ? a : isnan(b) ? b : a > b ? a : b;         \
+    case NN_X_LIMIT: return F(fabs)(a) <= b ? a : F(copysign)(b, a);           \
     case NN_X_FMA: return F(fma)(a, b, c);                                     \
     case NN_X_NEG: return -a;                                                  \
     case NN_X_ABS: return F(fabs)(a);                                          \

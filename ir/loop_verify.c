@@ -105,6 +105,12 @@ static void check_lookup(verifier *v, const nn_x *x) {
   if (x->i < 0 || x->i >= v->k->ntables) fail(v, "lookup in table %" PRId64 " of %d", x->i, v->k->ntables);
 }
 
+static void check_limit(verifier *v, const nn_x *x) {
+  check_operands_agree(v, x);
+  if (!nn_dtype_is_float(x->dtype)) fail(v, "limit of %s, expected a float", type_name(x));
+  if (x->a[1]->op != NN_X_CONST || !(x->a[1]->f >= 0)) fail(v, "the second operand of limit is no constant, or negative");
+}
+
 static bool is_arithmetic(nn_xop op) { return op >= NN_X_ADD && op <= NN_X_SHR; }
 
 static void check_op(verifier *v, const nn_x *x) {
@@ -115,6 +121,7 @@ static void check_op(verifier *v, const nn_x *x) {
     case NN_X_SELECT: check_select(v, x); break;
     case NN_X_INDEX: check_index(v, x); break;
     case NN_X_LOOKUP: check_lookup(v, x); break;
+    case NN_X_LIMIT: check_limit(v, x); break;
     case NN_X_LANES_SUM: case NN_X_LANES_PROD: case NN_X_LANES_MAX: case NN_X_LANES_MIN: check_lanes(v, x); break;
     case NN_X_BITCAST:
       if (nn_dtype_bits(x->dtype) != nn_dtype_bits(x->a[0]->dtype)) fail(v, "bitcast of %s to %s", type_name(x->a[0]), type_name(x));

@@ -127,7 +127,20 @@ def fit_table(part, table, first):
     print("static const int32_t %s[TABLE] = {%s};" % (table, ", ".join(map(str, bits))))
 
 
+def fit_half_octaves(part, table, first):
+    """2^(-s/2) = scale * polynomial of degree 2 for |s| <= 1/32, and the bits of 2/ln2 * scale * 2^(j/32), less j/32 of an exponent's unit.
+    first: sets the scale. Just below 2 both it and the table's numbers are finite where they must be; of those that make the table's
+    roundings small the one with the least errors of silu2."""
+    a, half = mpf(1) / 32 * mpf("1.0005"), log(mpf(2)) / 2
+    c = remez(lambda s: exp(-s * half), lambda s: exp(s * half), -a, a, [0, 1, 2])
+    scale = float(c[0]) / first
+    bits = [struct.unpack("i", struct.pack("f", 2 / float(log(mpf(2))) * scale * 2.0 ** (j / 32)))[0] - (j << 18) for j in range(32)]
+    print("static const double %s[] = {%.9g, %.9g, %.9g};" % (part, first, float(c[1]) / scale, float(c[2]) / scale))
+    print("static const int32_t %s[TABLE] = {%s};" % (table, ", ".join(map(str, bits))))
+
+
 FITS = {
+    "table2_f32": lambda: fit_half_octaves("part2_f32", "table2_f32", 1.95205975),
     "table_f32": lambda: fit_table("part_f32", "table_f32", 1.68835052e10),
     "exp_f32": lambda: fit("exp_f32", "f32", q_exp, lambda r: r * r + tiny, -half_ln2, half_ln2, 4),
     "half_angle_f32": lambda: fit("half_angle_f32", "f32", half_angle, lambda t: 2 * sqrt(t) / (half_angle(t) ** 2 - t) + tinier, 0, half_ln2 ** 2, 2),

@@ -212,6 +212,33 @@ Test(emit_ops, lookup) {
     }
 }
 
+static void check_limit(nn_dtype d, int lanes, const char *cpu) {
+  static const double bounds[] = {0, 1, 254, INFINITY};
+  enum { NBOUNDS = (int)(sizeof bounds / sizeof *bounds) };
+  emit_case c = emit_begin(cpu);
+  nn_kernel *k = c.k;
+  nn_buf *x = emit_param(&c, d, COUNT, false), *y[NBOUNDS];
+  for (int b = 0; b < NBOUNDS; b++) y[b] = emit_param(&c, d, COUNT, true);
+  nn_x *i = nn_loop_range(k, NN_FOR, "i", COUNT / lanes);
+  if (lanes > 1) i = nn_xi_add(k, nn_xi_mulc(k, i, lanes), nn_loop_range(k, NN_VECTOR, "l", lanes));
+  for (int b = 0; b < NBOUNDS; b++) nn_store(k, y[b], i, nn_x_binary(k, NN_X_LIMIT, nn_x_load(k, x, i, NULL), nn_x_const(k, d, bounds[b])), NULL);
+  nn_end(k);
+  if (lanes > 1) nn_end(k);
+  char what[64];
+  snprintf(what, sizeof what, "limit of %s, %d lanes on %s", nn_dtype_name(d), lanes, cpu ? cpu : "native");
+  cr_assert_eq(emit_check(&c, what), 0);
+}
+
+Test(emit_ops, limit) {
+  static const int lanes[] = {1, 3, 8, 16, 32};
+  static const nn_dtype types[] = {NN_F64, NN_F32, NN_F16, NN_BF16};
+  for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+    for (size_t i = 0; i < sizeof lanes / sizeof *lanes; i++) {
+      check_limit(types[t], lanes[i], NULL);
+      check_limit(types[t], lanes[i], "x86-64");
+    }
+}
+
 /* Copies of a loop's body that divides run side by side, unless that would show: one statement adds
    to what it stored in an earlier copy, loads what another one stored, or stores where another one did. */
 typedef enum braid_kind { BRAID_ADDS, BRAID_LOADS, BRAID_STORES, BRAID_KINDS } braid_kind;

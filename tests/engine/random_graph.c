@@ -52,7 +52,7 @@ static nn_value *squash(generator *g, nn_value *v) { return nn_b_unary(&g->b, NN
 
 static nn_value *make_unary(generator *g) {
   static const nn_opcode codes[] = {NN_OP_NEG,  NN_OP_ABS, NN_OP_RELU,     NN_OP_TANH, NN_OP_SIGMOID, NN_OP_SIN,
-                                    NN_OP_COPY, NN_OP_ERF, NN_OP_SOFTPLUS, NN_OP_ATAN, NN_OP_SIGN,    NN_OP_COS};
+                                    NN_OP_COPY, NN_OP_ERF, NN_OP_SILU2, NN_OP_SOFTPLUS, NN_OP_ATAN, NN_OP_SIGN,    NN_OP_COS};
   return nn_b_unary(&g->b, codes[below(g, sizeof codes / sizeof *codes)], pick(g));
 }
 

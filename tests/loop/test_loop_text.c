@@ -71,7 +71,7 @@ static const char *const canonical[] = {
   "    prefetch %x[%i + 64]\n"
   "    prefetch near %x[%i + 16]\n"
   "    %z[1] = cast(lookup(%u_2, cast(%x[%p], i32) - lookup(%u, cast(%v, i32))), f16)\n"
-  "    %w[%i] = cast(select(%v < 3, -inf, 1.5), u8)\n"
+  "    %w[%i] = cast(select(%v < 3, -inf, limit(cast(%v, f32), 1.5)), u8)\n"
   "    keep %last for %p mod 4 {\n"
   "      %t[0] = -8:i4\n"
   "    }\n"
@@ -162,6 +162,8 @@ static const struct { const char *text, *place, *message; } wrong[] = {
   {"kernel @k {\n  table %t = 1\n  table %t = 2\n}\n", "t.loop:3:10", "defined twice"},
   {"kernel @k {\n  table %t = 1\n  %x = lookup(%t, 0)\n}\n", "t.loop:3:19", "the index is i64, expected i32"},
   {"kernel @k {\n  reg %r : i32[4]\n  %x = lookup(%r, 0:i32)\n}\n", "t.loop:3:8", "expected a table"},
+  {"kernel @k {\n  %x = limit(1, 2)\n}\n", "t.loop:2:8", "limit takes a float"},
+  {"kernel @k {\n  %x = limit(1.5, -2.5)\n}\n", "t.loop:2:8", "limit takes a float"},
   {"kernel @k {\n  fail 0\n}\n", "t.loop:2:7", "error code"},
   {"kernel @k {\n  %x = 99999999999999999999\n}\n", "t.loop:2:8", "beyond 64 bits"},
   {"kernel @k {\n} x\n", "t.loop:2:3", "expected nothing after the kernel"},

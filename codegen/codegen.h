@@ -272,10 +272,13 @@ typedef struct nn_gemm {
 } nn_gemm;
 void nn_gemm_emit(nn_lower *L, const nn_gemm *g);
 /* gemm_strassen.c: the first columns, as many as it says. */
-bool nn_gemm_strassen_fits(const nn_lower *L, const nn_gemm *g);
+bool nn_gemm_strassen_fits(const nn_lower *L, const nn_gemm *g);   /* with B in panels as they are, or to be packed */
+int64_t nn_gemm_strassen_width(const nn_lower *L, const nn_gemm *g); /* of its panels */
 int64_t nn_gemm_strassen_columns(const nn_gemm *g);
 void nn_gemm_strassen(nn_lower *L, const nn_gemm *g);
 int64_t nn_gemm_b_bytes(const nn_gemm *g);         /* about */
+/* A whole panel from column n0 on: to b[at] on, [k][the tile's columns]. */
+void nn_gemm_pack_panel(nn_lower *L, const nn_gemm *g, const nn_tile *tile, nn_buf *b, nn_x *at, nn_x *n0);
 void nn_gemm_axpy(nn_lower *L, const nn_gemm *g);  /* gemm_thin.c: few rows, B read once along n */
 void nn_gemm_dot(nn_lower *L, const nn_gemm *g);   /* gemm_thin.c: few rows, B read once along k */
 nn_x *nn_gemm_a(nn_lower *L, const nn_gemm *g, nn_x *m, nn_x *k); /* the element, from the buffer if plain */

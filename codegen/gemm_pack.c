@@ -35,7 +35,8 @@ typedef struct product {
   const nn_gemm *g;
   nn_tile tile;
   nn_buf *a, *b;   /* packed, or NULL */
-  bool own_panel;  /* b is the task's own, one panel */
+  bool own_panel;  /* b is the task's own, one panel, */
+  nn_x *own_at;    /* which begins here; NULL: 0 */
   int64_t b_width; /* of its panels: a tile's, or of several tiles: packed for wider vectors */
   nn_x *a_pitch, *k;
   nn_x *distance;  /* of what is prefetched from the element at hand, in panels */
@@ -83,10 +84,13 @@ static int64_t tile_width(const product *p) { return (int64_t)p->tile.nv * p->ti
 
 static nn_buf_space temp_space(const nn_gemm *g) { return g->in_parallel ? NN_BUF_WORKER : NN_BUF_WORKSPACE; }
 
+/* Of b. */
+static nn_x *first_column(nn_lower *L, const product *p) { return nn_x_int(L->kernel, p->g->b_panels ? 0 : p->g->first_column); }
+
 /* Where column n0 + j of row k is kept. */
 static nn_x *packed_place(nn_lower *L, const product *p, nn_x *ki, nn_x *n0, nn_x *j) {
   nn_kernel *k = L->kernel;
-  nn_x *first = p->own_panel ? nn_x_int(k, 0) : nn_xi_mul(k, n0, p->k);
+  nn_x *first = !p->own_panel ? nn_xi_mul(k, nn_xi_sub(k, n0, first_column(L, p)), p->k) : p->own_at ? p->own_at : nn_x_int(k, 0);
   return nn_xi_add(k, nn_xi_add(k, first, nn_xi_mulc(k, ki, tile_width(p))), j);
 }
 
@@ -179,15 +183,21 @@ static void pack_any_panel(nn_lower *L, void *data, nn_x *n0) {
 static void pack_b(nn_lower *L, product *p) {
   nn_module *m = L->module;
   const nn_gemm *g = p->g;
-  nn_dim width = nn_dim_const(m, (int64_t)p->tile.nv * p->tile.lanes), panels = nn_dim_ceildiv(m, g->n, width);
+  nn_dim width = nn_dim_const(m, (int64_t)p->tile.nv * p->tile.lanes), columns = nn_dim_add(m, g->n, nn_dim_const(m, -g->first_column));
+  nn_dim panels = nn_dim_ceildiv(m, columns, width);
   if (p->own_panel) {
     p->b = nn_temp(L, NN_BUF_WORKER, g->acc, nn_dim_mul(m, width, g->k));
     return;
   }
   p->b = nn_temp(L, temp_space(g), g->acc, nn_dim_mul(m, nn_dim_mul(m, panels, width), g->k));
   nn_x *panel = nn_task_loop(L, g->in_parallel, "panel", nn_dim_x(L, panels));
-  pack_any_panel(L, p, nn_let(L->kernel, nn_xi_mul(L->kernel, panel, nn_dim_x(L, width))));
+  pack_any_panel(L, p, nn_let(L->kernel, nn_xi_addc(L->kernel, nn_xi_mul(L->kernel, panel, nn_dim_x(L, width)), g->first_column)));
   nn_end(L->kernel);
+}
+
+void nn_gemm_pack_panel(nn_lower *L, const nn_gemm *g, const nn_tile *tile, nn_buf *b, nn_x *at, nn_x *n0) {
+  product p = {.g = g, .tile = *tile, .b = b, .k = nn_let(L->kernel, nn_dim_x(L, g->k)), .own_panel = true, .own_at = at};
+  pack_panel(L, &p, n0, false);
 }
 
 typedef struct row_copy {
@@ -231,7 +241,7 @@ static nn_x *tile_a(nn_lower *L, void *data, nn_x *m, nn_x *const *ks) {
 static nn_x *panel_start(nn_lower *L, const product *p, nn_x *n0) {
   nn_kernel *k = L->kernel;
   if (p->own_panel) return nn_x_int(k, 0);
-  if (p->b_width == tile_width(p)) return nn_xi_mul(k, n0, p->k);
+  if (p->b_width == tile_width(p)) return nn_xi_mul(k, nn_xi_sub(k, n0, first_column(L, p)), p->k);
   nn_x *within = nn_xi_mod(k, n0, nn_x_int(k, p->b_width));
   return nn_xi_add(k, nn_xi_mul(k, nn_xi_sub(k, n0, within), p->k), within);
 }
@@ -427,7 +437,7 @@ static void set_ahead_in_place(const nn_lower *L, const product *p, nn_tiles *t)
 static void emit_tiled(nn_lower *L, const nn_gemm *g) {
   product p = {
       .g = g, .tile = nn_tile_choose(L->target, g->acc, g->m, g->n), .k = nn_let(L->kernel, nn_dim_x(L, g->k))};
-  if (!g->b_panels) flatten_tile(L, &p);
+  if (!g->b_panels && !g->first_column) flatten_tile(L, &p);
   if (g->first_column) p.tile.nv = (int)(g->panel_width / p.tile.lanes);
   nn_tiles t = {.tile = p.tile,
                 .m = g->m,
@@ -524,7 +534,8 @@ static void emit_plain(nn_lower *L, const nn_gemm *g) {
 
 static void emit_strassen(nn_lower *L, const nn_gemm *g) {
   nn_gemm rest = *g;
-  rest.first_column = nn_gemm_strassen_columns(g);
+  rest.panel_width = nn_gemm_strassen_width(L, g);
+  rest.first_column = nn_gemm_strassen_columns(&rest);
   nn_gemm_strassen(L, g);
   if (rest.first_column < nn_dim_value(g->n)) emit_tiled(L, &rest);
 }

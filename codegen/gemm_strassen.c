@@ -1,5 +1,4 @@
-/* C = A B by one step of Strassen's algorithm: seven products of half the size in place of eight, for large products
-   with constant B in panels. Rows 2i and 2i+1, the halves of k, and panel p and the one half of the panels behind it
+/* C = A B by one step of Strassen's algorithm: seven products of half the size in place of eight, for large products. Rows 2i and 2i+1, the halves of k, and panel p and the one half of the panels behind it
    are the halves of A, B and C; what is beyond pairs of whole panels is left to others:
 
      product  A            B            goes to           product  A            B            goes to
@@ -12,7 +11,9 @@
    few rows is one chunk. A task has a pair of panels and some pairs of rows, half of the chunk's at most where that makes workers
    read what they have written (nn_strassen_half_rows). The first row tile of a product makes the
    sum of B on the way, and the tiles keep their products in the task's own memory until all seven are there.
-   Panels come from memory while the tiles run. Tasks of small products have a group of panels and make A's sums for themselves: to wait
+   Panels come from memory while the tiles run. A B that is no constant comes in panels, too: a task of the first chunk packs its pair of them before it
+   multiplies, so it is in L2 then; the last products ask for what the next task packs. If there is one chunk only, panels are not kept. A transposed A is turned in
+   squares while its sums are made. Tasks of small products have a group of panels and make A's sums for themselves: to wait
    for all of them, and to read what another core has made, would cost more. The number of rows may be a symbol: chunks and tasks are then cut while
    running. Row tiles may reach beyond a task's rows, into rows that mean nothing and are not used.
 
@@ -68,16 +69,23 @@ typedef struct strassen {
   nn_x *nchunks, *chunk_pairs;   /* chunk_pairs: of all but the last */
   int64_t static_rows, most_rows; /* pairs of a task; static_rows -1: known while running */
   nn_x *rows, *blocks;           /* the same; tasks of a chunk that share panels */
+  nn_x *parts;                   /* 2 if they go in halves, else 1 */
   int64_t pitch, a_rows, a_size; /* of a: elements of a row, rows and elements of a product */
   nn_buf *a, *b, *c, *line;      /* sums of A; of B, [half][width]; products, [product][row][width]; results of a pair, [quadrant][width] */
+  nn_buf *panels_b;              /* B: its panels; or those of the task, */
+  bool packs, own_pair;          /* which it packs; if there is one chunk only, into a buffer for one pair */
+  nn_buf *squares;               /* of a transposed A: [half][row][k], as many of both as a vector has lanes; else NULL */
   /* of the present chunk, task and product */
   nn_x *chunk, *left;            /* first pair of the chunk, and the number of its pairs */
   nn_x *row, *panel, *product;   /* first pair of the task in the chunk; its panel in the left half */
   nn_x *from[2];                 /* of the panels: what b is the sum of */
   nn_x *first_row;               /* of the tiles, in the task's rows */
   int sign;                      /* of the second of `from`, while b is made */
+  nn_x *asks_matrix, *next_k, *next_n; /* whether what is asked for is not packed yet; the quadrant's first element then. NULL: never */
   nn_x *ahead;                   /* element of the panels that is the first of the quadrant to prefetch */
 } strassen;
+
+static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 /* A number that depends on the product, chosen while running. */
 static nn_x *by_product(nn_lower *L, const strassen *s, int (*of)(const term *t)) {
@@ -121,10 +129,8 @@ static nn_x *quadrant_a(nn_lower *L, const strassen *s, nn_x *pair, nn_x *ki, in
   return nn_let(k, nn_gemm_a(L, s->g, m, nn_xi_addc(k, ki, (quadrant & 1) * s->half)));
 }
 
-static void sum_vector(nn_lower *L, const strassen *s, nn_x *pair, nn_x *ki) {
+static void sum_vector(nn_lower *L, const strassen *s, nn_x *pair, nn_x *ki, nn_x *const *quadrants) {
   nn_kernel *k = L->kernel;
-  nn_x *quadrants[QUADRANTS];
-  for (int q = 0; q < QUADRANTS; q++) quadrants[q] = quadrant_a(L, s, pair, ki, q);
   for (int q = 0; q < PRODUCTS; q++) {
     const term *t = &terms[q];
     nn_x *sum = signed_sum(k, quadrants[t->a[0]], quadrants[t->a[1]], t->a_sign);
@@ -132,12 +138,18 @@ static void sum_vector(nn_lower *L, const strassen *s, nn_x *pair, nn_x *ki) {
   }
 }
 
+static void sum_in_place(nn_lower *L, const strassen *s, nn_x *pair, nn_x *ki) {
+  nn_x *quadrants[QUADRANTS];
+  for (int q = 0; q < QUADRANTS; q++) quadrants[q] = quadrant_a(L, s, pair, ki, q);
+  sum_vector(L, s, pair, ki, quadrants);
+}
+
 static void sum_a_block(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
   const strassen *s = data;
   nn_kernel *k = L->kernel;
   nn_x *ki = nn_xi_add(k, i, nn_lanes_begin(L, lanes));
   if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, ki, nn_x_int(k, s->half)));
-  sum_vector(L, s, s->row, ki);
+  sum_in_place(L, s, s->row, ki);
   if (is_tail) nn_guard_pop(L);
   nn_lanes_end(L, lanes);
 }
@@ -146,6 +158,69 @@ static void sum_rows(nn_lower *L, strassen *s) {
   nn_kernel *k = L->kernel;
   s->row = nn_task_loop(L, s->g->in_parallel, "pair", s->left);
   nn_block_loops(L, nn_x_int(k, s->half), s->lanes, sum_a_block, s);
+  nn_end(k);
+}
+
+/* A transposed A is turned in squares of one vector's lanes, as many pairs of rows at a time as are in one. */
+static bool reads_squares(const strassen *s) {
+  const nn_gemm *g = s->g;
+  int64_t m, k;
+  if (g->a_block || s->lanes < 2 || s->half < s->lanes) return false;
+  if (!g->a_plain) return !g->a_unit_k;
+  return nn_x_is_const(g->a_stride_m, &m) && m == 1 && !(nn_x_is_const(g->a_stride_k, &k) && k == 1);
+}
+
+/* Rows from m on for k from ki on, in one half of it. */
+static void turn_square(nn_lower *L, const strassen *s, nn_x *m, nn_x *ki, int half, bool is_tail) {
+  nn_kernel *k = L->kernel;
+  int lanes = s->lanes;
+  nn_buf *square = nn_regs(L, s->g->acc, (int64_t)lanes * lanes);
+  nn_x *i = nn_loop_range(k, NN_UNROLL, "i", lanes), *l = nn_lanes_begin(L, lanes), *row = nn_xi_add(k, m, l);
+  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, row, s->m));
+  nn_store(k, square, nn_tile_vector(k, i, lanes, l), nn_gemm_a(L, s->g, row, nn_xi_add(k, nn_xi_addc(k, ki, half * s->half), i)), NULL);
+  if (is_tail) nn_guard_pop(L);
+  nn_lanes_end(L, lanes);
+  nn_end(k);
+  nn_transpose(k, square);
+  i = nn_loop_range(k, NN_UNROLL, "i", lanes);
+  l = nn_lanes_begin(L, lanes);
+  nn_x *at = nn_tile_vector(k, i, lanes, l);
+  nn_store(k, s->squares, nn_xi_addc(k, at, (int64_t)half * lanes * lanes), nn_x_load(k, square, at, NULL), NULL);
+  nn_lanes_end(L, lanes);
+  nn_end(k);
+}
+
+static void sum_square(nn_lower *L, const strassen *s, nn_x *first, nn_x *ki, nn_x *count, bool is_tail) {
+  nn_kernel *k = L->kernel;
+  int64_t lanes = s->lanes;
+  nn_x *m = nn_let(k, nn_xi_mulc(k, nn_xi_add(k, s->chunk, first), 2)), *quadrants[QUADRANTS];
+  for (int half = 0; half < 2; half++) turn_square(L, s, m, ki, half, is_tail);
+  nn_x *pair = nn_loop_begin(k, is_tail ? NN_FOR : NN_UNROLL, "pair", nn_x_int(k, 0), count), *l = nn_lanes_begin(L, s->lanes);
+  for (int q = 0; q < QUADRANTS; q++) {
+    nn_x *row = nn_xi_addc(k, nn_xi_mulc(k, pair, 2), (q & 1) * lanes + (q >> 1));
+    quadrants[q] = nn_let(k, nn_x_load(k, s->squares, nn_xi_add(k, nn_xi_mulc(k, row, lanes), l), NULL));
+  }
+  sum_vector(L, s, nn_xi_add(k, first, pair), nn_xi_add(k, ki, l), quadrants);
+  nn_lanes_end(L, s->lanes);
+  nn_end(k);
+}
+
+/* The last squares of a half may overlap. */
+static void sum_squares(nn_lower *L, strassen *s) {
+  nn_kernel *k = L->kernel;
+  int64_t lanes = s->lanes, most = lanes / 2;
+  s->squares = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(L->module, 2 * lanes * lanes));
+  nn_x *group = nn_task_loop(L, s->g->in_parallel, "pairs", nn_ceildiv_x(L, s->left, most));
+  nn_x *first = nn_let(k, nn_xi_mulc(k, group, most)), *count = nn_let(k, nn_xi_min(k, nn_x_int(k, most), nn_xi_sub(k, s->left, first)));
+  nn_x *here = nn_let(k, nn_xi_min(k, s->m, nn_xi_mulc(k, nn_xi_add(k, s->chunk, s->left), 2)));
+  nn_x *square = nn_loop_range(k, NN_FOR, "square", ceil_div(s->half, lanes));
+  nn_x *ki = nn_let(k, nn_xi_min(k, nn_xi_mulc(k, square, lanes), nn_x_int(k, s->half - lanes)));
+  nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_xi_mulc(k, nn_xi_add(k, s->chunk, nn_xi_addc(k, first, most)), 2), here));
+  sum_square(L, s, first, ki, nn_x_int(k, most), false);
+  nn_else(k);
+  sum_square(L, s, first, ki, count, true);
+  nn_end(k);
+  nn_end(k);
   nn_end(k);
 }
 
@@ -159,7 +234,7 @@ static int lanes_of_block(const strassen *s) {
 /* Neighbouring rows lie together. */
 static void sum_pairs(nn_lower *L, const strassen *s, nn_x *ki, int lanes, nn_x *first, nn_x *end) {
   nn_x *pair = nn_loop_begin(L->kernel, NN_FOR, "pair", first, end);
-  sum_vector(L, s, pair, nn_xi_add(L->kernel, ki, nn_lanes_begin(L, lanes)));
+  sum_in_place(L, s, pair, nn_xi_add(L->kernel, ki, nn_lanes_begin(L, lanes)));
   nn_lanes_end(L, lanes);
   nn_end(L->kernel);
 }
@@ -192,7 +267,8 @@ static nn_x *panel_at(nn_lower *L, const strassen *s, nn_x *panel, nn_x *quadran
   nn_kernel *k = L->kernel;
   nn_x *two = nn_x_int(k, 2), *right = nn_xi_mulc(k, nn_xi_mod(k, quadrant, two), s->panels);
   nn_x *lower = nn_xi_mulc(k, nn_xi_floordiv(k, quadrant, two), s->half);
-  nn_x *line = nn_xi_add(k, nn_xi_mulc(k, nn_xi_add(k, panel, right), 2 * s->half), lower);
+  nn_x *number = s->own_pair ? nn_xi_mod(k, quadrant, two) : nn_xi_add(k, panel, right);
+  nn_x *line = nn_xi_add(k, nn_xi_mulc(k, number, 2 * s->half), lower);
   return nn_let(k, nn_xi_mulc(k, line, s->width));
 }
 
@@ -208,7 +284,7 @@ static nn_x *panel_b(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j
   const strassen *s = data;
   nn_kernel *k = L->kernel;
   (void)n0;
-  return nn_x_load(k, s->g->b_panels, nn_xi_add(k, s->from[0], nn_xi_add(k, nn_xi_mulc(k, ks[0], s->width), j)), NULL);
+  return nn_x_load(k, s->panels_b, nn_xi_add(k, s->from[0], nn_xi_add(k, nn_xi_mulc(k, ks[0], s->width), j)), NULL);
 }
 
 /* The first row tile makes the sum that the others read. */
@@ -217,8 +293,8 @@ static nn_x *first_tile_b(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn
   nn_kernel *k = L->kernel;
   (void)n0;
   nn_x *at = nn_xi_add(k, nn_xi_mulc(k, ks[0], s->width), j);
-  nn_x *first = nn_x_load(k, s->g->b_panels, nn_xi_add(k, s->from[0], at), NULL);
-  nn_x *second = nn_x_load(k, s->g->b_panels, nn_xi_add(k, s->from[1], at), NULL);
+  nn_x *first = nn_x_load(k, s->panels_b, nn_xi_add(k, s->from[0], at), NULL);
+  nn_x *second = nn_x_load(k, s->panels_b, nn_xi_add(k, s->from[1], at), NULL);
   nn_x *value = nn_let(k, signed_sum(k, first, second, s->sign));
   nn_store(k, s->b, at, value, NULL);
   return value;
@@ -231,10 +307,39 @@ static nn_x *tile_b(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j)
   return nn_x_load(k, s->b, nn_xi_add(k, nn_xi_mulc(k, ks[0], s->width), j), NULL);
 }
 
+static void panel_ahead(nn_lower *L, const strassen *s, nn_x *at) {
+  nn_prefetch(L->kernel, s->panels_b, nn_xi_add(L->kernel, s->ahead, at));
+}
+
+/* A quadrant of the next pair of panels where it will be packed from: line by line in its own order. */
+static void matrix_ahead(nn_lower *L, const strassen *s, nn_x *at) {
+  const nn_gemm *g = s->g;
+  nn_kernel *k = L->kernel;
+  int64_t stride;
+  bool by_rows = nn_x_is_const(g->b_stride_n, &stride) && stride == 1;
+  nn_x *line = nn_x_int(k, by_rows ? s->width : LINE_BYTES * 8 / nn_dtype_bits(g->acc)), *width = nn_x_int(k, s->width);
+  nn_x *ki = nn_xi_floordiv(k, at, line), *n = nn_xi_mod(k, at, line);
+  if (!by_rows) {
+    nn_x *number = ki;
+    n = nn_xi_mod(k, number, width);
+    ki = nn_xi_mul(k, nn_xi_floordiv(k, number, width), line);
+  }
+  n = nn_xi_add(k, s->next_n, n);
+  ki = nn_xi_add(k, s->next_k, ki);
+  nn_prefetch(k, g->b_plain, nn_xi_add(k, g->b_base, nn_xi_add(k, nn_xi_mul(k, ki, g->b_stride_k), nn_xi_mul(k, n, g->b_stride_n))));
+}
+
 static void tile_ahead(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
   const strassen *s = data;
+  nn_kernel *k = L->kernel;
   (void)n0;
-  nn_prefetch(L->kernel, s->g->b_panels, nn_xi_add(L->kernel, s->ahead, at));
+  if (s->asks_matrix) {
+    nn_if_begin(k, s->asks_matrix);
+    matrix_ahead(L, s, at);
+    if (!s->own_pair) nn_else(k);
+  }
+  if (!s->own_pair) panel_ahead(L, s, at);
+  if (s->asks_matrix) nn_end(k);
 }
 
 /* Rows of c that a product has: tiles may reach beyond those of the task. */
@@ -303,6 +408,19 @@ static void multiply_sum(nn_lower *L, strassen *s, nn_x *sign) {
   multiply_rows(L, s, first, rest, tile_b, true);
 }
 
+/* The last products ask for a quadrant each, of the pair that comes next. */
+static void look_at_matrix(nn_lower *L, strassen *s) {
+  nn_kernel *k = L->kernel;
+  nn_x *first = nn_x_int(k, PRODUCTS - QUADRANTS), *two = nn_x_int(k, 2), *quadrant = nn_let(k, nn_xi_sub(k, s->product, first));
+  if (!s->packs || !s->g->b_plain) return;
+  nn_x *asks = nn_x_binary(k, NN_X_LE, first, s->product);
+  if (!s->own_pair) asks = nn_x_binary(k, NN_X_AND, asks, nn_x_binary(k, NN_X_EQ, s->chunk, nn_x_int(k, 0)));
+  s->asks_matrix = nn_let(k, asks);
+  s->next_k = nn_let(k, nn_xi_mulc(k, nn_xi_floordiv(k, quadrant, two), s->half));
+  nn_x *panel = nn_xi_add(k, nn_xi_addc(k, s->panel, 1), nn_xi_mulc(k, nn_xi_mod(k, quadrant, two), s->panels));
+  s->next_n = nn_let(k, nn_xi_mulc(k, panel, s->width));
+}
+
 static void multiply(nn_lower *L, strassen *s) {
   nn_kernel *k = L->kernel;
   nn_x *zero = nn_x_int(k, 0), *four = nn_x_int(k, QUADRANTS);
@@ -311,6 +429,7 @@ static void multiply(nn_lower *L, strassen *s) {
   nn_x *ahead = by_product(L, s, ahead_b), *sign = by_product(L, s, sign_b);
   nn_x *panel = nn_let(k, nn_xi_add(k, s->panel, nn_xi_floordiv(k, ahead, four)));
   s->ahead = panel_at(L, s, panel, nn_let(k, nn_xi_mod(k, ahead, four)));
+  look_at_matrix(L, s);
   nn_if_begin(k, nn_x_binary(k, NN_X_EQ, sign, zero));
   multiply_rows(L, s, zero, s->rows, panel_b, true);
   nn_else(k);
@@ -383,8 +502,6 @@ static void emit_task(nn_lower *L, strassen *s) {
 
 /* ---- chunks ----------------------------------------------------------------------------------------------- */
 
-static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
-
 static int64_t most_task_rows(const strassen *s, int64_t pairs) {
   int64_t blocks = ceil_div(TASKS_WANTED, s->panels), rows = ceil_div(pairs, blocks);
   if (rows < LEAST_PAIRS) rows = pairs < LEAST_PAIRS ? pairs : LEAST_PAIRS;
@@ -412,6 +529,7 @@ static void cut_known(nn_lower *L, strassen *s, int64_t m) {
   s->nchunks = nn_x_int(k, nchunks);
   s->chunk_pairs = nn_x_int(k, s->room);
   s->blocks = nn_x_int(k, blocks);
+  s->parts = nn_x_int(k, unit);
   s->rows = nn_x_int(k, s->static_rows);
   s->a_rows = s->static_rows * (s->groups ? 1 : blocks);
 }
@@ -427,6 +545,7 @@ static void cut_symbolic(nn_lower *L, strassen *s) {
   nn_x *is_halved = nn_x_binary(k, NN_X_LE, nn_x_int(k, s->halved), s->chunk_pairs), *two = nn_x_int(k, 2);
   nn_x *halves = nn_xi_mul(k, nn_ceildiv_x(L, s->chunk_pairs, 2 * s->most_rows), two), *blocks = nn_ceildiv_x(L, s->chunk_pairs, s->most_rows);
   s->blocks = nn_let(k, nn_xi_max(k, one, nn_x_select(k, is_halved, halves, blocks)));
+  s->parts = nn_let(k, nn_x_select(k, is_halved, two, one));
   s->rows = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, s->chunk_pairs, s->blocks), -1), s->blocks));
   s->a_rows = s->room + ceil_div(s->room, s->most_rows) + s->tile.mr;
 }
@@ -459,7 +578,7 @@ static void set_sizes(nn_lower *L, strassen *s) {
   s->pairs = nn_let(k, nn_ceildiv_x(L, s->m, 2));
   s->pitch = block ? ceil_div(s->half, block) * block : s->half + ROW_GAP;
   s->room = choose_room(L, s, PRODUCTS * s->half * element);
-  s->halved = ceil_div(nn_strassen_half_rows(2 * s->half, nn_dim_value(g->n)), 2);
+  s->halved = ceil_div(nn_strassen_half_rows(2 * s->half, nn_dim_value(g->n), s->packs), 2);
   if (nn_dim_is_const(g->m, &m)) cut_known(L, s, m);
   else cut_symbolic(L, s);
   s->a_size = spread(s->a_rows * s->pitch, LINE_BYTES / element);
@@ -482,8 +601,6 @@ static void emit_own(nn_lower *L, strassen *s) {
 
 static void emit_chunk(nn_lower *L, strassen *s) {
   nn_kernel *k = L->kernel;
-  if (s->g->a_block) sum_blocks(L, s);
-  else sum_rows(L, s);
   nn_x *task = nn_task_loop(L, s->g->in_parallel, "task", nn_let(k, nn_xi_mulc(k, s->blocks, s->panels)));
   nn_split split = nn_split_task(L, task, nn_x_int(k, s->panels), s->blocks);
   s->panel = split.outer;
@@ -492,24 +609,73 @@ static void emit_chunk(nn_lower *L, strassen *s) {
   nn_end(k);
 }
 
+int64_t nn_gemm_strassen_width(const nn_lower *L, const nn_gemm *g) { return 2 * (int64_t)nn_target_lanes(L->target, g->acc); }
+
+static int64_t pair_size(const strassen *s) { return 4 * s->half * s->width; }
+
+/* The pair of panels is packed in the first chunk, just before it is used. */
+static void pack_pair(nn_lower *L, const strassen *s) {
+  nn_kernel *k = L->kernel;
+  if (!s->own_pair) nn_if_begin(k, nn_x_binary(k, NN_X_EQ, s->chunk, nn_x_int(k, 0)));
+  for (int quadrant = A11; quadrant <= A12; quadrant++) {
+    nn_x *panel = nn_xi_addc(k, s->panel, quadrant * s->panels);
+    nn_gemm_pack_panel(L, s->g, &s->tile, s->panels_b, panel_at(L, s, s->panel, nn_x_int(k, quadrant)), nn_let(k, nn_xi_mulc(k, panel, s->width)));
+  }
+  if (!s->own_pair) nn_end(k);
+}
+
+/* Tasks that pack a pair of panels have all of a chunk's rows, or half of them if each packs for itself. */
+static void emit_packing(nn_lower *L, strassen *s) {
+  nn_kernel *k = L->kernel;
+  nn_x *one = nn_x_int(k, 1), *parts = s->parts;
+  if (!s->own_pair) parts = nn_let(k, nn_x_select(k, nn_x_binary(k, NN_X_EQ, s->chunk, nn_x_int(k, 0)), one, parts));
+  nn_x *task = nn_task_loop(L, s->g->in_parallel, "task", nn_let(k, nn_xi_mulc(k, parts, s->panels)));
+  nn_split split = nn_split_task(L, task, nn_x_int(k, s->panels), parts);
+  s->panel = split.outer;
+  pack_pair(L, s);
+  nn_x *first = nn_let(k, nn_xi_floordiv(k, nn_xi_mul(k, split.inner, s->blocks), parts));
+  nn_x *end = nn_let(k, nn_xi_floordiv(k, nn_xi_mul(k, nn_xi_add(k, split.inner, one), s->blocks), parts));
+  nn_x *block = nn_loop_begin(k, NN_FOR, "block", first, end);
+  s->row = nn_let(k, nn_xi_mul(k, block, s->rows));
+  emit_task(L, s);
+  nn_end(k);
+  nn_end(k);
+}
+
+static void set_panels(nn_lower *L, strassen *s) {
+  int64_t nchunks = 0;
+  s->own_pair = nn_x_is_const(s->nchunks, &nchunks) && nchunks == 1;
+  nn_buf_space space = s->own_pair || s->g->in_parallel ? NN_BUF_WORKER : NN_BUF_WORKSPACE;
+  s->panels_b = nn_temp(L, space, s->g->acc, nn_dim_const(L->module, pair_size(s) * (s->own_pair ? 1 : s->panels)));
+}
+
+static void sum_chunk(nn_lower *L, strassen *s) {
+  if (s->g->a_block) sum_blocks(L, s);
+  else if (reads_squares(s)) sum_squares(L, s);
+  else sum_rows(L, s);
+}
+
 int64_t nn_gemm_strassen_columns(const nn_gemm *g) { return 2 * nn_strassen_pairs(nn_dim_value(g->n), g->panel_width) * g->panel_width; }
 
 bool nn_gemm_strassen_fits(const nn_lower *L, const nn_gemm *g) {
-  int64_t n, k, width = (int64_t)nn_target_lanes(L->target, g->acc) * 2;
-  if (!g->b_panels || g->panel_width != width) return false;
+  int64_t n, k, width = nn_gemm_strassen_width(L, g);
+  if (g->b_panels && g->panel_width != width) return false;
   if (!nn_dim_is_const(g->n, &n) || !nn_dim_is_const(g->k, &k)) return false;
   return k >= 2 && k % 2 == 0 && n >= 2 * width;
 }
 
 void nn_gemm_strassen(nn_lower *L, const nn_gemm *g) {
   nn_kernel *k = L->kernel;
-  strassen s = {.g = g, .half = nn_dim_value(g->k) / 2};
+  strassen s = {.g = g, .half = nn_dim_value(g->k) / 2, .panels_b = g->b_panels, .packs = !g->b_panels};
   set_sizes(L, &s);
+  if (s.packs) set_panels(L, &s);
   s.a = nn_temp(L, g->in_parallel || s.groups ? NN_BUF_WORKER : NN_BUF_WORKSPACE, g->acc, nn_dim_const(L->module, PRODUCTS * s.a_size));
   nn_x *chunk = nn_loop_begin(k, NN_FOR, "chunk", nn_x_int(k, 0), s.nchunks);
   s.chunk = nn_let(k, nn_xi_mul(k, chunk, s.chunk_pairs));
   s.left = nn_let(k, nn_xi_min(k, s.chunk_pairs, nn_xi_sub(k, s.pairs, s.chunk)));
+  if (!s.groups) sum_chunk(L, &s);
   if (s.groups) emit_own(L, &s);
+  else if (s.packs) emit_packing(L, &s);
   else emit_chunk(L, &s);
   nn_end(k);
 }

@@ -73,6 +73,7 @@ static matmul describe(nn_op *op) {
                   .rank = op->out[0]->type.rank,
                   .trans_a = nn_attr_int(op, "trans_a") != 0,
                   .trans_b = nn_attr_int(op, "trans_b") != 0,
+                  .strassen = nn_attr_int(op, "strassen"),
                   .acc = nn_acc_dtype(op->out[0]->type.dtype)};
 }
 
@@ -166,6 +167,7 @@ static void emit_product(nn_lower *L, matmul *mm, nn_dim m, bool in_parallel) {
                .store = write_r,
                .data = mm,
                .products = mm->width ? 1 : count_products(mm),
+               .strassen = mm->strassen,
                .in_parallel = in_parallel};
   g.store_direct = nn_write_is_plain(L, mm->r, &out);
   set_plain_x(L, mm, &g);
@@ -174,7 +176,6 @@ static void emit_product(nn_lower *L, matmul *mm, nn_dim m, bool in_parallel) {
   } else {
     g.b = read_panel;
     g.panel_width = mm->width;
-    g.strassen = mm->strassen;
     if (!nn_read_is_plain(L, mm->y, &g.b_panels)) g.b_panels = NULL;
   }
   nn_gemm_emit(L, &g);

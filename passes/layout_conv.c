@@ -110,7 +110,7 @@ static int64_t strassen_rows(const nn_op *conv, const nn_value *x, int64_t block
     if (!nn_dim_is(pads[i], 0)) return 0;
   int64_t depth = nn_dim_value(w.dims[1]), width = nn_layout_width(conv, block);
   if (x->type.rank != 5 || !nn_dim_is(w.dims[2], 1) || !nn_dim_is(w.dims[3], 1) || nn_attr_int(conv, "groups") != 1 || depth % block) return 0;
-  return nn_strassen_rows(conv, pixels_of(conv), depth, nn_dim_value(w.dims[0]), width);
+  return nn_strassen_rows(conv, pixels_of(conv), depth, nn_dim_value(w.dims[0]), width, false);
 }
 
 static nn_value *blocked_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value *w, int64_t block) {

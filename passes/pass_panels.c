@@ -1,12 +1,14 @@
 /* needs: env.evaluate, weights folded to constants. gives: products with constant weights read them in
    panels as wide as the register tiles of codegen/gemm.c, in the order of use: nothing is packed at run time, and the
-   weights stream from memory. Large ones may take Strassen's algorithm. breaks: nothing; run fold after it, which makes the panels.
+   weights stream from memory. Large products, also of two values, may take Strassen's algorithm. breaks: nothing; run
+   fold after it, which makes the panels.
 
      %0 = matmul %x, $w      ->   %0 = reshape $w {dims=[K, N/W, W]}       W columns; $w is padded to whole panels
                                   %1 = transpose %0 {perm=[1, 0, 2]}
                                   %2 = matmul_panels %x, %1 {columns=N}
      transposed weights are      %0 = reshape $w {dims=[N/W, W, K]}
                                   %1 = transpose %0 {perm=[0, 2, 1]}
+     %2 = matmul %x, %y      ->   %2 = matmul %x, %y {strassen=ROWS}
 */
 #include "passes/passes.h"
 
@@ -85,9 +87,24 @@ static nn_value *in_panels(nn_op *op, int64_t width) {
   nn_op *product = nn_b_begin(&b, NN_OP_MATMUL_PANELS, (nn_value *[]){op->in[0], panels}, 2, -1);
   if (product) nn_set_int(product, "columns", columns);
   nn_type x = op->in[0]->type;
-  int64_t rows = nn_strassen_rows(op, rows_of(op), nn_dim_value(x.dims[x.rank - 1]), columns, width);
+  int64_t rows = nn_strassen_rows(op, rows_of(op), nn_dim_value(x.dims[x.rank - 1]), columns, width, false);
   if (product && rows) nn_set_int(product, "strassen", rows);
   return nn_b_end(&b, product);
+}
+
+/* Both operands come while running. */
+static bool set_strassen(nn_op *op) {
+  if (op->code != NN_OP_MATMUL || op->out[0]->type.dtype != NN_F32 || nn_attr_int(op, "strassen")) return false;
+  nn_module *m = op->graph->module;
+  nn_type x = op->in[0]->type, r = op->out[0]->type;
+  int last = r.rank - 1;
+  bool trans_a = nn_attr_int(op, "trans_a") != 0;
+  int64_t depth, columns;
+  if (!nn_dim_is_const(x.dims[trans_a ? last - 1 : last], &depth) || !nn_dim_is_const(r.dims[last], &columns)) return false;
+  nn_dim rows = is_matrix(op->in[1]->type) && !trans_a ? rows_of(op) : r.dims[last - 1];
+  int64_t width = m->env.panel_width(m->env.self, rows, r.dims[last]), least = nn_strassen_rows(op, rows, depth, columns, width, true);
+  if (least) nn_set_int(op, "strassen", least);
+  return least != 0;
 }
 
 nn_status pass_panels(nn_module *m, bool *changed) {
@@ -97,7 +114,10 @@ nn_status pass_panels(nn_module *m, bool *changed) {
       next = op->next;
       int64_t width = is_candidate(op) ? width_for(op) : 0;
       nn_value *v = width ? in_panels(op, width) : NULL;
-      if (!v) continue;
+      if (!v) {
+        *changed |= set_strassen(op);
+        continue;
+      }
       nn_value_replace(op->out[0], v);
       nn_op_remove(op);
       *changed = true;

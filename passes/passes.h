@@ -42,12 +42,12 @@ nn_value *nn_layout_matmul(nn_builder *b, nn_op *conv, nn_value *x); /* x[N,C,1,
 nn_value *nn_layout_pad(nn_builder *b, nn_value *v, int axis, int64_t size); /* zeros at the end of axis */
 #define NN_SAME(i) (-1 - (i))
 nn_value *nn_layout_reshape(nn_builder *b, nn_value *v, int rank, const int64_t *sizes); /* NN_SAME(i): v's dimension i */
-/* strassen.c: from how many rows on the product of op takes Strassen's form; 0: it does not. width: of its panels. */
-int64_t nn_strassen_rows(const nn_op *op, nn_dim rows, int64_t depth, int64_t columns, int64_t width);
+/* strassen.c: from how many rows on the product of op takes Strassen's form; 0: it does not. width: of its panels; packs: B is packed while running. */
+int64_t nn_strassen_rows(const nn_op *op, nn_dim rows, int64_t depth, int64_t columns, int64_t width, bool packs);
 /* Pairs of panels that do: about half of the panels. */
 int64_t nn_strassen_pairs(int64_t columns, int64_t width);
 /* From how many rows on (a chunk's) its tasks have rows of one half, the first half's before the second's. */
-int64_t nn_strassen_half_rows(int64_t depth, int64_t columns);
+int64_t nn_strassen_half_rows(int64_t depth, int64_t columns, bool packs);
 bool nn_is_unit_reshape(const nn_op *op); /* only adds or drops dimensions of 1: pass_sink.c */
 bool nn_splat_of(const nn_value *v, double *value); /* v is this number everywhere, a constant: splat.c */
 nn_status nn_pipeline_infer(nn_module *m, const nn_pass_options *options); /* the order for inference */

@@ -223,3 +223,51 @@ Test(matmul, strassen_in_chunks) {
     try_strassen(263, 1774, 35, 16, 1, symbolic);
   }
 }
+
+/* Both operands come while running: B is packed by the tasks, a transposed A turned in squares. least: of rows. */
+static void try_strassen_packing(int64_t rows, int64_t depth, int64_t columns, int64_t least, int t, bool is_symbolic) {
+  const char *m = is_symbolic ? "N" : text("%lld", (long long)rows);
+  op_case_run(&(op_case){.in = {t & 1 ? text("f32[%lld,%s]", (long long)depth, m) : text("f32[%s,%lld]", m, (long long)depth),
+                                t & 2 ? text("f32[%lld,%lld]", (long long)columns, (long long)depth) : text("f32[%lld,%lld]", (long long)depth, (long long)columns)},
+                         .out = {text("f32[%s,%lld]", m, (long long)columns)},
+                         .line = text("matmul %%0, %%1 {trans_a=%d, trans_b=%d, strassen=%lld}", t & 1, t >> 1, (long long)least),
+                         .n = rows,
+                         .expect = expect_matmul,
+                         .p = {t & 1, t >> 1}});
+}
+
+/* Depths whose half is around one and two vectors, or odd, or that have none; columns with and without a rest beyond the last pair of panels. */
+Test(matmul, strassen_packing) {
+  static const int64_t depths[] = {0, 1, 2, 7, 14, 16, 18, 30, 32, 34, 62, 66, 74}, columns[] = {16, 31, 32, 33, 64, 65, 97, 130, 163};
+  static const int64_t rows[] = {0, 1, 2, 3, 15, 16, 17, 31, 32, 33, 37, 71, 72, 145, 193};
+  for (size_t i = 0; i < sizeof depths / sizeof *depths; i++)
+    for (int t = 0; t < 4; t++)
+      try_strassen_packing(rows[random_int(0, sizeof rows / sizeof *rows - 1)], depths[i], columns[random_int(0, sizeof columns / sizeof *columns - 1)], 1, t, (i + (size_t)t) % 2);
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) try_strassen_packing(rows[i], 34, 163, 1, (int)(i % 4), i / 4 % 2);
+}
+
+/* Rows on both sides of the least, of a half's and of a chunk's, some chunks; the first one packs. */
+Test(matmul, strassen_packing_in_chunks) {
+  static const int64_t rows[] = {39, 40, 191, 192, 193, 255, 256, 257, 259, 513, 531};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    for (int t = 0; t < 4; t++) try_strassen_packing(rows[i], 12, 163, 40, t, (i + (size_t)t) % 2);
+  for (int symbolic = 0; symbolic < 2; symbolic++) try_strassen_packing(131, 1774, 35, 1, 3 - symbolic, symbolic);
+}
+
+Test(matmul, strassen_packing_batches) {
+  static const struct {
+    const char *x, *y, *r;
+    int t;
+  } cases[] = {{"f32[2,19,34]", "f32[1,34,70]", "f32[2,19,70]", 0},   {"f32[2,34,19]", "f32[1,34,70]", "f32[2,19,70]", 1},
+               {"f32[3,18,35]", "f32[3,70,35]", "f32[3,18,70]", 2},   {"f32[3,18,36]", "f32[3,70,36]", "f32[3,18,70]", 2},
+               {"f32[9,38,17]", "f32[9,38,66]", "f32[9,17,66]", 1},   {"f32[2,1,13,6]", "f32[1,5,6,40]", "f32[2,5,13,40]", 0},
+               {"f32[N,21,34]", "f32[N,34,70]", "f32[N,21,70]", 0},   {"f32[N,34,21]", "f32[1,70,34]", "f32[N,21,70]", 3},
+               {"f32[2,300,34]", "f32[2,70,34]", "f32[2,300,70]", 2}, {"f32[9,260,34]", "f32[9,34,70]", "f32[9,260,70]", 0}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    op_case_run(&(op_case){.in = {cases[i].x, cases[i].y},
+                           .out = {cases[i].r},
+                           .line = text("matmul %%0, %%1 {trans_a=%d, trans_b=%d, strassen=2}", cases[i].t & 1, cases[i].t >> 1),
+                           .n = 5,
+                           .expect = expect_matmul,
+                           .p = {cases[i].t & 1, cases[i].t >> 1}});
+}

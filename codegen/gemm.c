@@ -21,6 +21,7 @@ enum {
   TASK_LEAST_FLOPS = 1 << 17,
   TASKS_WANTED = 16,
   MANY_PANELS = 16,
+  FEW_VECTORS = 4,
   LEAST_SUMS = 10,
   REUSING_PANELS = 16,
   PACKED_ROWS = 512,
@@ -45,8 +46,10 @@ static const tile_row tile_rows[] = {
 
 static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
-/* At most nv, but more than half of it: the most vectors that cut the width evenly, if any do. */
+/* At most nv, but more than half of it: the most vectors that cut the width evenly, if any do. Not fewer than a few where a
+   rest is little: B's rows in place are then many pages for few lines of each. */
 static int without_rest(int nv, int64_t width, int lanes) {
+  if (nv < FEW_VECTORS && width >= (int64_t)MANY_PANELS * nv * lanes) return nv;
   for (int n = nv; 2 * n > nv; n--)
     if (width % ((int64_t)n * lanes) == 0) return n;
   return nv;

@@ -467,6 +467,9 @@ static void make_line(nn_lower *L, const strassen *s, nn_x *row) {
   nn_end(k);
 }
 
+/* Each quadrant's store is code of its own: results of a pair then stay in registers. */
+static bool copies_stores(const strassen *s) { return s->g->store_direct && s->is_even; }
+
 /* Rows of the task to the product's results: quadrants 0 and 1 are one row, 2 and 3 the next, if there is one. */
 static void store_rows(nn_lower *L, const strassen *s) {
   nn_kernel *k = L->kernel;
@@ -476,8 +479,7 @@ static void store_rows(nn_lower *L, const strassen *s) {
   make_line(L, s, row);
   nn_x *quadrants = nn_x_int(k, QUADRANTS), *two = nn_x_int(k, 2);
   if (!s->is_even) quadrants = nn_let(k, nn_xi_mulc(k, nn_xi_min(k, two, nn_xi_sub(k, s->m, first)), 2));
-  bool copies = s->g->store_direct && s->is_even;
-  nn_x *quadrant = nn_loop_begin(k, copies ? NN_UNROLL : NN_FOR, "quadrant", nn_x_int(k, 0), quadrants);
+  nn_x *quadrant = nn_loop_begin(k, copies_stores(s) ? NN_UNROLL : NN_FOR, "quadrant", nn_x_int(k, 0), quadrants);
   nn_x *c = nn_loop_range(k, NN_UNROLL, "c", s->tile.nv);
   nn_x *j = nn_xi_add(k, nn_xi_mulc(k, c, s->lanes), nn_lanes_begin(L, s->lanes));
   nn_x *value = nn_let(k, nn_x_load(k, s->line, nn_xi_add(k, nn_xi_mulc(k, quadrant, s->width), j), NULL));
@@ -493,7 +495,8 @@ static void emit_task(nn_lower *L, strassen *s) {
   nn_module *m = L->module;
   s->b = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, s->half * s->width));
   s->c = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, PRODUCTS * c_rows(s) * s->width));
-  s->line = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, (int64_t)QUADRANTS * s->width));
+  if (copies_stores(s)) s->line = nn_regs(L, s->g->acc, (int64_t)QUADRANTS * s->width);
+  else s->line = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, (int64_t)QUADRANTS * s->width));
   s->product = nn_loop_range(k, NN_FOR, "product", PRODUCTS);
   multiply(L, s);
   nn_end(k);

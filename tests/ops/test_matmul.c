@@ -60,6 +60,14 @@ Test(matmul, far_operand) {
   try_sizes(41, 290, 130, 1, 0, "f32", "f32");
 }
 
+/* Many panels of three vectors and a rest: of 16, 8 and 4 lanes. */
+Test(matmul, few_vectors_in_many_panels) {
+  try_sizes(8, 5, 790, 0, 0, "f32", "f32");
+  try_sizes(7, 3, 785, 0, 0, "f32", "f32");
+  try_sizes(3, 6, 409, 0, 0, "f32", "f32");
+  try_sizes(4, 6, 209, 0, 0, "f32", "f32");
+}
+
 Test(matmul, empty) {
   try_sizes(3, 0, 5, 0, 0, "f32", "f32");
   try_sizes(0, 4, 5, 0, 0, "f32", "f32");

@@ -1,5 +1,6 @@
-/* C = A B by one step of Strassen's algorithm: seven products of half the size in place of eight, for large products. Rows 2i and 2i+1, the halves of k, and panel p and the one half of the panels behind it
-   are the halves of A, B and C; what is beyond pairs of whole panels is left to others:
+/* C = A B by one step of Strassen's algorithm: seven products of half the size in place of eight, for large products.
+   Rows 2i and 2i+1, the halves of k, and panel p and the one half of the panels behind it are the halves of A, B and C;
+   what is beyond pairs of whole panels is left to others:
 
      product  A            B            goes to           product  A            B            goes to
      0        a11 + a22    b11 + b22    +c11 +c22         4        a11 + a12    b22          -c11 +c12
@@ -11,10 +12,13 @@
    few rows is one chunk. A task has a pair of panels and some pairs of rows, half of the chunk's at most where that makes workers
    read what they have written (nn_strassen_half_rows). The first row tile of a product makes the
    sum of B on the way, and the tiles keep their products in the task's own memory until all seven are there.
-   Panels come from memory while the tiles run. A B that is no constant comes in panels, too: a task of the first chunk packs its pair of them before it
-   multiplies, so it is in L2 then; the last products ask for what the next task packs. If there is one chunk only, panels are not kept. A transposed A is turned in
-   squares while its sums are made. Tasks of small products have a group of panels and make A's sums for themselves: to wait
-   for all of them, and to read what another core has made, would cost more. The number of rows may be a symbol: chunks and tasks are then cut while
+   Panels come from memory while the tiles run. Where B is no constant, a task of the first chunk packs its panels before
+   it multiplies, so they are in L2 then; the last products ask for what the next task packs. If there is one chunk only,
+   panels are not kept, and first row tiles read a row-major B in its own order. A transposed A is turned in squares
+   while its sums are made.
+
+   Tasks of small products have a group of panels and make A's sums for themselves: to wait for all of them, and to read
+   what another core has made, would cost more. The number of rows may be a symbol: chunks and tasks are then cut while
    running. Row tiles may reach beyond a task's rows, into rows that mean nothing and are not used.
 
    The error is bounded by the largest elements of the operands, not of the row and column: a few times that of the sum
@@ -74,11 +78,12 @@ typedef struct strassen {
   nn_buf *a, *b, *c, *line;      /* sums of A; of B, [half][width]; products, [product][row][width]; results of a pair, [quadrant][width] */
   nn_buf *panels_b;              /* B: its panels; or those of the task, */
   bool packs, own_pair;          /* which it packs; if there is one chunk only, into a buffer for one pair */
+  bool reads_matrix;             /* or not at all: first tiles read B in its own order, and keep what they read */
   nn_buf *squares;               /* of a transposed A: [half][row][k], as many of both as a vector has lanes; else NULL */
   /* of the present chunk, task and product */
   nn_x *chunk, *left;            /* first pair of the chunk, and the number of its pairs */
   nn_x *row, *panel, *product;   /* first pair of the task in the chunk; its panel in the left half */
-  nn_x *from[2];                 /* of the panels: what b is the sum of */
+  nn_x *from[2], *from_k[2], *from_n[2]; /* of the panels, or of B's rows and columns: what b is the sum of */
   nn_x *first_row;               /* of the tiles, in the task's rows */
   int sign;                      /* of the second of `from`, while b is made */
   nn_x *asks_matrix, *next_k, *next_n; /* whether what is asked for is not packed yet; the quadrant's first element then. NULL: never */
@@ -287,14 +292,20 @@ static nn_x *panel_b(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j
   return nn_x_load(k, s->panels_b, nn_xi_add(k, s->from[0], nn_xi_add(k, nn_xi_mulc(k, ks[0], s->width), j)), NULL);
 }
 
+/* Of the i-th quadrant of a sum: element `at` of its panel, which is in row ki and column j. */
+static nn_x *quadrant_b(nn_lower *L, const strassen *s, int i, nn_x *ki, nn_x *at, nn_x *j) {
+  nn_kernel *k = L->kernel;
+  if (!s->reads_matrix) return nn_x_load(k, s->panels_b, nn_xi_add(k, s->from[i], at), NULL);
+  return nn_gemm_b(L, s->g, nn_xi_add(k, s->from_k[i], ki), nn_xi_add(k, s->from_n[i], j));
+}
+
 /* The first row tile makes the sum that the others read. */
 static nn_x *first_tile_b(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j) {
   const strassen *s = data;
   nn_kernel *k = L->kernel;
   (void)n0;
   nn_x *at = nn_xi_add(k, nn_xi_mulc(k, ks[0], s->width), j);
-  nn_x *first = nn_x_load(k, s->panels_b, nn_xi_add(k, s->from[0], at), NULL);
-  nn_x *second = nn_x_load(k, s->panels_b, nn_xi_add(k, s->from[1], at), NULL);
+  nn_x *first = quadrant_b(L, s, 0, ks[0], at, j), *second = s->sign ? quadrant_b(L, s, 1, ks[0], at, j) : NULL;
   nn_x *value = nn_let(k, signed_sum(k, first, second, s->sign));
   nn_store(k, s->b, at, value, NULL);
   return value;
@@ -393,19 +404,41 @@ static int64_t first_rows(const strassen *s) {
   return s->static_rows < 0 ? s->tile.mr : (s->static_rows + ntiles - 1) / ntiles;
 }
 
+/* The tile of the first rows, which makes b. */
+static void multiply_first(nn_lower *L, strassen *s, int sign, int64_t rows) {
+  s->sign = sign;
+  multiply_rows(L, s, nn_x_int(L->kernel, 0), nn_x_int(L->kernel, rows), first_tile_b, s->static_rows == rows);
+}
+
 static void multiply_sum(nn_lower *L, strassen *s, nn_x *sign) {
   nn_kernel *k = L->kernel;
-  nn_x *zero = nn_x_int(k, 0), *first = nn_x_int(k, first_rows(s));
+  int64_t rows = first_rows(s);
+  nn_x *zero = nn_x_int(k, 0), *first = nn_x_int(k, rows);
   nn_x *rest = nn_let(k, nn_xi_max(k, zero, nn_xi_sub(k, s->rows, first)));
-  bool is_all = s->static_rows == first_rows(s);
   nn_if_begin(k, nn_x_binary(k, NN_X_LT, zero, sign));
-  s->sign = 1;
-  multiply_rows(L, s, zero, first, first_tile_b, is_all);
+  multiply_first(L, s, 1, rows);
   nn_else(k);
-  s->sign = -1;
-  multiply_rows(L, s, zero, first, first_tile_b, is_all);
+  if (s->reads_matrix) {
+    nn_if_begin(k, nn_x_binary(k, NN_X_EQ, sign, zero));
+    multiply_first(L, s, 0, rows);
+    nn_else(k);
+  }
+  multiply_first(L, s, -1, rows);
+  if (s->reads_matrix) nn_end(k);
   nn_end(k);
   multiply_rows(L, s, first, rest, tile_b, true);
+}
+
+/* The i-th quadrant of b. */
+static void set_quadrant(nn_lower *L, strassen *s, int i, nn_x *quadrant) {
+  nn_kernel *k = L->kernel;
+  nn_x *two = nn_x_int(k, 2), *panel = nn_xi_add(k, s->panel, nn_xi_mulc(k, nn_xi_mod(k, quadrant, two), s->panels));
+  if (s->reads_matrix) {
+    s->from_k[i] = nn_let(k, nn_xi_mulc(k, nn_xi_floordiv(k, quadrant, two), s->half));
+    s->from_n[i] = nn_let(k, nn_xi_mulc(k, panel, s->width));
+  } else {
+    s->from[i] = panel_at(L, s, s->panel, quadrant);
+  }
 }
 
 /* The last products ask for a quadrant each, of the pair that comes next. */
@@ -424,12 +457,16 @@ static void look_at_matrix(nn_lower *L, strassen *s) {
 static void multiply(nn_lower *L, strassen *s) {
   nn_kernel *k = L->kernel;
   nn_x *zero = nn_x_int(k, 0), *four = nn_x_int(k, QUADRANTS);
-  s->from[0] = panel_at(L, s, s->panel, by_product(L, s, first_b));
-  s->from[1] = panel_at(L, s, s->panel, by_product(L, s, second_b));
+  set_quadrant(L, s, 0, by_product(L, s, first_b));
+  set_quadrant(L, s, 1, by_product(L, s, second_b));
   nn_x *ahead = by_product(L, s, ahead_b), *sign = by_product(L, s, sign_b);
   nn_x *panel = nn_let(k, nn_xi_add(k, s->panel, nn_xi_floordiv(k, ahead, four)));
   s->ahead = panel_at(L, s, panel, nn_let(k, nn_xi_mod(k, ahead, four)));
   look_at_matrix(L, s);
+  if (s->reads_matrix) {
+    multiply_sum(L, s, sign);
+    return;
+  }
   nn_if_begin(k, nn_x_binary(k, NN_X_EQ, sign, zero));
   multiply_rows(L, s, zero, s->rows, panel_b, true);
   nn_else(k);
@@ -619,6 +656,7 @@ static int64_t pair_size(const strassen *s) { return 4 * s->half * s->width; }
 /* The pair of panels is packed in the first chunk, just before it is used. */
 static void pack_pair(nn_lower *L, const strassen *s) {
   nn_kernel *k = L->kernel;
+  if (s->reads_matrix) return;
   if (!s->own_pair) nn_if_begin(k, nn_x_binary(k, NN_X_EQ, s->chunk, nn_x_int(k, 0)));
   for (int quadrant = A11; quadrant <= A12; quadrant++) {
     nn_x *panel = nn_xi_addc(k, s->panel, quadrant * s->panels);
@@ -645,9 +683,13 @@ static void emit_packing(nn_lower *L, strassen *s) {
   nn_end(k);
 }
 
+/* How the tasks come to their panels. Every chunk would read a matrix again, in lines that fall into few sets of a cache. */
 static void set_panels(nn_lower *L, strassen *s) {
   int64_t nchunks = 0;
   s->own_pair = nn_x_is_const(s->nchunks, &nchunks) && nchunks == 1;
+  int64_t stride;
+  s->reads_matrix = s->own_pair && s->g->b_plain && nn_x_is_const(s->g->b_stride_n, &stride) && stride == 1;
+  if (s->reads_matrix) return;
   nn_buf_space space = s->own_pair || s->g->in_parallel ? NN_BUF_WORKER : NN_BUF_WORKSPACE;
   s->panels_b = nn_temp(L, space, s->g->acc, nn_dim_const(L->module, pair_size(s) * (s->own_pair ? 1 : s->panels)));
 }

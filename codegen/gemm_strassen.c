@@ -17,8 +17,9 @@
    panels are not kept, and first row tiles read a row-major B in its own order. A transposed A is turned in squares
    while its sums are made.
 
-   Tasks of small products have a group of panels and make A's sums for themselves: to wait for all of them, and to read
-   what another core has made, would cost more. The number of rows may be a symbol: chunks and tasks are then cut while
+   Where A lies in blocks of k, as in convolutions, nobody waits: a worker makes the sums of a task's rows for himself and
+   keeps them for his next tasks, which have the same rows and the panels that follow. To read what another core has made,
+   or to write where it has read, costs more. The number of rows may be a symbol: chunks and tasks are then cut while
    running. Row tiles may reach beyond a task's rows, into rows that mean nothing and are not used.
 
    The error is bounded by the largest elements of the operands, not of the row and column: a few times that of the sum
@@ -35,10 +36,7 @@ enum {
   TASKS_WANTED = 4,      /* of few panels tasks have fewer rows, */
   LEAST_PAIRS = 36,      /* but so many */
   CHUNK_BYTES = 3 << 18, /* of A's sums; more, if there are fewer rows than TASK_PAIRS */
-  OWN_BYTES = 1 << 18,   /* of A's sums, and */
-  OWN_ADDS = 1 << 26,    /* multiply-adds of a product whose tasks make A's sums, at most, */
-  OWN_PANELS = 8,        /* and pairs of panels that such a task has at least, but there are two tasks */
-  SEGMENT = 64           /* pairs whose sums are a task, where A lies in blocks */
+  OWN_TASKS = 16         /* of workers who keep A's sums; more only if there are many rows: panels fetch what follows them in their task */
 };
 enum { A11, A12, A21, A22, NOWHERE }; /* also of B and C: bit 1 the row half, bit 0 the column half. A block that nobody reads */
 
@@ -69,7 +67,8 @@ typedef struct strassen {
   bool is_even;                  /* it is known that it is of two */
   int64_t room;                  /* pairs of a chunk, at most */
   int64_t halved;                /* pairs of a chunk from which on its tasks have rows of one half */
-  int64_t groups;                /* of pairs of panels, whose tasks make A's sums for themselves; 0: a has those of a chunk */
+  int64_t groups;                /* of pairs of panels, one for each task of the same rows; where is_own */
+  bool is_own;                   /* a is the worker's, of a task's rows, and all rows are one chunk; else a has those of a chunk */
   nn_x *nchunks, *chunk_pairs;   /* chunk_pairs: of all but the last */
   int64_t static_rows, most_rows; /* pairs of a task; static_rows -1: known while running */
   nn_x *rows, *blocks;           /* the same; tasks of a chunk that share panels */
@@ -115,7 +114,7 @@ static nn_x *signed_sum(nn_kernel *k, nn_x *a, nn_x *b, int sign) {
 /* ---- sums of A -------------------------------------------------------------------------------------------- */
 
 /* A pair's row in a. */
-static nn_x *row_of_a(nn_kernel *k, const strassen *s, nn_x *pair) { return s->groups ? nn_xi_sub(k, pair, s->row) : pair; }
+static nn_x *row_of_a(nn_kernel *k, const strassen *s, nn_x *pair) { return s->is_own ? nn_xi_sub(k, pair, s->row) : pair; }
 
 /* Where A lies in blocks of k, so do its sums: [product][block][pair][k]; else [product][pair][k]. */
 static nn_x *sum_at(nn_kernel *k, const strassen *s, nn_x *product, nn_x *pair, nn_x *ki) {
@@ -242,18 +241,6 @@ static void sum_pairs(nn_lower *L, const strassen *s, nn_x *ki, int lanes, nn_x 
   sum_in_place(L, s, pair, nn_xi_add(L->kernel, ki, nn_lanes_begin(L, lanes)));
   nn_lanes_end(L, lanes);
   nn_end(L->kernel);
-}
-
-static void sum_blocks(nn_lower *L, strassen *s) {
-  nn_kernel *k = L->kernel;
-  int lanes = lanes_of_block(s);
-  nn_x *parts = nn_let(k, nn_ceildiv_x(L, s->rows, SEGMENT)), *segments = nn_let(k, nn_xi_mul(k, s->blocks, parts));
-  nn_x *segment = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, s->rows, parts), -1), nn_xi_max(k, parts, nn_x_int(k, 1))));
-  nn_x *task = nn_task_loop(L, s->g->in_parallel, "task", nn_let(k, nn_xi_mulc(k, segments, s->half / lanes)));
-  nn_split split = nn_split_task(L, task, nn_x_int(k, s->half / lanes), segments);
-  nn_x *first = nn_let(k, nn_xi_mul(k, split.inner, segment));
-  sum_pairs(L, s, nn_xi_mulc(k, split.outer, lanes), lanes, first, nn_let(k, nn_xi_min(k, nn_xi_add(k, first, segment), s->left)));
-  nn_end(k);
 }
 
 /* Of the task's rows. */
@@ -548,38 +535,35 @@ static int64_t most_task_rows(const strassen *s, int64_t pairs) {
   return rows < TASK_PAIRS ? rows : TASK_PAIRS;
 }
 
-/* Groups of panels for tasks that make A's sums for themselves: an even number, so that two workers have the same. */
-static int64_t own_groups(const strassen *s, int64_t pairs) {
-  double adds = 4 * (double)pairs * (double)s->half * (double)(2 * s->panels * s->width);
-  double bytes = PRODUCTS * (double)s->half * (double)pairs * nn_dtype_bits(s->g->acc) / 8;
-  if (!s->g->a_block || s->g->in_parallel || adds > OWN_ADDS || bytes > OWN_BYTES) return 0;
-  int64_t groups = s->panels / OWN_PANELS / 2 * 2;
-  return groups ? groups : s->panels > 1 ? 2 : 1;
+static int64_t own_groups(const strassen *s, int64_t blocks) {
+  int64_t groups = ceil_div(OWN_TASKS, blocks);
+  return groups < s->panels ? groups : s->panels;
 }
 
 /* A known number of rows: all tasks are of one size, the last ones maybe with surplus rows. */
 static void cut_known(nn_lower *L, strassen *s, int64_t m) {
   nn_kernel *k = L->kernel;
-  int64_t pairs = ceil_div(m, 2), nchunks = ceil_div(pairs, s->room);
-  s->groups = own_groups(s, pairs);
+  int64_t pairs = ceil_div(m, 2), nchunks = s->is_own ? 1 : ceil_div(pairs, s->room);
   s->room = ceil_div(pairs, nchunks);
   int64_t unit = s->room >= s->halved ? 2 : 1, blocks = unit * ceil_div(s->room, unit * most_task_rows(s, s->room));
   s->static_rows = s->most_rows = ceil_div(s->room, blocks);
+  s->groups = own_groups(s, blocks);
   s->is_even = m % 2 == 0;
   s->nchunks = nn_x_int(k, nchunks);
   s->chunk_pairs = nn_x_int(k, s->room);
   s->blocks = nn_x_int(k, blocks);
   s->parts = nn_x_int(k, unit);
   s->rows = nn_x_int(k, s->static_rows);
-  s->a_rows = s->static_rows * (s->groups ? 1 : blocks);
+  s->a_rows = s->static_rows * (s->is_own ? 1 : blocks);
 }
 
 static void cut_symbolic(nn_lower *L, strassen *s) {
   nn_kernel *k = L->kernel;
   nn_x *one = nn_x_int(k, 1);
   s->static_rows = -1;
+  s->groups = own_groups(s, 1);
   s->most_rows = most_task_rows(s, s->room);
-  s->nchunks = nn_let(k, nn_ceildiv_x(L, s->pairs, s->room));
+  s->nchunks = s->is_own ? one : nn_let(k, nn_ceildiv_x(L, s->pairs, s->room));
   nn_x *nchunks = nn_xi_max(k, s->nchunks, one);
   s->chunk_pairs = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, s->pairs, nchunks), -1), nchunks));
   nn_x *is_halved = nn_x_binary(k, NN_X_LE, nn_x_int(k, s->halved), s->chunk_pairs), *two = nn_x_int(k, 2);
@@ -587,7 +571,7 @@ static void cut_symbolic(nn_lower *L, strassen *s) {
   s->blocks = nn_let(k, nn_xi_max(k, one, nn_x_select(k, is_halved, halves, blocks)));
   s->parts = nn_let(k, nn_x_select(k, is_halved, two, one));
   s->rows = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, s->chunk_pairs, s->blocks), -1), s->blocks));
-  s->a_rows = s->room + ceil_div(s->room, s->most_rows) + s->tile.mr;
+  s->a_rows = (s->is_own ? s->most_rows : s->room + ceil_div(s->room, s->most_rows)) + s->tile.mr;
 }
 
 /* The products' sums of one place are written side by side: into different cache sets. */
@@ -624,22 +608,27 @@ static void set_sizes(nn_lower *L, strassen *s) {
   s->a_size = spread(s->a_rows * s->pitch, LINE_BYTES / element);
 }
 
-/* Tasks with a group of panels. */
+/* Tasks with the same rows come one after the other; each has a group of panels. */
 static void emit_own(nn_lower *L, strassen *s) {
   nn_kernel *k = L->kernel;
   nn_x *groups = nn_x_int(k, s->groups);
-  nn_split split = nn_split_task(L, nn_task_loop(L, false, "task", nn_let(k, nn_xi_mul(k, s->blocks, groups))), groups, s->blocks);
-  s->row = nn_let(k, nn_xi_mul(k, split.inner, s->rows));
+  s->chunk = nn_x_int(k, 0);
+  s->left = s->pairs;
+  nn_x *task = nn_task_loop(L, false, "task", nn_let(k, nn_xi_mul(k, s->blocks, groups)));
+  nn_x *block = nn_let(k, nn_xi_floordiv(k, task, groups)), *group = nn_let(k, nn_xi_mod(k, task, groups));
+  s->row = nn_let(k, nn_xi_mul(k, block, s->rows));
+  nn_keep_begin(k, nn_temp(L, NN_BUF_WORKER, NN_I64, nn_dim_const(L->module, 1)), block);
   sum_own(L, s);
-  nn_x *lo = nn_xi_floordiv(k, nn_xi_mulc(k, split.outer, s->panels), groups);
-  nn_x *hi = nn_xi_floordiv(k, nn_xi_mulc(k, nn_xi_addc(k, split.outer, 1), s->panels), groups);
+  nn_end(k);
+  nn_x *lo = nn_xi_floordiv(k, nn_xi_mulc(k, group, s->panels), groups);
+  nn_x *hi = nn_xi_floordiv(k, nn_xi_mulc(k, nn_xi_addc(k, group, 1), s->panels), groups);
   s->panel = nn_loop_begin(k, NN_FOR, "panel", nn_let(k, lo), nn_let(k, hi));
   emit_task(L, s);
   nn_end(k);
   nn_end(k);
 }
 
-static void emit_chunk(nn_lower *L, strassen *s) {
+static void emit_tasks(nn_lower *L, strassen *s) {
   nn_kernel *k = L->kernel;
   nn_x *task = nn_task_loop(L, s->g->in_parallel, "task", nn_let(k, nn_xi_mulc(k, s->blocks, s->panels)));
   nn_split split = nn_split_task(L, task, nn_x_int(k, s->panels), s->blocks);
@@ -694,10 +683,16 @@ static void set_panels(nn_lower *L, strassen *s) {
   s->panels_b = nn_temp(L, space, s->g->acc, nn_dim_const(L->module, pair_size(s) * (s->own_pair ? 1 : s->panels)));
 }
 
-static void sum_chunk(nn_lower *L, strassen *s) {
-  if (s->g->a_block) sum_blocks(L, s);
-  else if (reads_squares(s)) sum_squares(L, s);
+static void emit_chunks(nn_lower *L, strassen *s) {
+  nn_kernel *k = L->kernel;
+  nn_x *chunk = nn_loop_begin(k, NN_FOR, "chunk", nn_x_int(k, 0), s->nchunks);
+  s->chunk = nn_let(k, nn_xi_mul(k, chunk, s->chunk_pairs));
+  s->left = nn_let(k, nn_xi_min(k, s->chunk_pairs, nn_xi_sub(k, s->pairs, s->chunk)));
+  if (reads_squares(s)) sum_squares(L, s);
   else sum_rows(L, s);
+  if (s->packs) emit_packing(L, s);
+  else emit_tasks(L, s);
+  nn_end(k);
 }
 
 int64_t nn_gemm_strassen_columns(const nn_gemm *g) { return 2 * nn_strassen_pairs(nn_dim_value(g->n), g->panel_width) * g->panel_width; }
@@ -710,17 +705,10 @@ bool nn_gemm_strassen_fits(const nn_lower *L, const nn_gemm *g) {
 }
 
 void nn_gemm_strassen(nn_lower *L, const nn_gemm *g) {
-  nn_kernel *k = L->kernel;
-  strassen s = {.g = g, .half = nn_dim_value(g->k) / 2, .panels_b = g->b_panels, .packs = !g->b_panels};
+  strassen s = {.g = g, .half = nn_dim_value(g->k) / 2, .panels_b = g->b_panels, .packs = !g->b_panels, .is_own = g->a_block > 0};
   set_sizes(L, &s);
   if (s.packs) set_panels(L, &s);
-  s.a = nn_temp(L, g->in_parallel || s.groups ? NN_BUF_WORKER : NN_BUF_WORKSPACE, g->acc, nn_dim_const(L->module, PRODUCTS * s.a_size));
-  nn_x *chunk = nn_loop_begin(k, NN_FOR, "chunk", nn_x_int(k, 0), s.nchunks);
-  s.chunk = nn_let(k, nn_xi_mul(k, chunk, s.chunk_pairs));
-  s.left = nn_let(k, nn_xi_min(k, s.chunk_pairs, nn_xi_sub(k, s.pairs, s.chunk)));
-  if (!s.groups) sum_chunk(L, &s);
-  if (s.groups) emit_own(L, &s);
-  else if (s.packs) emit_packing(L, &s);
-  else emit_chunk(L, &s);
-  nn_end(k);
+  s.a = nn_temp(L, g->in_parallel || s.is_own ? NN_BUF_WORKER : NN_BUF_WORKSPACE, g->acc, nn_dim_const(L->module, PRODUCTS * s.a_size));
+  if (s.is_own) emit_own(L, &s);
+  else emit_chunks(L, &s);
 }

@@ -201,14 +201,16 @@ Test(blocked, computed_weights) {
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) try_made(&cases[i], 0);
 }
 
-/* Pixels of several images, odd numbers of them, halves of the depth that are no whole blocks, panels that have no partner. */
+/* Pixels of several images, odd numbers of them, halves of the depth that are no whole blocks, panels that have no partner; rows of several tasks
+   with the same panels. */
 Test(blocked, strassen) {
   static const struct {
     int64_t images, channels, outputs, height, width, stride, block, least;
   } cases[] = {{1, 32, 64, 7, 7, 1, 16, 1},  {1, 16, 128, 5, 9, 1, 16, 1},  {3, 48, 112, 3, 5, 1, 16, 1}, {1, 112, 96, 7, 7, 2, 16, 1},
                {1, 16, 65, 1, 1, 1, 16, 1},  {2, 24, 40, 13, 11, 1, 8, 1},  {1, 8, 33, 10, 14, 3, 8, 1},  {1, 12, 16, 9, 9, 1, 4, 1},
                {1, 32, 64, 7, 7, 1, 16, 49}, {1, 32, 64, 7, 7, 1, 16, 50}, {2, 16, 96, 4, 4, 2, 16, 8},  {1, 16, 32, 6, 6, 1, 16, 1},
-               {1, 16, 72, 1, 23, 1, 16, 1}, {1, 48, 64, 2, 12, 1, 16, 1}, {1, 16, 80, 5, 5, 1, 16, 1},   {1, 8, 48, 3, 5, 1, 8, 1}};
+               {1, 16, 72, 1, 23, 1, 16, 1}, {1, 48, 64, 2, 12, 1, 16, 1}, {1, 16, 80, 5, 5, 1, 16, 1},   {1, 8, 48, 3, 5, 1, 8, 1},
+               {1, 16, 160, 17, 18, 1, 16, 1}, {3, 16, 72, 13, 21, 1, 8, 1}, {1, 32, 128, 41, 39, 2, 16, 1}, {2, 8, 300, 9, 6, 1, 8, 1}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
     for (int symbolic = 0; symbolic < 2; symbolic++) {
       blocked c = {.images = cases[i].images, .channels = cases[i].channels, .outputs = cases[i].outputs, .groups = 1, .block = cases[i].block,

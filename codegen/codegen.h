@@ -203,6 +203,7 @@ nn_buf *nn_tile_clear(nn_lower *L, nn_dtype acc, int vectors, int lanes); /* reg
 typedef void nn_tile_row_body(nn_lower *L, nn_x *row, void *data);
 void nn_tile_rows(nn_lower *L, int rows, nn_x *rows_now, nn_tile_row_body *body, void *data);
 void nn_tile_move(nn_lower *L, const nn_tile_step *tile, nn_buf *from, nn_buf *to); /* the rows there are */
+void nn_tile_ahead(nn_lower *L, int lines); /* here is time to fetch lines of what later steps need (ahead.c) */
 int nn_tile_unroll(int vectors); /* steps of k that are copied out: what is around them counts for little */
 void nn_tile_add(nn_lower *L, const nn_tile_step *s, nn_buf *b, nn_buf *sums); /* b: registers for nv vectors */
 
@@ -435,6 +436,7 @@ nn_program *nn_program_build_aliased(nn_module *m, const nn_target *t, const cha
 /* The same program for another CPU, on the weights of `widest`; becomes its variant. */
 nn_program *nn_program_build_variant(nn_module *m, const nn_target *t, const char *const *aliases, nn_program *widest);
 nn_status nn_plan_memory(nn_program *p, const nn_target *t);             /* places, workspace size */
+void nn_plan_ahead(nn_program *p, const nn_target *t);                    /* ahead.c: what steps fetch for later ones */
 /* Runs with the loop interpreter. in, out as in run; workspace is allocated here. */
 int nn_program_eval(const nn_program *p, const nncc_rt_tensor *in, nncc_rt_tensor *out, nncc_rt_ctx *ctx);
 

@@ -16,7 +16,7 @@ void nn_conv_tile_move(nn_lower *L, const nn_conv_tile *t, const nn_tile_span *s
   nn_tile_move(L, &(nn_tile_step){.rows = span->rows, .rows_now = span->rows_now, .nv = t->nv, .lanes = t->lanes}, from, to);
 }
 
-enum { LINE_ELEMENTS = 16 };
+enum { LINE_ELEMENTS = 16, AHEAD_LINES = 8 }; /* AHEAD_LINES: of what later steps need, in each step of the outermost loop */
 
 /* In the k loops 0..depth - 1, each step prefetches the same number of lines. */
 static void prefetch_lines(nn_lower *L, const nn_conv_tile *t, nn_x *const *ks, int depth) {
@@ -44,6 +44,7 @@ static void open_k_loops(nn_lower *L, const nn_conv_tile *t, const nn_tile_span 
   int depth = t->ahead ? prefetch_depth(t) : -1;
   for (int i = 0; i <= t->nk; i++) {
     if (i == depth) prefetch_lines(L, t, ks, depth);
+    if (i == 1) nn_tile_ahead(L, AHEAD_LINES);
     if (i == t->nk) break;
     ks[i] = nn_loop_begin(k, t->is_copied[i] && !span->rows_now ? NN_UNROLL : NN_FOR, "k", nn_x_int(k, 0), t->count[i]);
     if (i == t->nk - 1 && !span->rows_now) nn_loop_unroll_by(k, nn_tile_unroll(span->rows * t->nv));

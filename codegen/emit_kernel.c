@@ -27,10 +27,11 @@ const int *nn_kernel_symbols(nn_emod *e, const nn_kernel *k, int *count) {
 LLVMTypeRef nn_kernel_type(nn_emod *e, const nn_kernel *k) {
   int nsymbols, n = 0, nargs = nn_kernel_nargs(k);
   nn_kernel_symbols(e, k, &nsymbols);
-  LLVMTypeRef *types = NN_NEW_ARRAY(e->arena, LLVMTypeRef, 3 + nargs + nsymbols);
+  LLVMTypeRef *types = NN_NEW_ARRAY(e->arena, LLVMTypeRef, NN_CELL_TASKS + nargs + nsymbols);
   types[n++] = e->ptr;
   types[n++] = e->ptr;
   types[n++] = e->i64;
+  if (k->looks_ahead) types[n++] = e->ptr, types[n++] = e->i64;
   for (int i = 0; i < nargs; i++) types[n++] = e->ptr;
   for (int i = 0; i < nsymbols; i++) types[n++] = e->i64;
   return LLVMFunctionType(e->i32, types, (unsigned)n, false);
@@ -176,9 +177,7 @@ int nn_target_worker_bytes(const nn_kernel *k) {
 static void bind_arguments(nn_emit *s) {
   nn_frame *f = s->frame;
   unsigned n = 0;
-  f->cells[NN_CELL_CTX] = LLVMGetParam(f->fn, n++);
-  f->cells[NN_CELL_WORKER] = LLVMGetParam(f->fn, n++);
-  f->cells[NN_CELL_WORKER_BYTES] = LLVMGetParam(f->fn, n++);
+  for (int cell = 0; cell < (s->k->looks_ahead ? NN_CELL_TASKS : NN_CELL_AHEAD); cell++) f->cells[cell] = LLVMGetParam(f->fn, n++);
   for (int i = 0; i < s->k->nbufs; i++) {
     nn_buf_space space = s->k->bufs[i]->space;
     if (space != NN_BUF_PARAM && space != NN_BUF_WORKSPACE) continue;

@@ -398,15 +398,19 @@ void nn_emit_store(nn_emit *s, const nn_stmt *st) {
     store_vector(s, &a, value);
 }
 
+void nn_emit_prefetch_line(nn_emit *s, nn_v at, bool is_near) {
+  enum { NEAR = 3, FAR = 2 }; /* into L1, into L2 */
+  nn_emod *e = s->e;
+  nn_v args[] = {at, LLVMConstInt(e->i32, 0, false), LLVMConstInt(e->i32, is_near ? NEAR : FAR, false), LLVMConstInt(e->i32, 1, false)};
+  nn_call(e, "llvm.prefetch", &e->ptr, 1, args, 4);
+}
+
 /* Of the line that holds lane 0. The address may lie outside of the buffer. */
 void nn_emit_prefetch(nn_emit *s, const nn_stmt *st) {
-  nn_emod *e = s->e;
   nn_v index = nn_emit_lane0(s, st->index);
   if (is_packed(st->buf)) return;
   nn_v at = LLVMBuildGEP2(s->b, element_type(s, st->buf), nn_emit_buffer(s, st->buf), &index, 1, "");
-  enum { NEAR = 3, FAR = 2 }; /* into L1, into L2 */
-  nn_v args[] = {at, LLVMConstInt(e->i32, 0, false), LLVMConstInt(e->i32, st->is_near ? NEAR : FAR, false), LLVMConstInt(e->i32, 1, false)};
-  nn_call(e, "llvm.prefetch", &e->ptr, 1, args, 4);
+  nn_emit_prefetch_line(s, at, st->is_near);
 }
 
 /* ---- reductions over a register array ------------------------------------------------------------------------ */

@@ -228,18 +228,21 @@ bool nn_emit_is_steps(nn_emit *s, const nn_stmt *st) {
 void nn_emit_steps(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi) {
   nn_emod *e = s->e;
   outlined o;
+  nn_v steps = LLVMBuildSub(s->b, hi, lo, "steps"), ntasks = nn_const_i64(e, inner_loop(s, st)->hi->i);
+  s->frame->cells[NN_CELL_TASKS] = LLVMBuildMul(s->b, steps, ntasks, "");
   outline(s, st, lo, &o);
   nn_v run = nn_emod_function(e, "nn_run_steps"), arg = emit_captured(s, &o.frame);
-  nn_v args[] = {nn_emit_cell(s, NN_CELL_CTX), LLVMBuildSub(s->b, hi, lo, "steps"),
-                 nn_const_i64(e, inner_loop(s, st)->hi->i), o.fn, arg};
+  nn_v args[] = {nn_emit_cell(s, NN_CELL_CTX), steps, ntasks, o.fn, arg};
   LLVMBuildCall2(s->b, LLVMGlobalGetValueType(run), run, args, 5, "");
 }
 
 void nn_emit_parallel(nn_emit *s, const nn_stmt *st, nn_v lo, nn_v hi) {
   nn_emod *e = s->e;
   outlined o;
+  nn_v trip = LLVMBuildSub(s->b, hi, lo, "tasks");
+  s->frame->cells[NN_CELL_TASKS] = trip;
   outline(s, st, lo, &o);
-  nn_v trip = LLVMBuildSub(s->b, hi, lo, "tasks"), arg = emit_captured(s, &o.frame);
+  nn_v arg = emit_captured(s, &o.frame);
   nn_v parallel_for = nn_emit_field(e, e->ctx_type, nn_emit_cell(s, NN_CELL_CTX), NN_CTX_PARALLEL_FOR, e->ptr);
   LLVMBasicBlockRef before = LLVMGetInsertBlock(s->b), pool = nn_emit_block(s, "pool"),
                     serial = nn_emit_block(s, "one"), done = nn_emit_block(s, "done");

@@ -265,6 +265,13 @@ static void take_worker(run *r, const nn_step *step, nn_v *memory, nn_v *bytes) 
   LLVMBuildStore(e->b, *memory, taken_slot(r, r->ntaken));
 }
 
+/* Weights that are read where they lie in this process may have anything behind them. */
+static int64_t ahead_bytes(const run *r, const nn_step *step) {
+  if (!step->ahead) return 0;
+  int64_t own = (int64_t)step->ahead->value->tensor->size_bytes - step->ahead_from;
+  return r->s->linkage->absolute && own < step->ahead_bytes ? own : step->ahead_bytes;
+}
+
 static void emit_call(run *r, const nn_step *step) {
   nn_emod *e = r->s->e;
   nn_v worker = r->worker, worker_bytes = r->worker_bytes;
@@ -274,10 +281,14 @@ static void emit_call(run *r, const nn_step *step) {
   if (!kernel) return;
   int nsymbols, n = 0;
   const int *symbols = nn_kernel_symbols(e, step->kernel, &nsymbols);
-  nn_v *args = NN_NEW_ARRAY(e->arena, nn_v, 3 + step->nargs + nsymbols);
+  nn_v *args = NN_NEW_ARRAY(e->arena, nn_v, NN_CELL_TASKS + step->nargs + nsymbols);
   args[n++] = r->s->ctx;
   args[n++] = worker;
   args[n++] = worker_bytes;
+  if (step->kernel->looks_ahead) {
+    args[n++] = step->ahead ? offset_by(e, weight_address(r, step->ahead), nn_const_i64(e, step->ahead_from)) : LLVMConstNull(e->ptr);
+    args[n++] = nn_const_i64(e, ahead_bytes(r, step));
+  }
   for (int i = 0; i < step->nargs; i++) args[n++] = address_of(r, step->args[i], step->op);
   for (int i = 0; i < nsymbols; i++)
     args[n++] = nn_emit_dim(&r->s->dims, nn_dim_symbol(r->p->module, r->p->module->symbols[symbols[i]]->name));

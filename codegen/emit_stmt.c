@@ -263,6 +263,7 @@ void nn_emit_body(nn_emit *s, const nn_block *block) {
     case NN_S_LET: nn_emit_let(s, st); break;
     case NN_S_STORE: nn_emit_store(s, st); break;
     case NN_S_PREFETCH: nn_emit_prefetch(s, st); break;
+    case NN_S_AHEAD: nn_emit_ahead(s, st); break;
     case NN_S_TRANSPOSE: nn_emit_transpose(s, st); break;
     case NN_S_FAIL: emit_fail_stmt(s, st); break;
     }

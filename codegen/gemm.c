@@ -27,6 +27,7 @@ enum {
   PACKED_ROWS = 512,
   PACKING_TILES = 24,
   ROUND_STEPS = 4,
+  AHEAD_LINES = 4,       /* of what later steps need, in a round */
   PACK_AHEAD_ADDS = 768, /* multiply-adds, which take longer than memory needs */
   ALONE_AHEAD_BYTES = 8192,
   SPARE_REGISTERS = 3,
@@ -190,6 +191,7 @@ static void look_ahead_in_rounds(const run *r, const variant *v, nn_x *ki) {
   nn_x *steps = nn_x_int(k, ROUND_STEPS), *round = nn_xi_floordiv(k, ki, steps);
   nn_if_begin(k, nn_x_binary(k, NN_X_EQ, nn_xi_mod(k, ki, steps), nn_x_int(k, 0)));
   if (r->t->ahead) look_ahead(r, v, round, r->lines);
+  nn_tile_ahead(r->L, AHEAD_LINES);
   if (r->t->ahead_a) look_ahead_rows(r, v, round);
   nn_end(k);
 }

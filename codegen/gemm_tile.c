@@ -55,6 +55,11 @@ int nn_tile_unroll(int vectors) {
   return steps < MOST ? steps : MOST;
 }
 
+/* Where there is one cache at most, it does not pay to choose what is in it. */
+void nn_tile_ahead(nn_lower *L, int lines) {
+  if (L->target->l3_bytes > L->target->l2_bytes) nn_ahead(L->kernel, lines);
+}
+
 typedef struct addition {
   const nn_tile_step *s;
   nn_buf *b, *sums;

@@ -103,11 +103,12 @@ static void emit_entry(nn_emod *e, const nn_kernel *k, nn_v kernel, const char *
   LLVMPositionBuilderAtEnd(e->b, LLVMAppendBasicBlockInContext(e->c, fn, "entry"));
   int nsymbols, nargs = nn_kernel_nargs(k), n = 0, worker_bytes = nn_target_worker_bytes(k);
   const int *symbols = nn_kernel_symbols(e, k, &nsymbols);
-  nn_v *args = NN_NEW_ARRAY(e->arena, nn_v, 3 + nargs + nsymbols), ctx = LLVMGetParam(fn, 0);
+  nn_v *args = NN_NEW_ARRAY(e->arena, nn_v, NN_CELL_TASKS + nargs + nsymbols), ctx = LLVMGetParam(fn, 0);
   nn_emit_set_field(e, e->ctx_type, ctx, NN_CTX_ERROR, LLVMConstInt(e->i32, 0, false));
   args[n++] = ctx;
   args[n++] = nn_emit_field(e, e->ctx_type, ctx, NN_CTX_WORKSPACE, e->ptr);
   args[n++] = nn_const_i64(e, worker_bytes);
+  if (k->looks_ahead) args[n++] = LLVMConstNull(e->ptr), args[n++] = nn_const_i64(e, 0);
   for (int i = 0; i < nargs; i++) {
     nn_v index = LLVMConstInt(e->i32, (unsigned long long)i, false);
     args[n++] = LLVMBuildLoad2(e->b, e->ptr, LLVMBuildGEP2(e->b, e->ptr, LLVMGetParam(fn, 1), &index, 1, ""), "");

@@ -75,7 +75,7 @@ char *nn_prelude_text(nn_arena *arena, const nn_target *t, const char *layout); 
 
 /* ---- emit_kernel.c: kernels ---------------------------------------------------------------------------- */
 
-/* The kernel as i32 NAME(ctx, worker memory, worker size, params.., workspace temporaries.., symbols of
+/* The kernel as i32 NAME(ctx, worker memory, worker size, what to fetch and bytes of it (of those that look ahead), params.., workspace temporaries.., symbols of
    nn_kernel_symbols..); found or emitted. NULL after an error. */
 nn_v nn_emit_kernel(nn_emod *e, const nn_kernel *k);
 LLVMTypeRef nn_kernel_type(nn_emod *e, const nn_kernel *k);
@@ -103,8 +103,8 @@ int nn_dim_lone_symbol(nn_dim d);                 /* the symbol that d is, or -1
 
 /* ---- emission of one kernel ----------------------------------------------------------------------------- */
 
-/* Cells: context, this worker's memory, bytes of each worker's memory, then buffers, symbols, variables. */
-enum { NN_CELL_CTX, NN_CELL_WORKER, NN_CELL_WORKER_BYTES, NN_CELL_BUFS };
+/* Cells: context, this worker's memory, bytes of each worker's memory, what to fetch meanwhile, bytes of it, tasks of the parallel loop at hand, then buffers, symbols, variables. */
+enum { NN_CELL_CTX, NN_CELL_WORKER, NN_CELL_WORKER_BYTES, NN_CELL_AHEAD, NN_CELL_AHEAD_BYTES, NN_CELL_TASKS, NN_CELL_BUFS };
 
 typedef struct nn_frame {
   struct nn_frame *outer;
@@ -114,6 +114,7 @@ typedef struct nn_frame {
   nn_v arg;       /* frame 1: the captured values */
   nn_v *captured; /* frame 1: the outer values, in order */
   int ncaptured, captured_cap;
+  nn_v ahead, ahead_end; /* a variable: what is to be fetched next; where that ends. NULL: not asked for yet */
 } nn_frame;
 
 typedef struct nn_memo {
@@ -219,8 +220,12 @@ bool nn_is_signed(nn_dtype t);
 nn_v nn_emit_load(nn_emit *s, const nn_x *x);
 void nn_emit_store(nn_emit *s, const nn_stmt *st);
 void nn_emit_prefetch(nn_emit *s, const nn_stmt *st);
+void nn_emit_prefetch_line(nn_emit *s, nn_v at, bool is_near);
 void nn_emit_transpose(nn_emit *s, const nn_stmt *st);
 nn_v nn_emit_lanes(nn_emit *s, const nn_x *x);
+
+/* emit_ahead.c */
+void nn_emit_ahead(nn_emit *s, const nn_stmt *st);
 
 /* emit_float.c */
 nn_v nn_emit_round_to(nn_emod *e, nn_dtype t, nn_v v);     /* an f32 value to the nearest of t, still f32 */

@@ -409,6 +409,7 @@ nn_program *nn_program_build_variant(nn_module *m, const nn_target *t, const cha
   nn_arena_free(b.scratch);
   if (status != NN_OK) return NULL;
   nn_aliases_order(p);
+  nn_plan_ahead(p, t);
   return p;
 }
 

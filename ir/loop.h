@@ -101,8 +101,9 @@ typedef struct nn_table {
 } nn_table;
 
 enum { NN_SQUARE_MOST = 64 }; /* side of a square that is transposed */
+enum { NN_AHEAD_MOST = 64, NN_AHEAD_LINE = 64 }; /* lines that one statement fetches; bytes of a line */
 
-typedef enum nn_stmt_kind { NN_S_LOOP, NN_S_IF, NN_S_WHILE, NN_S_KEEP, NN_S_LET, NN_S_STORE, NN_S_PREFETCH, NN_S_TRANSPOSE, NN_S_FAIL } nn_stmt_kind;
+typedef enum nn_stmt_kind { NN_S_LOOP, NN_S_IF, NN_S_WHILE, NN_S_KEEP, NN_S_LET, NN_S_STORE, NN_S_PREFETCH, NN_S_AHEAD, NN_S_TRANSPOSE, NN_S_FAIL } nn_stmt_kind;
 typedef enum nn_loop_kind { NN_FOR, NN_PARALLEL, NN_UNROLL, NN_VECTOR } nn_loop_kind;
 
 typedef struct nn_block { nn_stmt *first, *last; } nn_block;
@@ -116,6 +117,7 @@ struct nn_stmt {
   nn_x *lo, *hi;         /* LOOP: lo <= var < hi, step 1. PARALLEL and FOR: any i64; UNROLL, VECTOR: constants with lo 0 */
   nn_block body, other;  /* LOOP, IF (then, else), WHILE, KEEP */
   nn_x *value;           /* LET, STORE: value; IF, WHILE: condition (WHILE: evaluated anew each time); FAIL: error code constant.
+                            AHEAD: lines of 64 bytes, a constant: so many of what the call's step says are fetched here, a hint without effect.
                             KEEP: the key, not negative. The body makes in worker buffers what depends on the key alone; it may be left out where
                             this worker has run it in this parallel loop with the same key, and with no other since */
   nn_buf *buf;           /* STORE, PREFETCH; KEEP: i64[1] of the worker, for the last key; TRANSPOSE: a square in registers, row by row, whose side is a power of two */
@@ -142,6 +144,7 @@ struct nn_kernel {
   int nvars, nxs;
   bool is_unfused;       /* a multiply-add is made as two operations, on every target */
   bool can_fail;         /* has NN_X_INDEX or NN_S_FAIL */
+  bool looks_ahead;      /* has NN_S_AHEAD */
   struct nn_x_table *table; /* interning */
   struct nn_lb *builder;
   int walk;              /* stamp of the last walk over nodes */
@@ -200,6 +203,7 @@ void nn_end(nn_kernel *k);                                  /* closes the innerm
 void nn_store(nn_kernel *k, nn_buf *buf, nn_x *index, nn_x *value, nn_x *mask);
 void nn_prefetch(nn_kernel *k, nn_buf *buf, nn_x *index);   /* into L2; not of registers */
 void nn_prefetch_near(nn_kernel *k, nn_buf *buf, nn_x *index); /* into L1, which loses what it holds: of little that is read soon */
+void nn_ahead(nn_kernel *k, int lines);                     /* 1 to NN_AHEAD_MOST; outside of vector loops */
 void nn_transpose(nn_kernel *k, nn_buf *square);            /* outside of vector loops */
 int64_t nn_square_side(const nn_buf *buf);                  /* of what is to be transposed; 0: it is no such square, or larger than NN_SQUARE_MOST */
 void nn_fail_stmt(nn_kernel *k, int code);
@@ -241,6 +245,8 @@ typedef struct nn_step {
   nn_dim found, expected;
   const char *what;     /* CHECK: for the message */
   const int *in_place;  /* CALL: for each arg -1, or (of a result) the arg whose place it may take over, since each element is read before it is written */
+  const nn_place *ahead; /* CALL: the weights from whose byte ahead_from on ahead_bytes are fetched meanwhile, which may go on into */
+  int64_t ahead_from, ahead_bytes; /* the weights behind them; ahead.c. NULL: none */
 } nn_step;
 
 typedef struct nn_alias { int input, output; } nn_alias; /* the output may be the same memory as the input */

@@ -300,6 +300,12 @@ void nn_transpose(nn_kernel *k, nn_buf *square) {
   append(k, NN_S_TRANSPOSE)->buf = square;
 }
 
+void nn_ahead(nn_kernel *k, int lines) {
+  assert(lines > 0 && lines <= NN_AHEAD_MOST && !nn_current_vector_var(k));
+  append(k, NN_S_AHEAD)->value = nn_x_int(k, lines);
+  k->looks_ahead = true;
+}
+
 void nn_fail_stmt(nn_kernel *k, int code) {
   nn_stmt *s = append(k, NN_S_FAIL);
   s->value = nn_x_int(k, code);

@@ -218,7 +218,7 @@ static void compile_stmt(compiler *c, const nn_stmt *s) {
       emit(c, (instr){.code = C_MOVE, .d = var_slot(c, s->var), .a = slot_of(c, s->value)});
       end_statement(c);
       break;
-    case NN_S_PREFETCH: break;
+    case NN_S_PREFETCH: case NN_S_AHEAD: break;
     case NN_S_TRANSPOSE:
       emit(c, (instr){.code = C_TRANSPOSE, .target = s->buf->id, .count = (int)nn_square_side(s->buf)});
       break;

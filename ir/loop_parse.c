@@ -184,6 +184,16 @@ static nn_status parse_prefetch(parser *p) {
   return nn_lex_end_line(p->lex);
 }
 
+static nn_status parse_ahead(parser *p) {
+  int64_t lines;
+  const char *at = p->lex->at;
+  NN_TRY(nn_lex_int(p->lex, &lines));
+  if (lines < 1 || lines > NN_AHEAD_MOST) return nn_lex_fail(p->lex, at, "expected a number of lines from 1 to %d", NN_AHEAD_MOST);
+  if (nn_current_vector_var(p->k)) return nn_lex_fail(p->lex, at, "a vector loop fetches nothing ahead");
+  nn_ahead(p->k, (int)lines);
+  return nn_lex_end_line(p->lex);
+}
+
 static nn_status parse_transpose(parser *p) {
   char *name;
   NN_TRY(nn_lex_expect(p->lex, '%', "'transpose'"));
@@ -231,6 +241,7 @@ static nn_status parse_stmt(parser *p) {
   if (nn_lex_take_word(p->lex, "while")) return parse_while(p);
   if (nn_lex_take_word(p->lex, "keep")) return parse_keep(p);
   if (nn_lex_take_word(p->lex, "prefetch")) return parse_prefetch(p);
+  if (nn_lex_take_word(p->lex, "ahead")) return parse_ahead(p);
   if (nn_lex_take_word(p->lex, "transpose")) return parse_transpose(p);
   if (nn_lex_take_word(p->lex, "fail")) return parse_fail(p);
   return nn_lex_fail(p->lex, p->lex->at, "expected a statement or '}'");

@@ -272,6 +272,7 @@ static void print_stmt(printer *p, const nn_stmt *s) {
     case NN_S_WHILE: print_condition(p, "while", s); break;
     case NN_S_KEEP: print_keep(p, s); break;
     case NN_S_PREFETCH: print_prefetch(p, s); break;
+    case NN_S_AHEAD: fprintf(p->out, "ahead %" PRId64 "\n", s->value->i); break;
     case NN_S_TRANSPOSE: fprintf(p->out, "transpose %%%s\n", s->buf->name); break;
     case NN_S_FAIL: fprintf(p->out, "fail %" PRId64 "\n", s->value->i); break;
     default: print_assignment(p, s);

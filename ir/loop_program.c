@@ -31,6 +31,7 @@ static void print_step(FILE *out, nn_arena *arena, const nn_step *s) {
     case NN_STEP_CALL:
       fprintf(out, "  call @%s", s->kernel->name);
       print_args(out, s);
+      if (s->ahead) fprintf(out, " ahead weight+%" PRId64 " for %" PRId64, s->ahead->offset + s->ahead_from, s->ahead_bytes);
       break;
     case NN_STEP_BIND:
       fputs("  bind ", out);

@@ -216,6 +216,9 @@ static void check_stmt(verifier *v, const nn_stmt *s) {
     case NN_S_KEEP: check_keep(v, s); break;
     case NN_S_STORE: check_store(v, s); break;
     case NN_S_PREFETCH: check_prefetch(v, s); break;
+    case NN_S_AHEAD:
+      if (v->vector) fail(v, "a fetch ahead inside the vector loop over %%%s", v->vector->var->name);
+      break;
     case NN_S_TRANSPOSE: check_transpose(v, s); break;
     case NN_S_IF: case NN_S_WHILE:
       expect_type(v, s->value, NN_BOOL, "a condition");

@@ -70,6 +70,7 @@ static const char *const canonical[] = {
   "    %i = index(%v, N, 1 <= %v)\n"
   "    prefetch %x[%i + 64]\n"
   "    prefetch near %x[%i + 16]\n"
+  "    ahead 4\n"
   "    %z[1] = cast(lookup(%u_2, cast(%x[%p], i32) - lookup(%u, cast(%v, i32))), f16)\n"
   "    %w[%i] = cast(select(%v < 3, -inf, limit(cast(%v, f32), 1.5)), u8)\n"
   "    keep %last for %p mod 4 {\n"
@@ -148,6 +149,9 @@ static const struct { const char *text, *place, *message; } wrong[] = {
   {"kernel @k {\n  reg %r : f32[4]\n  %x = lanes_sum(%r[2], 4)\n}\n", NULL, "reads elements 2..6 of %r, which has 4"},
   {"kernel @k {\n  prefetch %x[0]\n}\n", "t.loop:2:13", "expected a buffer"},
   {"kernel @k {\n  reg %r : f32[4]\n  prefetch %r[0]\n}\n", NULL, "a prefetch of %r"},
+  {"kernel @k {\n  ahead 0\n}\n", "t.loop:2:8", "expected a number of lines from 1 to 64"},
+  {"kernel @k {\n  ahead 65\n}\n", "t.loop:2:8", "expected a number of lines from 1 to 64"},
+  {"kernel @k {\n  vector %l in 0..8 {\n    ahead 1\n  }\n}\n", "t.loop:3:10", "a vector loop fetches nothing ahead"},
   {"kernel @k {\n  reg %r : f32[8]\n  transpose %r\n}\n", "t.loop:3:14", "expected a register array"},
   {"kernel @k {\n  worker %r : i32[1]\n  keep %r for 0 {\n  }\n}\n", "t.loop:3:9", "expected a buffer of one i64"},
   {"kernel @k {\n  worker %r : i64[1]\n  keep %r for 1.0 {\n  }\n}\n", "t.loop:3:15", "a key is f32, expected i64"},

@@ -57,7 +57,8 @@ nn_x *nn_conv_strassen(nn_lower *L, nn_op *op, nn_buf *w, bool store_direct) {
                .store_direct = store_direct,
                .data = &p};
   nn_dim_range(g.m, &fewest, &most);
-  if (!least || most < least || !nn_gemm_strassen_fits(L, &g)) return nn_x_int(k, 0);
+  bool has_rest = nn_attr_int(op, "channels") % p.block != 0; /* panels have whole blocks, whose middle is elsewhere */
+  if (!least || most < least || has_rest || !nn_gemm_strassen_fits(L, &g)) return nn_x_int(k, 0);
   if (fewest >= least) {
     nn_gemm_strassen(L, &g);
     return nn_x_int(k, panels);

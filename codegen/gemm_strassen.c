@@ -19,7 +19,7 @@
 
    Where A lies in blocks of k, as in convolutions, nobody waits: a worker makes the sums of a task's rows for himself and
    keeps them for his next tasks, which have the same rows and the panels that follow. To read what another core has made,
-   or to write where it has read, costs more. The number of rows may be a symbol: chunks and tasks are then cut while
+   or to write where it has read, costs more. Of an odd number of pairs the last one is two tasks, of half the rows each. The number of rows may be a symbol: chunks and tasks are then cut while
    running. Row tiles may reach beyond a task's rows, into rows that mean nothing and are not used.
 
    The error is bounded by the largest elements of the operands, not of the row and column: a few times that of the sum
@@ -36,6 +36,7 @@ enum {
   TASKS_WANTED = 4,      /* of few panels tasks have fewer rows, */
   LEAST_PAIRS = 36,      /* but so many */
   CHUNK_BYTES = 3 << 18, /* of A's sums; more, if there are fewer rows than TASK_PAIRS */
+  FEW_PANELS = 12,       /* pairs; an odd one among them would keep a worker waiting */
   OWN_TASKS = 16         /* of workers who keep A's sums; more only if there are many rows: panels fetch what follows them in their task */
 };
 enum { A11, A12, A21, A22, NOWHERE }; /* also of B and C: bit 1 the row half, bit 0 the column half. A block that nobody reads */
@@ -68,6 +69,7 @@ typedef struct strassen {
   int64_t room;                  /* pairs of a chunk, at most */
   int64_t halved;                /* pairs of a chunk from which on its tasks have rows of one half */
   int64_t groups;                /* of pairs of panels, one for each task of the same rows; where is_own */
+  bool has_odd;                  /* of an odd number of pairs of panels the last one is two tasks, of half the rows; where is_own */
   bool is_own;                   /* a is the worker's, of a task's rows, and all rows are one chunk; else a has those of a chunk */
   nn_x *nchunks, *chunk_pairs;   /* chunk_pairs: of all but the last */
   int64_t static_rows, most_rows; /* pairs of a task; static_rows -1: known while running */
@@ -82,6 +84,8 @@ typedef struct strassen {
   /* of the present chunk, task and product */
   nn_x *chunk, *left;            /* first pair of the chunk, and the number of its pairs */
   nn_x *row, *panel, *product;   /* first pair of the task in the chunk; its panel in the left half */
+  nn_x *next;                    /* the panel after it; NULL: that */
+  nn_x *own_row;                 /* the pair that a begins with, where is_own */
   nn_x *from[2], *from_k[2], *from_n[2]; /* of the panels, or of B's rows and columns: what b is the sum of */
   nn_x *first_row;               /* of the tiles, in the task's rows */
   int sign;                      /* of the second of `from`, while b is made */
@@ -114,7 +118,7 @@ static nn_x *signed_sum(nn_kernel *k, nn_x *a, nn_x *b, int sign) {
 /* ---- sums of A -------------------------------------------------------------------------------------------- */
 
 /* A pair's row in a. */
-static nn_x *row_of_a(nn_kernel *k, const strassen *s, nn_x *pair) { return s->is_own ? nn_xi_sub(k, pair, s->row) : pair; }
+static nn_x *row_of_a(nn_kernel *k, const strassen *s, nn_x *pair) { return s->is_own ? nn_xi_sub(k, pair, s->own_row) : pair; }
 
 /* Where A lies in blocks of k, so do its sums: [product][block][pair][k]; else [product][pair][k]. */
 static nn_x *sum_at(nn_kernel *k, const strassen *s, nn_x *product, nn_x *pair, nn_x *ki) {
@@ -447,7 +451,8 @@ static void multiply(nn_lower *L, strassen *s) {
   set_quadrant(L, s, 0, by_product(L, s, first_b));
   set_quadrant(L, s, 1, by_product(L, s, second_b));
   nn_x *ahead = by_product(L, s, ahead_b), *sign = by_product(L, s, sign_b);
-  nn_x *panel = nn_let(k, nn_xi_add(k, s->panel, nn_xi_floordiv(k, ahead, four)));
+  nn_x *next = s->next ? s->next : nn_xi_addc(k, s->panel, 1);
+  nn_x *panel = nn_let(k, nn_x_select(k, nn_x_binary(k, NN_X_LT, ahead, four), s->panel, next));
   s->ahead = panel_at(L, s, panel, nn_let(k, nn_xi_mod(k, ahead, four)));
   look_at_matrix(L, s);
   if (s->reads_matrix) {
@@ -517,8 +522,10 @@ static void store_rows(nn_lower *L, const strassen *s) {
 static void emit_task(nn_lower *L, strassen *s) {
   nn_kernel *k = L->kernel;
   nn_module *m = L->module;
-  s->b = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, s->half * s->width));
-  s->c = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, PRODUCTS * c_rows(s) * s->width));
+  if (!s->b) {
+    s->b = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, s->half * s->width));
+    s->c = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, PRODUCTS * c_rows(s) * s->width));
+  }
   if (copies_stores(s)) s->line = nn_regs(L, s->g->acc, (int64_t)QUADRANTS * s->width);
   else s->line = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, (int64_t)QUADRANTS * s->width));
   s->product = nn_loop_range(k, NN_FOR, "product", PRODUCTS);
@@ -540,21 +547,24 @@ static int64_t own_groups(const strassen *s, int64_t blocks) {
   return groups < s->panels ? groups : s->panels;
 }
 
+static bool is_odd(const strassen *s) { return s->panels % 2 != 0 && s->panels < FEW_PANELS; }
+
 /* A known number of rows: all tasks are of one size, the last ones maybe with surplus rows. */
 static void cut_known(nn_lower *L, strassen *s, int64_t m) {
   nn_kernel *k = L->kernel;
   int64_t pairs = ceil_div(m, 2), nchunks = s->is_own ? 1 : ceil_div(pairs, s->room);
   s->room = ceil_div(pairs, nchunks);
-  int64_t unit = s->room >= s->halved ? 2 : 1, blocks = unit * ceil_div(s->room, unit * most_task_rows(s, s->room));
+  int64_t unit = s->room >= s->halved || (!s->is_own && is_odd(s)) ? 2 : 1, blocks = unit * ceil_div(s->room, unit * most_task_rows(s, s->room));
   s->static_rows = s->most_rows = ceil_div(s->room, blocks);
   s->groups = own_groups(s, blocks);
+  s->has_odd = s->is_own && blocks == 1 && s->panels > 1 && is_odd(s);
   s->is_even = m % 2 == 0;
   s->nchunks = nn_x_int(k, nchunks);
   s->chunk_pairs = nn_x_int(k, s->room);
   s->blocks = nn_x_int(k, blocks);
   s->parts = nn_x_int(k, unit);
   s->rows = nn_x_int(k, s->static_rows);
-  s->a_rows = s->static_rows * (s->is_own ? 1 : blocks);
+  s->a_rows = s->is_own ? s->static_rows + s->has_odd : s->static_rows * blocks;
 }
 
 static void cut_symbolic(nn_lower *L, strassen *s) {
@@ -566,7 +576,7 @@ static void cut_symbolic(nn_lower *L, strassen *s) {
   s->nchunks = s->is_own ? one : nn_let(k, nn_ceildiv_x(L, s->pairs, s->room));
   nn_x *nchunks = nn_xi_max(k, s->nchunks, one);
   s->chunk_pairs = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, s->pairs, nchunks), -1), nchunks));
-  nn_x *is_halved = nn_x_binary(k, NN_X_LE, nn_x_int(k, s->halved), s->chunk_pairs), *two = nn_x_int(k, 2);
+  nn_x *is_halved = nn_x_binary(k, NN_X_LE, nn_x_int(k, is_odd(s) ? 0 : s->halved), s->chunk_pairs), *two = nn_x_int(k, 2);
   nn_x *halves = nn_xi_mul(k, nn_ceildiv_x(L, s->chunk_pairs, 2 * s->most_rows), two), *blocks = nn_ceildiv_x(L, s->chunk_pairs, s->most_rows);
   s->blocks = nn_let(k, nn_xi_max(k, one, nn_x_select(k, is_halved, halves, blocks)));
   s->parts = nn_let(k, nn_x_select(k, is_halved, two, one));
@@ -608,24 +618,65 @@ static void set_sizes(nn_lower *L, strassen *s) {
   s->a_size = spread(s->a_rows * s->pitch, LINE_BYTES / element);
 }
 
-/* Tasks with the same rows come one after the other; each has a group of panels. */
-static void emit_own(nn_lower *L, strassen *s) {
+static void keep_sums(nn_lower *L, strassen *s, nn_x *block) {
   nn_kernel *k = L->kernel;
-  nn_x *groups = nn_x_int(k, s->groups);
-  s->chunk = nn_x_int(k, 0);
-  s->left = s->pairs;
-  nn_x *task = nn_task_loop(L, false, "task", nn_let(k, nn_xi_mul(k, s->blocks, groups)));
-  nn_x *block = nn_let(k, nn_xi_floordiv(k, task, groups)), *group = nn_let(k, nn_xi_mod(k, task, groups));
-  s->row = nn_let(k, nn_xi_mul(k, block, s->rows));
+  s->row = s->own_row = nn_let(k, nn_xi_mul(k, block, s->rows));
   nn_keep_begin(k, nn_temp(L, NN_BUF_WORKER, NN_I64, nn_dim_const(L->module, 1)), block);
   sum_own(L, s);
   nn_end(k);
+}
+
+/* Half of the rows of the last pair of panels. */
+static void emit_half(nn_lower *L, const strassen *s, nn_x *which, nn_x *next) {
+  nn_kernel *k = L->kernel;
+  strassen half = *s;
+  half.static_rows = half.most_rows = ceil_div(s->static_rows, 2);
+  half.rows = nn_x_int(k, half.static_rows);
+  half.row = nn_let(k, nn_xi_mul(k, which, half.rows));
+  half.panel = nn_x_int(k, s->panels - 1);
+  half.next = next;
+  emit_task(L, &half);
+}
+
+/* Two series of tasks: half of the pairs of panels but for the last, and half of that. */
+static void emit_odd(nn_lower *L, strassen *s) {
+  nn_kernel *k = L->kernel;
+  nn_x *each = nn_x_int(k, s->panels / 2), *tasks = nn_x_int(k, s->panels / 2 + 1);
+  nn_x *task = nn_task_loop(L, false, "task", nn_x_int(k, s->panels + 1));
+  nn_x *series = nn_let(k, nn_xi_floordiv(k, task, tasks)), *i = nn_let(k, nn_xi_mod(k, task, tasks));
+  nn_x *first = nn_xi_mul(k, series, each), *last = nn_x_int(k, s->panels - 1);
+  keep_sums(L, s, nn_x_int(k, 0));
+  nn_if_begin(k, nn_x_binary(k, NN_X_LT, i, each));
+  s->panel = nn_let(k, nn_xi_add(k, first, i));
+  nn_x *next = nn_xi_addc(k, i, 1);
+  s->next = nn_let(k, nn_x_select(k, nn_x_binary(k, NN_X_LT, next, each), nn_xi_add(k, first, next), last));
+  emit_task(L, s);
+  nn_else(k);
+  emit_half(L, s, series, nn_let(k, nn_xi_add(k, first, each)));
+  nn_end(k);
+  nn_end(k);
+}
+
+/* Tasks with the same rows come one after the other; each has a group of panels. */
+static void emit_groups(nn_lower *L, strassen *s) {
+  nn_kernel *k = L->kernel;
+  nn_x *groups = nn_x_int(k, s->groups);
+  nn_x *task = nn_task_loop(L, false, "task", nn_let(k, nn_xi_mul(k, s->blocks, groups)));
+  nn_x *block = nn_let(k, nn_xi_floordiv(k, task, groups)), *group = nn_let(k, nn_xi_mod(k, task, groups));
+  keep_sums(L, s, block);
   nn_x *lo = nn_xi_floordiv(k, nn_xi_mulc(k, group, s->panels), groups);
   nn_x *hi = nn_xi_floordiv(k, nn_xi_mulc(k, nn_xi_addc(k, group, 1), s->panels), groups);
   s->panel = nn_loop_begin(k, NN_FOR, "panel", nn_let(k, lo), nn_let(k, hi));
   emit_task(L, s);
   nn_end(k);
   nn_end(k);
+}
+
+static void emit_own(nn_lower *L, strassen *s) {
+  s->chunk = nn_x_int(L->kernel, 0);
+  s->left = s->pairs;
+  if (s->has_odd) emit_odd(L, s);
+  else emit_groups(L, s);
 }
 
 static void emit_tasks(nn_lower *L, strassen *s) {

@@ -101,6 +101,16 @@ static nn_dim pixels_of(const nn_op *conv) {
   return nn_type_count(conv->graph->module, nn_type_make(conv->graph->module, NN_I64, 3, (nn_dim[]){y.dims[0], y.dims[2], y.dims[3]}));
 }
 
+/* Multiplied with numbers that the network computes of it: no epilogue of what makes it, so it is copied (squeeze and excite). */
+static bool is_scaled(const nn_value *x) {
+  if (x->kind != NN_RESULT || x->def->code != NN_OP_MUL || nn_value_nuses(x) > 1) return false;
+  for (int i = 0; i < 2; i++) {
+    const nn_value *v = x->def->in[i];
+    if (v->kind == NN_RESULT && v->def->code == NN_OP_BROADCAST && v->def->in[0]->kind == NN_RESULT) return true;
+  }
+  return false;
+}
+
 /* The product of a convolution of one point on whole blocks: from how many rows on in Strassen's form. */
 static int64_t strassen_rows(const nn_op *conv, const nn_value *x, int64_t block) {
   nn_type w = conv->in[1]->type;
@@ -110,7 +120,7 @@ static int64_t strassen_rows(const nn_op *conv, const nn_value *x, int64_t block
     if (!nn_dim_is(pads[i], 0)) return 0;
   int64_t depth = nn_dim_value(w.dims[1]), width = nn_layout_width(conv, block);
   if (x->type.rank != 5 || !nn_dim_is(w.dims[2], 1) || !nn_dim_is(w.dims[3], 1) || nn_attr_int(conv, "groups") != 1 || depth % block) return 0;
-  return nn_strassen_rows(conv, pixels_of(conv), depth, nn_dim_value(w.dims[0]), width, false);
+  return nn_strassen_rows(conv, pixels_of(conv), depth, nn_dim_value(w.dims[0]), width, false, is_scaled(x));
 }
 
 static nn_value *blocked_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value *w, int64_t block) {

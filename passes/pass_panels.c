@@ -87,7 +87,7 @@ static nn_value *in_panels(nn_op *op, int64_t width) {
   nn_op *product = nn_b_begin(&b, NN_OP_MATMUL_PANELS, (nn_value *[]){op->in[0], panels}, 2, -1);
   if (product) nn_set_int(product, "columns", columns);
   nn_type x = op->in[0]->type;
-  int64_t rows = nn_strassen_rows(op, rows_of(op), nn_dim_value(x.dims[x.rank - 1]), columns, width, false);
+  int64_t rows = nn_strassen_rows(op, rows_of(op), nn_dim_value(x.dims[x.rank - 1]), columns, width, false, false);
   if (product && rows) nn_set_int(product, "strassen", rows);
   return nn_b_end(&b, product);
 }
@@ -102,7 +102,7 @@ static bool set_strassen(nn_op *op) {
   int64_t depth, columns;
   if (!nn_dim_is_const(x.dims[trans_a ? last - 1 : last], &depth) || !nn_dim_is_const(r.dims[last], &columns)) return false;
   nn_dim rows = is_matrix(op->in[1]->type) && !trans_a ? rows_of(op) : r.dims[last - 1];
-  int64_t width = m->env.panel_width(m->env.self, rows, r.dims[last]), least = nn_strassen_rows(op, rows, depth, columns, width, true);
+  int64_t width = m->env.panel_width(m->env.self, rows, r.dims[last]), least = nn_strassen_rows(op, rows, depth, columns, width, true, false);
   if (least) nn_set_int(op, "strassen", least);
   return least != 0;
 }

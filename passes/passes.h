@@ -42,8 +42,9 @@ nn_value *nn_layout_matmul(nn_builder *b, nn_op *conv, nn_value *x); /* x[N,C,1,
 nn_value *nn_layout_pad(nn_builder *b, nn_value *v, int axis, int64_t size); /* zeros at the end of axis */
 #define NN_SAME(i) (-1 - (i))
 nn_value *nn_layout_reshape(nn_builder *b, nn_value *v, int rank, const int64_t *sizes); /* NN_SAME(i): v's dimension i */
-/* strassen.c: from how many rows on the product of op takes Strassen's form; 0: it does not. width: of its panels; packs: B is packed while running. */
-int64_t nn_strassen_rows(const nn_op *op, nn_dim rows, int64_t depth, int64_t columns, int64_t width, bool packs);
+/* strassen.c: from how many rows on the product of op takes Strassen's form; 0: it does not. width: of its panels; packs: B is packed while running;
+   copied: the plain form would copy A. */
+int64_t nn_strassen_rows(const nn_op *op, nn_dim rows, int64_t depth, int64_t columns, int64_t width, bool packs, bool copied);
 /* Pairs of panels that do: about half of the panels. */
 int64_t nn_strassen_pairs(int64_t columns, int64_t width);
 /* From how many rows on (a chunk's) its tasks have rows of one half, the first half's before the second's. */

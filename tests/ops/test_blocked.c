@@ -202,7 +202,7 @@ Test(blocked, computed_weights) {
 }
 
 /* Pixels of several images, odd numbers of them, halves of the depth that are no whole blocks, panels that have no partner; rows of several tasks
-   with the same panels. */
+   with the same panels; odd numbers of pairs of panels. */
 Test(blocked, strassen) {
   static const struct {
     int64_t images, channels, outputs, height, width, stride, block, least;
@@ -210,7 +210,9 @@ Test(blocked, strassen) {
                {1, 16, 65, 1, 1, 1, 16, 1},  {2, 24, 40, 13, 11, 1, 8, 1},  {1, 8, 33, 10, 14, 3, 8, 1},  {1, 12, 16, 9, 9, 1, 4, 1},
                {1, 32, 64, 7, 7, 1, 16, 49}, {1, 32, 64, 7, 7, 1, 16, 50}, {2, 16, 96, 4, 4, 2, 16, 8},  {1, 16, 32, 6, 6, 1, 16, 1},
                {1, 16, 72, 1, 23, 1, 16, 1}, {1, 48, 64, 2, 12, 1, 16, 1}, {1, 16, 80, 5, 5, 1, 16, 1},   {1, 8, 48, 3, 5, 1, 8, 1},
-               {1, 16, 160, 17, 18, 1, 16, 1}, {3, 16, 72, 13, 21, 1, 8, 1}, {1, 32, 128, 41, 39, 2, 16, 1}, {2, 8, 300, 9, 6, 1, 8, 1}};
+               {1, 16, 160, 17, 18, 1, 16, 1}, {3, 16, 72, 13, 21, 1, 8, 1}, {1, 32, 128, 41, 39, 2, 16, 1}, {2, 8, 300, 9, 6, 1, 8, 1},
+               {1, 32, 192, 7, 7, 1, 16, 1}, {1, 20, 200, 1, 1, 1, 16, 1}, {2, 16, 330, 5, 9, 2, 16, 1},  {1, 48, 192, 2, 1, 1, 16, 1},
+               {1, 16, 97, 3, 5, 1, 8, 1},   {1, 24, 175, 7, 7, 1, 8, 1},  {1, 64, 192, 17, 16, 1, 16, 1}, {1, 48, 448, 1, 3, 1, 16, 1}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
     for (int symbolic = 0; symbolic < 2; symbolic++) {
       blocked c = {.images = cases[i].images, .channels = cases[i].channels, .outputs = cases[i].outputs, .groups = 1, .block = cases[i].block,

@@ -225,6 +225,14 @@ Test(matmul, strassen_in_halves) {
     for (int symbolic = 0; symbolic < 2; symbolic++) try_strassen(rows[i], 12, 163, 16, 1, symbolic);
 }
 
+/* Odd numbers of pairs of panels: tasks have half of the rows. */
+Test(matmul, strassen_odd_pairs) {
+  static const int64_t rows[] = {1, 2, 3, 25, 49, 50, 73, 145, 301};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    for (int symbolic = 0; symbolic < 2; symbolic++)
+      for (int64_t width = 16; width <= 32; width *= 2) try_strassen(rows[i], 8, (i % 2 ? 6 : 10) * width + (int64_t)i, width, 1, symbolic);
+}
+
 Test(matmul, strassen_in_chunks) {
   for (int symbolic = 0; symbolic < 2; symbolic++) {
     try_strassen(131, 1774, 35, 16, 1, symbolic);

@@ -19,17 +19,17 @@
 
    Where A lies in blocks of k, as in convolutions, nobody waits: a worker makes the sums of a task's rows for himself and
    keeps them for his next tasks, which have the same rows and the panels that follow. To read what another core has made,
-   or to write where it has read, costs more. Of an odd number of pairs the last one is two tasks, of half the rows each. The number of rows may be a symbol: chunks and tasks are then cut while
-   running. Row tiles may reach beyond a task's rows, into rows that mean nothing and are not used.
+   or to write where it has read, costs more. Of an odd number of pairs the last one is two tasks, of half the rows each.
+
+   The number of rows may be a symbol: chunks and tasks are then cut while running. Row tiles may reach beyond a task's
+   rows, into rows that mean nothing and are not used. A's sums are in gemm_strassen_sums.c.
 
    The error is bounded by the largest elements of the operands, not of the row and column: a few times that of the sum
    in order. What is not finite in one of two neighbouring rows is not finite in the other. passes/strassen.c decides. */
-#include "codegen/codegen.h"
+#include "codegen/gemm_strassen.h"
 #include "passes/passes.h"
 
 enum {
-  PRODUCTS = 7,
-  QUADRANTS = 4,
   ROW_GAP = 16,
   LINE_BYTES = 64,
   TASK_PAIRS = 128,      /* at most; each task makes B's sums again */
@@ -39,227 +39,43 @@ enum {
   FEW_PANELS = 12,       /* pairs; an odd one among them would keep a worker waiting */
   OWN_TASKS = 16         /* of workers who keep A's sums; more only if there are many rows: panels fetch what follows them in their task */
 };
-enum { A11, A12, A21, A22, NOWHERE }; /* also of B and C: bit 1 the row half, bit 0 the column half. A block that nobody reads */
 
-typedef struct term {
-  int a[2], a_sign; /* of the second; 0: there is none */
-  int b[2], b_sign;
-  int c[2], c_sign[2];
-  int ahead; /* quadrant of B that later products need; + QUADRANTS: of the next pair of panels */
-} term;
-
-static const term terms[PRODUCTS] = {
-    {{A11, A22}, 1, {A11, A22}, 1, {A11, A22}, {1, 1}, A12},
-    {{A21, A22}, 1, {A11, A11}, 0, {A21, A22}, {1, -1}, A21},
-    {{A11, A11}, 0, {A12, A22}, -1, {A12, A22}, {1, 1}, A21},
-    {{A22, A22}, 0, {A21, A11}, -1, {A11, A21}, {1, 1}, A21},
-    {{A11, A12}, 1, {A22, A22}, 0, {A11, A12}, {-1, 1}, QUADRANTS + A11},
-    {{A21, A11}, -1, {A11, A12}, 1, {A22, NOWHERE}, {1, 1}, QUADRANTS + A22},
-    {{A12, A22}, -1, {A21, A22}, 1, {A11, NOWHERE}, {1, 1}, QUADRANTS + A22},
+const nn_strassen_term nn_strassen_terms[NN_STRASSEN_PRODUCTS] = {
+    {{NN_A11, NN_A22}, 1, {NN_A11, NN_A22}, 1, {NN_A11, NN_A22}, {1, 1}, NN_A12},
+    {{NN_A21, NN_A22}, 1, {NN_A11, NN_A11}, 0, {NN_A21, NN_A22}, {1, -1}, NN_A21},
+    {{NN_A11, NN_A11}, 0, {NN_A12, NN_A22}, -1, {NN_A12, NN_A22}, {1, 1}, NN_A21},
+    {{NN_A22, NN_A22}, 0, {NN_A21, NN_A11}, -1, {NN_A11, NN_A21}, {1, 1}, NN_A21},
+    {{NN_A11, NN_A12}, 1, {NN_A22, NN_A22}, 0, {NN_A11, NN_A12}, {-1, 1}, NN_STRASSEN_QUADRANTS + NN_A11},
+    {{NN_A21, NN_A11}, -1, {NN_A11, NN_A12}, 1, {NN_A22, NN_NOWHERE}, {1, 1}, NN_STRASSEN_QUADRANTS + NN_A22},
+    {{NN_A12, NN_A22}, -1, {NN_A21, NN_A22}, 1, {NN_A11, NN_NOWHERE}, {1, 1}, NN_STRASSEN_QUADRANTS + NN_A22},
 };
-
-typedef struct strassen {
-  const nn_gemm *g;
-  nn_tile tile;
-  int64_t half;                  /* of the depth */
-  int64_t panels;                /* pairs of them */
-  int lanes, width;
-  nn_x *m, *pairs;               /* rows of A; pairs of them, the last one maybe of one row */
-  bool is_even;                  /* it is known that it is of two */
-  int64_t room;                  /* pairs of a chunk, at most */
-  int64_t halved;                /* pairs of a chunk from which on its tasks have rows of one half */
-  int64_t groups;                /* of pairs of panels, one for each task of the same rows; where is_own */
-  bool has_odd;                  /* of an odd number of pairs of panels the last one is two tasks, of half the rows; where is_own */
-  bool is_own;                   /* a is the worker's, of a task's rows, and all rows are one chunk; else a has those of a chunk */
-  nn_x *nchunks, *chunk_pairs;   /* chunk_pairs: of all but the last */
-  int64_t static_rows, most_rows; /* pairs of a task; static_rows -1: known while running */
-  nn_x *rows, *blocks;           /* the same; tasks of a chunk that share panels */
-  nn_x *parts;                   /* 2 if they go in halves, else 1 */
-  int64_t pitch, a_rows, a_size; /* of a: elements of a row, rows and elements of a product */
-  nn_buf *a, *b, *c, *line;      /* sums of A; of B, [half][width]; products, [product][row][width]; results of a pair, [quadrant][width] */
-  nn_buf *panels_b;              /* B: its panels; or those of the task, */
-  bool packs, own_pair;          /* which it packs; if there is one chunk only, into a buffer for one pair */
-  bool reads_matrix;             /* or not at all: first tiles read B in its own order, and keep what they read */
-  nn_buf *squares;               /* of a transposed A: [half][row][k], as many of both as a vector has lanes; else NULL */
-  /* of the present chunk, task and product */
-  nn_x *chunk, *left;            /* first pair of the chunk, and the number of its pairs */
-  nn_x *row, *panel, *product;   /* first pair of the task in the chunk; its panel in the left half */
-  nn_x *next;                    /* the panel after it; NULL: that */
-  nn_x *own_row;                 /* the pair that a begins with, where is_own */
-  nn_x *from[2], *from_k[2], *from_n[2]; /* of the panels, or of B's rows and columns: what b is the sum of */
-  nn_x *first_row;               /* of the tiles, in the task's rows */
-  int sign;                      /* of the second of `from`, while b is made */
-  nn_x *asks_matrix, *next_k, *next_n; /* whether what is asked for is not packed yet; the quadrant's first element then. NULL: never */
-  nn_x *ahead;                   /* element of the panels that is the first of the quadrant to prefetch */
-} strassen;
 
 static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 /* A number that depends on the product, chosen while running. */
-static nn_x *by_product(nn_lower *L, const strassen *s, int (*of)(const term *t)) {
+static nn_x *by_product(nn_lower *L, const nn_strassen *s, int (*of)(const nn_strassen_term *t)) {
   nn_kernel *k = L->kernel;
-  nn_x *chosen = nn_x_int(k, of(&terms[PRODUCTS - 1]));
-  for (int q = PRODUCTS - 2; q >= 0; q--) {
+  nn_x *chosen = nn_x_int(k, of(&nn_strassen_terms[NN_STRASSEN_PRODUCTS - 1]));
+  for (int q = NN_STRASSEN_PRODUCTS - 2; q >= 0; q--) {
     nn_x *is_this = nn_x_binary(k, NN_X_EQ, s->product, nn_x_int(k, q));
-    chosen = nn_x_select(k, is_this, nn_x_int(k, of(&terms[q])), chosen);
+    chosen = nn_x_select(k, is_this, nn_x_int(k, of(&nn_strassen_terms[q])), chosen);
   }
   return nn_let(k, chosen);
 }
 
-static int first_b(const term *t) { return t->b[0]; }
-static int second_b(const term *t) { return t->b[1]; }
-static int sign_b(const term *t) { return t->b_sign; }
-static int ahead_b(const term *t) { return t->ahead; }
+static int first_b(const nn_strassen_term *t) { return t->b[0]; }
+static int second_b(const nn_strassen_term *t) { return t->b[1]; }
+static int sign_b(const nn_strassen_term *t) { return t->b_sign; }
+static int ahead_b(const nn_strassen_term *t) { return t->ahead; }
 
-static nn_x *signed_sum(nn_kernel *k, nn_x *a, nn_x *b, int sign) {
+nn_x *nn_signed_sum(nn_kernel *k, nn_x *a, nn_x *b, int sign) {
   return sign == 0 ? a : nn_x_binary(k, sign > 0 ? NN_X_ADD : NN_X_SUB, a, b);
-}
-
-/* ---- sums of A -------------------------------------------------------------------------------------------- */
-
-/* A pair's row in a. */
-static nn_x *row_of_a(nn_kernel *k, const strassen *s, nn_x *pair) { return s->is_own ? nn_xi_sub(k, pair, s->own_row) : pair; }
-
-/* Where A lies in blocks of k, so do its sums: [product][block][pair][k]; else [product][pair][k]. */
-static nn_x *sum_at(nn_kernel *k, const strassen *s, nn_x *product, nn_x *pair, nn_x *ki) {
-  int64_t block = s->g->a_block;
-  nn_x *first = nn_xi_mulc(k, product, s->a_size);
-  pair = row_of_a(k, s, pair);
-  if (!block) return nn_xi_add(k, first, nn_xi_add(k, nn_xi_mulc(k, pair, s->pitch), ki));
-  nn_x *line = nn_xi_add(k, nn_xi_mulc(k, nn_xi_floordiv(k, ki, nn_x_int(k, block)), s->a_rows), pair);
-  return nn_xi_add(k, first, nn_xi_add(k, nn_xi_mulc(k, line, block), nn_xi_mod(k, ki, nn_x_int(k, block))));
-}
-
-static nn_x *quadrant_a(nn_lower *L, const strassen *s, nn_x *pair, nn_x *ki, int quadrant) {
-  nn_kernel *k = L->kernel;
-  nn_x *m = nn_xi_addc(k, nn_xi_mulc(k, nn_xi_add(k, s->chunk, pair), 2), quadrant >> 1);
-  if (!s->is_even && quadrant >> 1) m = nn_xi_min(k, m, nn_xi_addc(k, s->m, -1));
-  return nn_let(k, nn_gemm_a(L, s->g, m, nn_xi_addc(k, ki, (quadrant & 1) * s->half)));
-}
-
-static void sum_vector(nn_lower *L, const strassen *s, nn_x *pair, nn_x *ki, nn_x *const *quadrants) {
-  nn_kernel *k = L->kernel;
-  for (int q = 0; q < PRODUCTS; q++) {
-    const term *t = &terms[q];
-    nn_x *sum = signed_sum(k, quadrants[t->a[0]], quadrants[t->a[1]], t->a_sign);
-    nn_store(k, s->a, sum_at(k, s, nn_x_int(k, q), pair, ki), sum, nn_guard(L));
-  }
-}
-
-static void sum_in_place(nn_lower *L, const strassen *s, nn_x *pair, nn_x *ki) {
-  nn_x *quadrants[QUADRANTS];
-  for (int q = 0; q < QUADRANTS; q++) quadrants[q] = quadrant_a(L, s, pair, ki, q);
-  sum_vector(L, s, pair, ki, quadrants);
-}
-
-static void sum_a_block(nn_lower *L, nn_x *i, int lanes, bool is_tail, void *data) {
-  const strassen *s = data;
-  nn_kernel *k = L->kernel;
-  nn_x *ki = nn_xi_add(k, i, nn_lanes_begin(L, lanes));
-  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, ki, nn_x_int(k, s->half)));
-  sum_in_place(L, s, s->row, ki);
-  if (is_tail) nn_guard_pop(L);
-  nn_lanes_end(L, lanes);
-}
-
-static void sum_rows(nn_lower *L, strassen *s) {
-  nn_kernel *k = L->kernel;
-  s->row = nn_task_loop(L, s->g->in_parallel, "pair", s->left);
-  nn_block_loops(L, nn_x_int(k, s->half), s->lanes, sum_a_block, s);
-  nn_end(k);
-}
-
-/* A transposed A is turned in squares of one vector's lanes, as many pairs of rows at a time as are in one. */
-static bool reads_squares(const strassen *s) {
-  const nn_gemm *g = s->g;
-  int64_t m, k;
-  if (g->a_block || s->lanes < 2 || s->half < s->lanes) return false;
-  if (!g->a_plain) return !g->a_unit_k;
-  return nn_x_is_const(g->a_stride_m, &m) && m == 1 && !(nn_x_is_const(g->a_stride_k, &k) && k == 1);
-}
-
-/* Rows from m on for k from ki on, in one half of it. */
-static void turn_square(nn_lower *L, const strassen *s, nn_x *m, nn_x *ki, int half, bool is_tail) {
-  nn_kernel *k = L->kernel;
-  int lanes = s->lanes;
-  nn_buf *square = nn_regs(L, s->g->acc, (int64_t)lanes * lanes);
-  nn_x *i = nn_loop_range(k, NN_UNROLL, "i", lanes), *l = nn_lanes_begin(L, lanes), *row = nn_xi_add(k, m, l);
-  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, row, s->m));
-  nn_store(k, square, nn_tile_vector(k, i, lanes, l), nn_gemm_a(L, s->g, row, nn_xi_add(k, nn_xi_addc(k, ki, half * s->half), i)), NULL);
-  if (is_tail) nn_guard_pop(L);
-  nn_lanes_end(L, lanes);
-  nn_end(k);
-  nn_transpose(k, square);
-  i = nn_loop_range(k, NN_UNROLL, "i", lanes);
-  l = nn_lanes_begin(L, lanes);
-  nn_x *at = nn_tile_vector(k, i, lanes, l);
-  nn_store(k, s->squares, nn_xi_addc(k, at, (int64_t)half * lanes * lanes), nn_x_load(k, square, at, NULL), NULL);
-  nn_lanes_end(L, lanes);
-  nn_end(k);
-}
-
-static void sum_square(nn_lower *L, const strassen *s, nn_x *first, nn_x *ki, nn_x *count, bool is_tail) {
-  nn_kernel *k = L->kernel;
-  int64_t lanes = s->lanes;
-  nn_x *m = nn_let(k, nn_xi_mulc(k, nn_xi_add(k, s->chunk, first), 2)), *quadrants[QUADRANTS];
-  for (int half = 0; half < 2; half++) turn_square(L, s, m, ki, half, is_tail);
-  nn_x *pair = nn_loop_begin(k, is_tail ? NN_FOR : NN_UNROLL, "pair", nn_x_int(k, 0), count), *l = nn_lanes_begin(L, s->lanes);
-  for (int q = 0; q < QUADRANTS; q++) {
-    nn_x *row = nn_xi_addc(k, nn_xi_mulc(k, pair, 2), (q & 1) * lanes + (q >> 1));
-    quadrants[q] = nn_let(k, nn_x_load(k, s->squares, nn_xi_add(k, nn_xi_mulc(k, row, lanes), l), NULL));
-  }
-  sum_vector(L, s, nn_xi_add(k, first, pair), nn_xi_add(k, ki, l), quadrants);
-  nn_lanes_end(L, s->lanes);
-  nn_end(k);
-}
-
-/* The last squares of a half may overlap. */
-static void sum_squares(nn_lower *L, strassen *s) {
-  nn_kernel *k = L->kernel;
-  int64_t lanes = s->lanes, most = lanes / 2;
-  s->squares = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(L->module, 2 * lanes * lanes));
-  nn_x *group = nn_task_loop(L, s->g->in_parallel, "pairs", nn_ceildiv_x(L, s->left, most));
-  nn_x *first = nn_let(k, nn_xi_mulc(k, group, most)), *count = nn_let(k, nn_xi_min(k, nn_x_int(k, most), nn_xi_sub(k, s->left, first)));
-  nn_x *here = nn_let(k, nn_xi_min(k, s->m, nn_xi_mulc(k, nn_xi_add(k, s->chunk, s->left), 2)));
-  nn_x *square = nn_loop_range(k, NN_FOR, "square", ceil_div(s->half, lanes));
-  nn_x *ki = nn_let(k, nn_xi_min(k, nn_xi_mulc(k, square, lanes), nn_x_int(k, s->half - lanes)));
-  nn_if_begin(k, nn_x_binary(k, NN_X_LE, nn_xi_mulc(k, nn_xi_add(k, s->chunk, nn_xi_addc(k, first, most)), 2), here));
-  sum_square(L, s, first, ki, nn_x_int(k, most), false);
-  nn_else(k);
-  sum_square(L, s, first, ki, count, true);
-  nn_end(k);
-  nn_end(k);
-  nn_end(k);
-}
-
-/* Elements of k that lie together in both halves. */
-static int lanes_of_block(const strassen *s) {
-  int lanes = s->lanes;
-  while (s->half % lanes || s->g->a_block % lanes) lanes /= 2;
-  return lanes;
-}
-
-/* Neighbouring rows lie together. */
-static void sum_pairs(nn_lower *L, const strassen *s, nn_x *ki, int lanes, nn_x *first, nn_x *end) {
-  nn_x *pair = nn_loop_begin(L->kernel, NN_FOR, "pair", first, end);
-  sum_in_place(L, s, pair, nn_xi_add(L->kernel, ki, nn_lanes_begin(L, lanes)));
-  nn_lanes_end(L, lanes);
-  nn_end(L->kernel);
-}
-
-/* Of the task's rows. */
-static void sum_own(nn_lower *L, const strassen *s) {
-  nn_kernel *k = L->kernel;
-  int lanes = lanes_of_block(s);
-  nn_x *end = nn_let(k, nn_xi_min(k, nn_xi_add(k, s->row, s->rows), s->left));
-  sum_pairs(L, s, nn_xi_mulc(k, nn_loop_range(k, NN_FOR, "k", s->half / lanes), lanes), lanes, s->row, end);
-  nn_end(k);
 }
 
 /* ---- one product of a task -------------------------------------------------------------------------------- */
 
 /* First element of the quadrant's part of the panels. */
-static nn_x *panel_at(nn_lower *L, const strassen *s, nn_x *panel, nn_x *quadrant) {
+static nn_x *panel_at(nn_lower *L, const nn_strassen *s, nn_x *panel, nn_x *quadrant) {
   nn_kernel *k = L->kernel;
   nn_x *two = nn_x_int(k, 2), *right = nn_xi_mulc(k, nn_xi_mod(k, quadrant, two), s->panels);
   nn_x *lower = nn_xi_mulc(k, nn_xi_floordiv(k, quadrant, two), s->half);
@@ -269,22 +85,22 @@ static nn_x *panel_at(nn_lower *L, const strassen *s, nn_x *panel, nn_x *quadran
 }
 
 static nn_x *tile_a(nn_lower *L, void *data, nn_x *m, nn_x *const *ks) {
-  const strassen *s = data;
+  const nn_strassen *s = data;
   nn_kernel *k = L->kernel;
   nn_x *pair = nn_xi_add(k, s->row, nn_xi_add(k, m, s->first_row));
-  return nn_x_load(k, s->a, sum_at(k, s, s->product, pair, ks[0]), NULL);
+  return nn_x_load(k, s->a, nn_strassen_sum_at(k, s, s->product, pair, ks[0]), NULL);
 }
 
 /* Of the products that take a quadrant of B as it is. */
 static nn_x *panel_b(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j) {
-  const strassen *s = data;
+  const nn_strassen *s = data;
   nn_kernel *k = L->kernel;
   (void)n0;
   return nn_x_load(k, s->panels_b, nn_xi_add(k, s->from[0], nn_xi_add(k, nn_xi_mulc(k, ks[0], s->width), j)), NULL);
 }
 
 /* Of the i-th quadrant of a sum: element `at` of its panel, which is in row ki and column j. */
-static nn_x *quadrant_b(nn_lower *L, const strassen *s, int i, nn_x *ki, nn_x *at, nn_x *j) {
+static nn_x *quadrant_b(nn_lower *L, const nn_strassen *s, int i, nn_x *ki, nn_x *at, nn_x *j) {
   nn_kernel *k = L->kernel;
   if (!s->reads_matrix) return nn_x_load(k, s->panels_b, nn_xi_add(k, s->from[i], at), NULL);
   return nn_gemm_b(L, s->g, nn_xi_add(k, s->from_k[i], ki), nn_xi_add(k, s->from_n[i], j));
@@ -292,29 +108,29 @@ static nn_x *quadrant_b(nn_lower *L, const strassen *s, int i, nn_x *ki, nn_x *a
 
 /* The first row tile makes the sum that the others read. */
 static nn_x *first_tile_b(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j) {
-  const strassen *s = data;
+  const nn_strassen *s = data;
   nn_kernel *k = L->kernel;
   (void)n0;
   nn_x *at = nn_xi_add(k, nn_xi_mulc(k, ks[0], s->width), j);
   nn_x *first = quadrant_b(L, s, 0, ks[0], at, j), *second = s->sign ? quadrant_b(L, s, 1, ks[0], at, j) : NULL;
-  nn_x *value = nn_let(k, signed_sum(k, first, second, s->sign));
+  nn_x *value = nn_let(k, nn_signed_sum(k, first, second, s->sign));
   nn_store(k, s->b, at, value, NULL);
   return value;
 }
 
 static nn_x *tile_b(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j) {
-  const strassen *s = data;
+  const nn_strassen *s = data;
   nn_kernel *k = L->kernel;
   (void)n0;
   return nn_x_load(k, s->b, nn_xi_add(k, nn_xi_mulc(k, ks[0], s->width), j), NULL);
 }
 
-static void panel_ahead(nn_lower *L, const strassen *s, nn_x *at) {
+static void panel_ahead(nn_lower *L, const nn_strassen *s, nn_x *at) {
   nn_prefetch(L->kernel, s->panels_b, nn_xi_add(L->kernel, s->ahead, at));
 }
 
 /* A quadrant of the next pair of panels where it will be packed from: line by line in its own order. */
-static void matrix_ahead(nn_lower *L, const strassen *s, nn_x *at) {
+static void matrix_ahead(nn_lower *L, const nn_strassen *s, nn_x *at) {
   const nn_gemm *g = s->g;
   nn_kernel *k = L->kernel;
   int64_t stride;
@@ -332,7 +148,7 @@ static void matrix_ahead(nn_lower *L, const strassen *s, nn_x *at) {
 }
 
 static void tile_ahead(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
-  const strassen *s = data;
+  const nn_strassen *s = data;
   nn_kernel *k = L->kernel;
   (void)n0;
   if (s->asks_matrix) {
@@ -345,15 +161,15 @@ static void tile_ahead(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
 }
 
 /* Rows of c that a product has: tiles may reach beyond those of the task. */
-static int64_t c_rows(const strassen *s) { return s->most_rows + s->tile.mr; }
+static int64_t c_rows(const nn_strassen *s) { return s->most_rows + s->tile.mr; }
 
-static nn_x *product_at(nn_kernel *k, const strassen *s, nn_x *product, nn_x *row, nn_x *j) {
+static nn_x *product_at(nn_kernel *k, const nn_strassen *s, nn_x *product, nn_x *row, nn_x *j) {
   nn_x *line = nn_xi_add(k, nn_xi_mulc(k, product, c_rows(s)), row);
   return nn_xi_add(k, nn_xi_mulc(k, line, s->width), j);
 }
 
 static void tile_store(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, bool is_tail, nn_buf *src, nn_x *at) {
-  const strassen *s = data;
+  const nn_strassen *s = data;
   nn_kernel *k = L->kernel;
   (void)is_tail;
   nn_x *l = nn_lanes_begin(L, lanes);
@@ -365,7 +181,7 @@ static void tile_store(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, boo
 typedef nn_x *b_fn(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j);
 
 /* `count` rows from `first_row` on, at most those of a task. Most of the time prefetching should go on. */
-static void multiply_rows(nn_lower *L, strassen *s, nn_x *first_row, nn_x *count, b_fn *b, bool looks_ahead) {
+static void multiply_rows(nn_lower *L, nn_strassen *s, nn_x *first_row, nn_x *count, b_fn *b, bool looks_ahead) {
   nn_module *m = L->module;
   int64_t known;
   bool is_known = nn_x_is_const(count, &known);
@@ -390,18 +206,18 @@ static void multiply_rows(nn_lower *L, strassen *s, nn_x *first_row, nn_x *count
 }
 
 /* Rows of the first tile: all tiles are of nearly the same size where the number of rows is known. */
-static int64_t first_rows(const strassen *s) {
+static int64_t first_rows(const nn_strassen *s) {
   int64_t ntiles = (s->static_rows + s->tile.mr - 1) / s->tile.mr;
   return s->static_rows < 0 ? s->tile.mr : (s->static_rows + ntiles - 1) / ntiles;
 }
 
 /* The tile of the first rows, which makes b. */
-static void multiply_first(nn_lower *L, strassen *s, int sign, int64_t rows) {
+static void multiply_first(nn_lower *L, nn_strassen *s, int sign, int64_t rows) {
   s->sign = sign;
   multiply_rows(L, s, nn_x_int(L->kernel, 0), nn_x_int(L->kernel, rows), first_tile_b, s->static_rows == rows);
 }
 
-static void multiply_sum(nn_lower *L, strassen *s, nn_x *sign) {
+static void multiply_sum(nn_lower *L, nn_strassen *s, nn_x *sign) {
   nn_kernel *k = L->kernel;
   int64_t rows = first_rows(s);
   nn_x *zero = nn_x_int(k, 0), *first = nn_x_int(k, rows);
@@ -421,7 +237,7 @@ static void multiply_sum(nn_lower *L, strassen *s, nn_x *sign) {
 }
 
 /* The i-th quadrant of b. */
-static void set_quadrant(nn_lower *L, strassen *s, int i, nn_x *quadrant) {
+static void set_quadrant(nn_lower *L, nn_strassen *s, int i, nn_x *quadrant) {
   nn_kernel *k = L->kernel;
   nn_x *two = nn_x_int(k, 2), *panel = nn_xi_add(k, s->panel, nn_xi_mulc(k, nn_xi_mod(k, quadrant, two), s->panels));
   if (s->reads_matrix) {
@@ -433,9 +249,9 @@ static void set_quadrant(nn_lower *L, strassen *s, int i, nn_x *quadrant) {
 }
 
 /* The last products ask for a quadrant each, of the pair that comes next. */
-static void look_at_matrix(nn_lower *L, strassen *s) {
+static void look_at_matrix(nn_lower *L, nn_strassen *s) {
   nn_kernel *k = L->kernel;
-  nn_x *first = nn_x_int(k, PRODUCTS - QUADRANTS), *two = nn_x_int(k, 2), *quadrant = nn_let(k, nn_xi_sub(k, s->product, first));
+  nn_x *first = nn_x_int(k, NN_STRASSEN_PRODUCTS - NN_STRASSEN_QUADRANTS), *two = nn_x_int(k, 2), *quadrant = nn_let(k, nn_xi_sub(k, s->product, first));
   if (!s->packs || !s->g->b_plain) return;
   nn_x *asks = nn_x_binary(k, NN_X_LE, first, s->product);
   if (!s->own_pair) asks = nn_x_binary(k, NN_X_AND, asks, nn_x_binary(k, NN_X_EQ, s->chunk, nn_x_int(k, 0)));
@@ -445,9 +261,9 @@ static void look_at_matrix(nn_lower *L, strassen *s) {
   s->next_n = nn_let(k, nn_xi_mulc(k, panel, s->width));
 }
 
-static void multiply(nn_lower *L, strassen *s) {
+static void multiply(nn_lower *L, nn_strassen *s) {
   nn_kernel *k = L->kernel;
-  nn_x *zero = nn_x_int(k, 0), *four = nn_x_int(k, QUADRANTS);
+  nn_x *zero = nn_x_int(k, 0), *four = nn_x_int(k, NN_STRASSEN_QUADRANTS);
   set_quadrant(L, s, 0, by_product(L, s, first_b));
   set_quadrant(L, s, 1, by_product(L, s, second_b));
   nn_x *ahead = by_product(L, s, ahead_b), *sign = by_product(L, s, sign_b);
@@ -471,42 +287,42 @@ static void multiply(nn_lower *L, strassen *s) {
 /* Of the products that go to this quadrant, in order; the first goes there as it is. */
 static nn_x *quadrant_c(nn_kernel *k, nn_x *const *products, int quadrant) {
   nn_x *sum = NULL;
-  for (int q = 0; q < PRODUCTS; q++)
+  for (int q = 0; q < NN_STRASSEN_PRODUCTS; q++)
     for (int i = 0; i < 2; i++)
-      if (terms[q].c[i] == quadrant) sum = sum ? signed_sum(k, sum, products[q], terms[q].c_sign[i]) : products[q];
+      if (nn_strassen_terms[q].c[i] == quadrant) sum = sum ? nn_signed_sum(k, sum, products[q], nn_strassen_terms[q].c_sign[i]) : products[q];
   return nn_let(k, sum);
 }
 
 /* Through the epilogue: column j of the panel in the left or the right half. */
-static void store_vector(nn_lower *L, const strassen *s, nn_x *m, nn_x *right, nn_x *j, nn_x *value) {
+static void store_vector(nn_lower *L, const nn_strassen *s, nn_x *m, nn_x *right, nn_x *j, nn_x *value) {
   nn_kernel *k = L->kernel;
   nn_x *n = nn_xi_add(k, nn_xi_mulc(k, nn_xi_add(k, s->panel, nn_xi_mulc(k, right, s->panels)), s->width), j);
   s->g->store(L, s->g->data, m, n, value);
 }
 
 /* The results of a pair of rows, [quadrant][width]. */
-static void make_line(nn_lower *L, const strassen *s, nn_x *row) {
+static void make_line(nn_lower *L, const nn_strassen *s, nn_x *row) {
   nn_kernel *k = L->kernel;
   nn_x *c = nn_loop_range(k, NN_UNROLL, "c", s->tile.nv);
-  nn_x *j = nn_xi_add(k, nn_xi_mulc(k, c, s->lanes), nn_lanes_begin(L, s->lanes)), *products[PRODUCTS];
-  for (int q = 0; q < PRODUCTS; q++)
+  nn_x *j = nn_xi_add(k, nn_xi_mulc(k, c, s->lanes), nn_lanes_begin(L, s->lanes)), *products[NN_STRASSEN_PRODUCTS];
+  for (int q = 0; q < NN_STRASSEN_PRODUCTS; q++)
     products[q] = nn_let(k, nn_x_load(k, s->c, product_at(k, s, nn_x_int(k, q), row, j), NULL));
-  for (int q = 0; q < QUADRANTS; q++) nn_store(k, s->line, nn_xi_addc(k, j, q * s->width), quadrant_c(k, products, q), NULL);
+  for (int q = 0; q < NN_STRASSEN_QUADRANTS; q++) nn_store(k, s->line, nn_xi_addc(k, j, q * s->width), quadrant_c(k, products, q), NULL);
   nn_lanes_end(L, s->lanes);
   nn_end(k);
 }
 
 /* Each quadrant's store is code of its own: results of a pair then stay in registers. */
-static bool copies_stores(const strassen *s) { return s->g->store_direct && s->is_even; }
+static bool copies_stores(const nn_strassen *s) { return s->g->store_direct && s->is_even; }
 
 /* Rows of the task to the product's results: quadrants 0 and 1 are one row, 2 and 3 the next, if there is one. */
-static void store_rows(nn_lower *L, const strassen *s) {
+static void store_rows(nn_lower *L, const nn_strassen *s) {
   nn_kernel *k = L->kernel;
   nn_x *count = nn_xi_min(k, s->rows, nn_xi_sub(k, s->left, s->row));
   nn_x *row = nn_loop_begin(k, NN_FOR, "row", nn_x_int(k, 0), nn_let(k, count));
   nn_x *first = nn_let(k, nn_xi_mulc(k, nn_xi_add(k, s->chunk, nn_xi_add(k, s->row, row)), 2));
   make_line(L, s, row);
-  nn_x *quadrants = nn_x_int(k, QUADRANTS), *two = nn_x_int(k, 2);
+  nn_x *quadrants = nn_x_int(k, NN_STRASSEN_QUADRANTS), *two = nn_x_int(k, 2);
   if (!s->is_even) quadrants = nn_let(k, nn_xi_mulc(k, nn_xi_min(k, two, nn_xi_sub(k, s->m, first)), 2));
   nn_x *quadrant = nn_loop_begin(k, copies_stores(s) ? NN_UNROLL : NN_FOR, "quadrant", nn_x_int(k, 0), quadrants);
   nn_x *c = nn_loop_range(k, NN_UNROLL, "c", s->tile.nv);
@@ -519,16 +335,16 @@ static void store_rows(nn_lower *L, const strassen *s) {
   nn_end(k);
 }
 
-static void emit_task(nn_lower *L, strassen *s) {
+static void emit_task(nn_lower *L, nn_strassen *s) {
   nn_kernel *k = L->kernel;
   nn_module *m = L->module;
   if (!s->b) {
     s->b = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, s->half * s->width));
-    s->c = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, PRODUCTS * c_rows(s) * s->width));
+    s->c = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, NN_STRASSEN_PRODUCTS * c_rows(s) * s->width));
   }
-  if (copies_stores(s)) s->line = nn_regs(L, s->g->acc, (int64_t)QUADRANTS * s->width);
-  else s->line = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, (int64_t)QUADRANTS * s->width));
-  s->product = nn_loop_range(k, NN_FOR, "product", PRODUCTS);
+  if (copies_stores(s)) s->line = nn_regs(L, s->g->acc, (int64_t)NN_STRASSEN_QUADRANTS * s->width);
+  else s->line = nn_temp(L, NN_BUF_WORKER, s->g->acc, nn_dim_const(m, (int64_t)NN_STRASSEN_QUADRANTS * s->width));
+  s->product = nn_loop_range(k, NN_FOR, "product", NN_STRASSEN_PRODUCTS);
   multiply(L, s);
   nn_end(k);
   store_rows(L, s);
@@ -536,21 +352,21 @@ static void emit_task(nn_lower *L, strassen *s) {
 
 /* ---- chunks ----------------------------------------------------------------------------------------------- */
 
-static int64_t most_task_rows(const strassen *s, int64_t pairs) {
+static int64_t most_task_rows(const nn_strassen *s, int64_t pairs) {
   int64_t blocks = ceil_div(TASKS_WANTED, s->panels), rows = ceil_div(pairs, blocks);
   if (rows < LEAST_PAIRS) rows = pairs < LEAST_PAIRS ? pairs : LEAST_PAIRS;
   return rows < TASK_PAIRS ? rows : TASK_PAIRS;
 }
 
-static int64_t own_groups(const strassen *s, int64_t blocks) {
+static int64_t own_groups(const nn_strassen *s, int64_t blocks) {
   int64_t groups = ceil_div(OWN_TASKS, blocks);
   return groups < s->panels ? groups : s->panels;
 }
 
-static bool is_odd(const strassen *s) { return s->panels % 2 != 0 && s->panels < FEW_PANELS; }
+static bool is_odd(const nn_strassen *s) { return s->panels % 2 != 0 && s->panels < FEW_PANELS; }
 
 /* A known number of rows: all tasks are of one size, the last ones maybe with surplus rows. */
-static void cut_known(nn_lower *L, strassen *s, int64_t m) {
+static void cut_known(nn_lower *L, nn_strassen *s, int64_t m) {
   nn_kernel *k = L->kernel;
   int64_t pairs = ceil_div(m, 2), nchunks = s->is_own ? 1 : ceil_div(pairs, s->room);
   s->room = ceil_div(pairs, nchunks);
@@ -567,7 +383,7 @@ static void cut_known(nn_lower *L, strassen *s, int64_t m) {
   s->a_rows = s->is_own ? s->static_rows + s->has_odd : s->static_rows * blocks;
 }
 
-static void cut_symbolic(nn_lower *L, strassen *s) {
+static void cut_symbolic(nn_lower *L, nn_strassen *s) {
   nn_kernel *k = L->kernel;
   nn_x *one = nn_x_int(k, 1);
   s->static_rows = -1;
@@ -592,14 +408,14 @@ static int64_t spread(int64_t elements, int64_t line) {
 }
 
 /* Pairs of a chunk: sums of all products stay in L2, or come from L3, each for its product, to as many rows as a task may have. */
-static int64_t choose_room(const nn_lower *L, const strassen *s, int64_t pair_bytes) {
+static int64_t choose_room(const nn_lower *L, const nn_strassen *s, int64_t pair_bytes) {
   int64_t room = CHUNK_BYTES / pair_bytes, most = L->target->l3_bytes / 2 / pair_bytes;
   if (most > TASK_PAIRS) most = TASK_PAIRS;
   if (room < most) room = most;
   return room < 2 * s->tile.mr ? 2 * s->tile.mr : room;
 }
 
-static void set_sizes(nn_lower *L, strassen *s) {
+static void set_sizes(nn_lower *L, nn_strassen *s) {
   const nn_gemm *g = s->g;
   nn_kernel *k = L->kernel;
   int64_t m = 0, block = g->a_block, element = nn_dtype_bits(g->acc) / 8;
@@ -611,25 +427,25 @@ static void set_sizes(nn_lower *L, strassen *s) {
   s->m = nn_let(k, nn_dim_x(L, g->m));
   s->pairs = nn_let(k, nn_ceildiv_x(L, s->m, 2));
   s->pitch = block ? ceil_div(s->half, block) * block : s->half + ROW_GAP;
-  s->room = choose_room(L, s, PRODUCTS * s->half * element);
+  s->room = choose_room(L, s, NN_STRASSEN_PRODUCTS * s->half * element);
   s->halved = ceil_div(nn_strassen_half_rows(2 * s->half, nn_dim_value(g->n), s->packs), 2);
   if (nn_dim_is_const(g->m, &m)) cut_known(L, s, m);
   else cut_symbolic(L, s);
   s->a_size = spread(s->a_rows * s->pitch, LINE_BYTES / element);
 }
 
-static void keep_sums(nn_lower *L, strassen *s, nn_x *block) {
+static void keep_sums(nn_lower *L, nn_strassen *s, nn_x *block) {
   nn_kernel *k = L->kernel;
   s->row = s->own_row = nn_let(k, nn_xi_mul(k, block, s->rows));
   nn_keep_begin(k, nn_temp(L, NN_BUF_WORKER, NN_I64, nn_dim_const(L->module, 1)), block);
-  sum_own(L, s);
+  nn_strassen_sum_own(L, s);
   nn_end(k);
 }
 
 /* Half of the rows of the last pair of panels. */
-static void emit_half(nn_lower *L, const strassen *s, nn_x *which, nn_x *next) {
+static void emit_half(nn_lower *L, const nn_strassen *s, nn_x *which, nn_x *next) {
   nn_kernel *k = L->kernel;
-  strassen half = *s;
+  nn_strassen half = *s;
   half.static_rows = half.most_rows = ceil_div(s->static_rows, 2);
   half.rows = nn_x_int(k, half.static_rows);
   half.row = nn_let(k, nn_xi_mul(k, which, half.rows));
@@ -639,7 +455,7 @@ static void emit_half(nn_lower *L, const strassen *s, nn_x *which, nn_x *next) {
 }
 
 /* Two series of tasks: half of the pairs of panels but for the last, and half of that. */
-static void emit_odd(nn_lower *L, strassen *s) {
+static void emit_odd(nn_lower *L, nn_strassen *s) {
   nn_kernel *k = L->kernel;
   nn_x *each = nn_x_int(k, s->panels / 2), *tasks = nn_x_int(k, s->panels / 2 + 1);
   nn_x *task = nn_task_loop(L, false, "task", nn_x_int(k, s->panels + 1));
@@ -658,7 +474,7 @@ static void emit_odd(nn_lower *L, strassen *s) {
 }
 
 /* Tasks with the same rows come one after the other; each has a group of panels. */
-static void emit_groups(nn_lower *L, strassen *s) {
+static void emit_groups(nn_lower *L, nn_strassen *s) {
   nn_kernel *k = L->kernel;
   nn_x *groups = nn_x_int(k, s->groups);
   nn_x *task = nn_task_loop(L, false, "task", nn_let(k, nn_xi_mul(k, s->blocks, groups)));
@@ -672,14 +488,14 @@ static void emit_groups(nn_lower *L, strassen *s) {
   nn_end(k);
 }
 
-static void emit_own(nn_lower *L, strassen *s) {
+static void emit_own(nn_lower *L, nn_strassen *s) {
   s->chunk = nn_x_int(L->kernel, 0);
   s->left = s->pairs;
   if (s->has_odd) emit_odd(L, s);
   else emit_groups(L, s);
 }
 
-static void emit_tasks(nn_lower *L, strassen *s) {
+static void emit_tasks(nn_lower *L, nn_strassen *s) {
   nn_kernel *k = L->kernel;
   nn_x *task = nn_task_loop(L, s->g->in_parallel, "task", nn_let(k, nn_xi_mulc(k, s->blocks, s->panels)));
   nn_split split = nn_split_task(L, task, nn_x_int(k, s->panels), s->blocks);
@@ -691,14 +507,14 @@ static void emit_tasks(nn_lower *L, strassen *s) {
 
 int64_t nn_gemm_strassen_width(const nn_lower *L, const nn_gemm *g) { return 2 * (int64_t)nn_target_lanes(L->target, g->acc); }
 
-static int64_t pair_size(const strassen *s) { return 4 * s->half * s->width; }
+static int64_t pair_size(const nn_strassen *s) { return 4 * s->half * s->width; }
 
 /* The pair of panels is packed in the first chunk, just before it is used. */
-static void pack_pair(nn_lower *L, const strassen *s) {
+static void pack_pair(nn_lower *L, const nn_strassen *s) {
   nn_kernel *k = L->kernel;
   if (s->reads_matrix) return;
   if (!s->own_pair) nn_if_begin(k, nn_x_binary(k, NN_X_EQ, s->chunk, nn_x_int(k, 0)));
-  for (int quadrant = A11; quadrant <= A12; quadrant++) {
+  for (int quadrant = NN_A11; quadrant <= NN_A12; quadrant++) {
     nn_x *panel = nn_xi_addc(k, s->panel, quadrant * s->panels);
     nn_gemm_pack_panel(L, s->g, &s->tile, s->panels_b, panel_at(L, s, s->panel, nn_x_int(k, quadrant)), nn_let(k, nn_xi_mulc(k, panel, s->width)));
   }
@@ -706,7 +522,7 @@ static void pack_pair(nn_lower *L, const strassen *s) {
 }
 
 /* Tasks that pack a pair of panels have all of a chunk's rows, or half of them if each packs for itself. */
-static void emit_packing(nn_lower *L, strassen *s) {
+static void emit_packing(nn_lower *L, nn_strassen *s) {
   nn_kernel *k = L->kernel;
   nn_x *one = nn_x_int(k, 1), *parts = s->parts;
   if (!s->own_pair) parts = nn_let(k, nn_x_select(k, nn_x_binary(k, NN_X_EQ, s->chunk, nn_x_int(k, 0)), one, parts));
@@ -724,7 +540,7 @@ static void emit_packing(nn_lower *L, strassen *s) {
 }
 
 /* How the tasks come to their panels. Every chunk would read a matrix again, in lines that fall into few sets of a cache. */
-static void set_panels(nn_lower *L, strassen *s) {
+static void set_panels(nn_lower *L, nn_strassen *s) {
   int64_t nchunks = 0;
   s->own_pair = nn_x_is_const(s->nchunks, &nchunks) && nchunks == 1;
   int64_t stride;
@@ -734,13 +550,12 @@ static void set_panels(nn_lower *L, strassen *s) {
   s->panels_b = nn_temp(L, space, s->g->acc, nn_dim_const(L->module, pair_size(s) * (s->own_pair ? 1 : s->panels)));
 }
 
-static void emit_chunks(nn_lower *L, strassen *s) {
+static void emit_chunks(nn_lower *L, nn_strassen *s) {
   nn_kernel *k = L->kernel;
   nn_x *chunk = nn_loop_begin(k, NN_FOR, "chunk", nn_x_int(k, 0), s->nchunks);
   s->chunk = nn_let(k, nn_xi_mul(k, chunk, s->chunk_pairs));
   s->left = nn_let(k, nn_xi_min(k, s->chunk_pairs, nn_xi_sub(k, s->pairs, s->chunk)));
-  if (reads_squares(s)) sum_squares(L, s);
-  else sum_rows(L, s);
+  nn_strassen_sum_chunk(L, s);
   if (s->packs) emit_packing(L, s);
   else emit_tasks(L, s);
   nn_end(k);
@@ -756,10 +571,10 @@ bool nn_gemm_strassen_fits(const nn_lower *L, const nn_gemm *g) {
 }
 
 void nn_gemm_strassen(nn_lower *L, const nn_gemm *g) {
-  strassen s = {.g = g, .half = nn_dim_value(g->k) / 2, .panels_b = g->b_panels, .packs = !g->b_panels, .is_own = g->a_block > 0};
+  nn_strassen s = {.g = g, .half = nn_dim_value(g->k) / 2, .panels_b = g->b_panels, .packs = !g->b_panels, .is_own = g->a_block > 0};
   set_sizes(L, &s);
   if (s.packs) set_panels(L, &s);
-  s.a = nn_temp(L, g->in_parallel || s.is_own ? NN_BUF_WORKER : NN_BUF_WORKSPACE, g->acc, nn_dim_const(L->module, PRODUCTS * s.a_size));
+  s.a = nn_temp(L, g->in_parallel || s.is_own ? NN_BUF_WORKER : NN_BUF_WORKSPACE, g->acc, nn_dim_const(L->module, NN_STRASSEN_PRODUCTS * s.a_size));
   if (s.is_own) emit_own(L, &s);
   else emit_chunks(L, &s);
 }

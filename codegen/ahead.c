@@ -10,6 +10,7 @@ enum {
   FLOPS_PER_BYTE = 24,  /* of a step that fetches: a quarter of what memory gives */
   STREAMED_FLOPS = 8,   /* for each byte of weights: steps with fewer wait for them */
   GAP = 4096,           /* bytes between what is fetched as one range, at most */
+  MOST_BACK = 256,      /* steps before the one that waits: what is fetched earlier does not stay, and the plan is linear in the graph */
   SAMPLE_DIM = 64       /* what symbols count as */
 };
 
@@ -52,7 +53,7 @@ static void fetch_weights(const plan *pl, int n, int64_t most) {
     const nn_place *w = s->args[i];
     if (w->kind != NN_PLACE_WEIGHT || w->first != n) continue;
     int64_t bytes = weight_bytes(w) < most ? weight_bytes(w) : most, end = w->offset + bytes;
-    for (int from = n - 1; from >= 0 && end > w->offset; from--)
+    for (int from = n - 1; from >= 0 && n - from <= MOST_BACK && end > w->offset; from--)
       if (pl->room[from] > 0) end = fetch(&pl->p->steps[from], &pl->room[from], w, w->offset, end);
     most -= bytes;
   }

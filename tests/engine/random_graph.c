@@ -51,8 +51,8 @@ static nn_value *squash(generator *g, nn_value *v) { return nn_b_unary(&g->b, NN
 /* ---- pointwise ----------------------------------------------------------------------------------- */
 
 static nn_value *make_unary(generator *g) {
-  static const nn_opcode codes[] = {NN_OP_NEG,  NN_OP_ABS, NN_OP_RELU,     NN_OP_TANH, NN_OP_SIGMOID, NN_OP_SIN,
-                                    NN_OP_COPY, NN_OP_ERF, NN_OP_SILU2, NN_OP_SOFTPLUS, NN_OP_ATAN, NN_OP_SIGN,    NN_OP_COS};
+  static const nn_opcode codes[] = {NN_OP_NEG, NN_OP_ABS,   NN_OP_RELU,     NN_OP_TANH, NN_OP_SIGMOID, NN_OP_SIN, NN_OP_COPY,
+                                    NN_OP_ERF, NN_OP_SILU2, NN_OP_SOFTPLUS, NN_OP_ATAN, NN_OP_SIGN,    NN_OP_COS};
   return nn_b_unary(&g->b, codes[below(g, sizeof codes / sizeof *codes)], pick(g));
 }
 
@@ -313,6 +313,14 @@ static nn_value *make_conv(generator *g) {
   return nn_b_end(&g->b, op);
 }
 
+/* x sigmoid(x) of a product by constants, with a bias or without (pass silu). */
+static nn_value *make_gated(generator *g) {
+  nn_value *v = chance(g, 50) ? make_matmul(g) : make_conv(g);
+  if (!v) return NULL;
+  if (chance(g, 70)) v = nn_b_binary(&g->b, NN_OP_ADD, v, make_partner(g, v));
+  return nn_b_binary(&g->b, NN_OP_MUL, v, nn_b_unary(&g->b, NN_OP_SIGMOID, v));
+}
+
 static nn_value *make_pool(generator *g) {
   nn_value *v = pick(g);
   int64_t h = 0, x = 0, kernel[2] = {1 + below(g, 3), 1 + below(g, 3)}, strides[2] = {1 + below(g, 2), 1 + below(g, 2)};
@@ -356,7 +364,7 @@ static nn_value *make_any(generator *g) {
                                   make_binary, make_select, make_cast,  make_reshape, make_reshape, make_transpose,
                                   make_slice,  make_concat, make_pad,   make_tile,    make_ramp,    make_gather,
                                   make_resize, make_dilate, make_scan,  make_arg,     make_reduce,  make_row_op,
-                                  make_matmul, make_conv,   make_pool};
+                                  make_matmul, make_conv,   make_gated, make_pool};
   return makers[below(g, sizeof makers / sizeof *makers)](g);
 }
 

@@ -23,6 +23,7 @@ typedef struct nn_target {
   int pointer_bits;
   int vector_bytes;               /* widest useful vector: 16, 32, 64; 4 = none (scalar code) */
   int vector_registers;
+  bool adds_aside;                /* additions do not take the multipliers' time */
   bool half_vectors;              /* the multipliers are half as wide as vectors: a half takes half the time */
   bool has_fma;                   /* f32 and f64 */
   bool has_lookup;                /* a vector of elements of a table (NN_X_LOOKUP) is one instruction */
@@ -277,6 +278,8 @@ bool nn_gemm_strassen_fits(const nn_lower *L, const nn_gemm *g);   /* with B in 
 int64_t nn_gemm_strassen_width(const nn_lower *L, const nn_gemm *g); /* of its panels */
 int64_t nn_gemm_strassen_columns(const nn_gemm *g);
 void nn_gemm_strassen(nn_lower *L, const nn_gemm *g);
+/* gemm_paired.c: B in panels of paired_weights. */
+void nn_gemm_paired(nn_lower *L, const nn_gemm *g);
 int64_t nn_gemm_b_bytes(const nn_gemm *g);         /* about */
 /* A whole panel from column n0 on: to b[at] on, [k][the tile's columns]. */
 void nn_gemm_pack_panel(nn_lower *L, const nn_gemm *g, const nn_tile *tile, nn_buf *b, nn_x *at, nn_x *n0);
@@ -400,6 +403,7 @@ bool nn_window_guard_push(nn_lower *L, const nn_window *w, nn_x *x, bool is_tail
 int64_t nn_percent(const nn_lower *L, nn_knob knob, int64_t value); /* as much of the value as the schedule of the op at hand says */
 nn_x *nn_lanes_begin(nn_lower *L, int lanes);       /* a vector loop, or nothing for one lane: then index 0 */
 void nn_lanes_end(nn_lower *L, int lanes);
+bool nn_epilogue_is_short(const nn_lower *L);       /* what is fused behind the nest: it may be copied out for each register */
 nn_x *nn_mul_add(nn_lower *L, nn_x *a, nn_x *b, nn_x *c);       /* a*b + c of any type */
 nn_dtype nn_acc_dtype(nn_dtype t);                  /* of products: f16, bf16, f8 in f32, narrow ints in i32 */
 nn_x *nn_zero(nn_lower *L, nn_dtype t);

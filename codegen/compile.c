@@ -281,6 +281,7 @@ void nn_env_init(nn_pass_env *env, const nn_target *t, nn_diags *diags) {
   ev->host.fp = t->fp;
   env->vector_bytes = ev->target->vector_bytes;
   env->vector_registers = ev->target->vector_registers;
+  env->adds_aside = ev->target->adds_aside;
   env->has_lookup = ev->target->has_lookup;
   env->level = 2;
   env->self = ev;

@@ -15,7 +15,6 @@
 #include "codegen/conv_blocked.h"
 
 enum {
-  DIRECT_COST = 6,       /* of an epilogue that is copied out for each register */
   COPIED_CHANNELS = 8,   /* fewer are copied out */
   COPIED_LINES = 64,     /* fetched ahead: more are a loop */
   LINE_ELEMENTS = 16,    /* of a line of the cache */
@@ -342,21 +341,6 @@ static void emit_task(nn_lower *L, nn_blocked *c, nn_x *task, nn_x *ngroups) {
   emit_panels(L, c, group);
 }
 
-/* Rough: elementary functions are long code. */
-static int epilogue_cost(const nn_group *g) {
-  enum { FUNCTION = 10 };
-  int cost = 0;
-  for (int i = 0; i < g->nops; i++) {
-    if (!(nn_op_infos[g->ops[i]->code].flags & NN_POINTWISE)) continue;
-    switch (g->ops[i]->code) {
-    case NN_OP_COPY: case NN_OP_NEG: case NN_OP_ABS: case NN_OP_RELU: case NN_OP_ADD: case NN_OP_SUB: case NN_OP_MUL:
-    case NN_OP_MIN: case NN_OP_MAX: case NN_OP_SELECT: case NN_OP_LT: case NN_OP_LE: case NN_OP_CAST: cost++; break;
-    default: cost += FUNCTION;
-    }
-  }
-  return cost;
-}
-
 nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   nn_kernel *k = L->kernel;
   nn_blocked c = {0};
@@ -365,7 +349,7 @@ nn_status lower_conv_blocked(nn_lower *L, nn_op *op) {
   set_sizes(L, op, &c);
   c.is_made = !nn_read_is_plain(L, op->in[1], &c.w);
   if (c.is_made) c.w = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(L->module, panel_size(&c)));
-  c.is_staged = epilogue_cost(nn_group_of(L)) > DIRECT_COST;
+  c.is_staged = !nn_epilogue_is_short(L);
   c.first_panel = c.is_made ? nn_x_int(k, 0) : nn_conv_strassen(L, op, c.w, !c.is_staged);
   if (nn_blocked_panels_left(&c) == 0) return NN_OK;
   choose_form(L, &c);

@@ -194,3 +194,23 @@ nn_x *nn_highest(nn_lower *L, nn_dtype t) {
   uint64_t ones = ~UINT64_C(0) >> (64 - nn_dtype_bits(t));
   return nn_x_iconst(k, t, (int64_t)(nn_dtype_kind_of(t) == NN_KIND_INT ? ones >> 1 : ones));
 }
+
+/* Rough: elementary functions are long code. */
+static int epilogue_cost(const nn_group *g) {
+  enum { FUNCTION = 10 };
+  int cost = 0;
+  for (int i = 0; i < g->nops; i++) {
+    if (!(nn_op_infos[g->ops[i]->code].flags & NN_POINTWISE)) continue;
+    switch (g->ops[i]->code) {
+    case NN_OP_COPY: case NN_OP_NEG: case NN_OP_ABS: case NN_OP_RELU: case NN_OP_ADD: case NN_OP_SUB: case NN_OP_MUL:
+    case NN_OP_MIN: case NN_OP_MAX: case NN_OP_SELECT: case NN_OP_LT: case NN_OP_LE: case NN_OP_CAST: cost++; break;
+    default: cost += FUNCTION;
+    }
+  }
+  return cost;
+}
+
+bool nn_epilogue_is_short(const nn_lower *L) {
+  enum { DIRECT_COST = 6 };
+  return epilogue_cost(nn_group_of(L)) <= DIRECT_COST;
+}

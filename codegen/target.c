@@ -145,10 +145,19 @@ static bool multiplies_in_halves(const char *cpu) {
   return false;
 }
 
+/* CPUs that add in units beside those that multiply, both as wide as vectors are fast. With 16 registers there is no use for it. */
+static bool adds_aside(const char *cpu) {
+  static const char *const names[] = {"znver4", "znver5"};
+  for (size_t i = 0; cpu && i < sizeof names / sizeof *names; i++)
+    if (strcmp(cpu, names[i]) == 0) return true;
+  return false;
+}
+
 static void set_x86_facts(nn_target *t, int level) {
   t->vector_bytes = level >= 4 ? 64 : level >= 3 ? 32 : 16;
   t->vector_registers = level >= 4 ? 32 : 16;
   t->half_vectors = multiplies_in_halves(t->cpu);
+  t->adds_aside = level >= 4 && adds_aside(t->cpu);
   t->has_fma = t->has_f16_convert = t->has_masked_memory = level >= 3;
   t->has_lookup = level >= 4;
   t->has_round = level >= 2;
@@ -309,7 +318,7 @@ const nn_target *nn_target_of_loops(const nn_target *t, nn_arena *arena) {
   *seen = *t;
   seen->vector_bytes = 32;
   seen->vector_registers = 16;
-  seen->has_fma = seen->has_sqrt_f64 = seen->has_lookup = false;
+  seen->adds_aside = seen->has_fma = seen->has_sqrt_f64 = seen->has_lookup = false;
   seen->has_masked_memory = seen->has_round = seen->has_f16_convert = seen->unaligned_ok = true;
   seen->l1_bytes = 32 << 10;
   seen->l2_bytes = 512 << 10;

@@ -349,6 +349,7 @@ typedef struct nn_pass_env {
   nn_status (*evaluate)(void *self, nn_op *op, nn_tensor **results);
   int vector_bytes;       /* of the target */
   int vector_registers;
+  bool adds_aside;        /* additions do not take the multipliers' time */
   bool has_lookup;        /* elements of a table are one instruction */
   /* Columns of a panel of weights, for the target's register tiles of f32 (codegen/gemm.c). */
   int64_t (*panel_width)(void *self, nn_dim rows, nn_dim columns);

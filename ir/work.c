@@ -41,6 +41,10 @@ static double count_conv_blocked(const nn_op *op, const int64_t *symbols) {
   return count_blocked(op, (double)nn_attr_int(op, "outputs"), inputs, dim_of(w, 2, symbols) * dim_of(w, 3, symbols), symbols);
 }
 
+static double count_conv_paired(const nn_op *op, const int64_t *symbols) {
+  return count_blocked(op, (double)nn_attr_int(op, "outputs"), (double)nn_attr_int(op, "channels"), 1, symbols);
+}
+
 static double count_depthwise(const nn_op *op, const int64_t *symbols) {
   nn_type w = op->in[1]->type;
   return 2 * result(op, symbols) * dim_of(w, 1, symbols) * dim_of(w, 2, symbols);
@@ -130,6 +134,8 @@ static const struct work_row {
     [NN_OP_CONV] = {.count = count_conv},
     [NN_OP_CONV_WINOGRAD] = {.count = count_winograd},
     [NN_OP_CONV_BLOCKED] = {.count = count_conv_blocked},
+    [NN_OP_CONV_PAIRED] = {.count = count_conv_paired},
+    [NN_OP_PAIRED_WEIGHTS] = {.of_operand = 4}, /* sum and maximum of sizes, scale, a pair's product */
     [NN_OP_CONV_DEPTHWISE] = {.count = count_depthwise},
     [NN_OP_WINOGRAD_WEIGHTS] = {.count = count_winograd_weights},
     [NN_OP_MAX_POOL] = {.count = count_pool},

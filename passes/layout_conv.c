@@ -38,6 +38,14 @@ static nn_value *panels_of(nn_builder *b, nn_value *w, int64_t inner, int64_t wi
   return w ? nn_b_transpose(b, w, (int64_t[]){0, 2, 4, 5, 3, 1}) : NULL;
 }
 
+/* w[K,C,1,1] -> [K/block,C+2,block] */
+static nn_value *paired_weights(nn_builder *b, nn_value *w, int64_t block) {
+  const int64_t channels = nn_dim_value(w->type.dims[1]), panels = blocks_of(nn_dim_value(w->type.dims[0]), block);
+  w = nn_layout_reshape(b, nn_layout_pad(b, w, 0, panels * block), 3, (int64_t[]){panels, block, channels});
+  if (w) w = nn_b_transpose(b, w, (int64_t[]){0, 2, 1});
+  return w ? nn_b_end(b, nn_b_begin(b, NN_OP_PAIRED_WEIGHTS, &w, 1, -1)) : NULL;
+}
+
 /* w[C,1,kh,kw] -> [C/block,kh,kw,block] */
 static nn_value *depthwise_weights(nn_builder *b, nn_value *w, int64_t block) {
   const nn_dim *dims = w->type.dims;
@@ -77,6 +85,7 @@ typedef struct made_weights {
 static nn_value *make_weights(nn_builder *b, nn_value *w, const made_weights *like) {
   switch (like->form.kind) {
   case NN_FORM_DEPTHWISE: return depthwise_weights(b, w, like->inner);
+  case NN_FORM_PAIRED: return paired_weights(b, w, like->width);
   case NN_FORM_WINOGRAD: return winograd_weights(b, w, like->form.tile, like->width);
   default: return panels_of(b, w, like->inner, like->width);
   }
@@ -111,15 +120,21 @@ static bool is_scaled(const nn_value *x) {
   return false;
 }
 
-/* The product of a convolution of one point on whole blocks: from how many rows on in Strassen's form. */
-static int64_t strassen_rows(const nn_op *conv, const nn_value *x, int64_t block) {
+/* A product: a convolution of one point, of an image in blocks. */
+static bool is_product(const nn_op *conv, const nn_value *x) {
   nn_type w = conv->in[1]->type;
   int npads;
   const nn_dim *pads = nn_attr_dims(conv, "pads", &npads);
   for (int i = 0; i < npads; i++)
-    if (!nn_dim_is(pads[i], 0)) return 0;
+    if (!nn_dim_is(pads[i], 0)) return false;
+  return x->type.rank == 5 && nn_dim_is(w.dims[2], 1) && nn_dim_is(w.dims[3], 1) && nn_attr_int(conv, "groups") == 1;
+}
+
+/* On whole blocks: from how many rows on in Strassen's form. */
+static int64_t strassen_rows(const nn_op *conv, const nn_value *x, int64_t block) {
+  nn_type w = conv->in[1]->type;
   int64_t depth = nn_dim_value(w.dims[1]), width = nn_layout_width(conv, block);
-  if (x->type.rank != 5 || !nn_dim_is(w.dims[2], 1) || !nn_dim_is(w.dims[3], 1) || nn_attr_int(conv, "groups") != 1 || depth % block) return 0;
+  if (!is_product(conv, x) || depth % block) return 0;
   return nn_strassen_rows(conv, pixels_of(conv), depth, nn_dim_value(w.dims[0]), width, false, is_scaled(x));
 }
 
@@ -134,6 +149,17 @@ static nn_value *blocked_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value 
   int64_t rows = strassen_rows(conv, x, block);
   if (rows) nn_set_int(op, "strassen", rows);
   copy_window(op, conv, true);
+  return nn_b_end(b, op);
+}
+
+static nn_value *paired_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value *w) {
+  nn_op *op = w ? nn_b_begin(b, NN_OP_CONV_PAIRED, (nn_value *[]){x, w}, 2, -1) : NULL;
+  if (!op) return NULL;
+  int count;
+  const int64_t *strides = nn_attr_ints(conv, "strides", &count);
+  nn_set_int(op, "channels", nn_dim_value(conv->in[1]->type.dims[1]));
+  nn_set_int(op, "outputs", nn_dim_value(conv->in[1]->type.dims[0]));
+  if (count) nn_set_ints(op, "strides", strides, count);
   return nn_b_end(b, op);
 }
 
@@ -155,11 +181,15 @@ static nn_value *winograd_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value
 }
 
 nn_value *nn_layout_conv(nn_builder *b, nn_map *weights, nn_op *conv, nn_value *x, nn_conv_form form, int64_t block) {
-  made_weights like = {form, x->type.rank == 4 ? nn_dim_value(x->type.dims[1]) : block, nn_layout_width(conv, block), NULL, NULL};
+  bool pairs = form.kind == NN_FORM_BLOCKED && is_product(conv, x) &&
+               nn_paired_pays(conv, pixels_of(conv), nn_dim_value(conv->in[1]->type.dims[1]), nn_dim_value(conv->in[1]->type.dims[0]), block);
+  if (pairs) form.kind = NN_FORM_PAIRED;
+  made_weights like = {form, x->type.rank == 4 ? nn_dim_value(x->type.dims[1]) : block, pairs ? block : nn_layout_width(conv, block), NULL, NULL};
   nn_value *w = weights_for(b, weights, conv->in[1], like), *few = NULL;
   like.form.tile = form.few;
   if (form.many) few = weights_for(b, weights, conv->in[1], like);
   switch (form.kind) {
+  case NN_FORM_PAIRED: return paired_conv(b, conv, x, w);
   case NN_FORM_DEPTHWISE: return depthwise_conv(b, conv, x, w);
   case NN_FORM_WINOGRAD: return winograd_conv(b, conv, x, w, few, form);
   default: return blocked_conv(b, conv, x, w, block);

@@ -68,7 +68,7 @@ static bool is_worth(const nn_op *op) {
   int64_t in = operands_count(op), out = results_count(op);
   bool grows = op->code == NN_OP_BROADCAST || op->code == NN_OP_PAD;
   if (grows && out >= 0 && out <= SPREAD_COUNT && feeds_nest(op)) return true;
-  if (op->code == NN_OP_WINOGRAD_WEIGHTS) return in >= 0 && out >= 0; /* larger, but that is its purpose */
+  if (op->code == NN_OP_WINOGRAD_WEIGHTS || op->code == NN_OP_PAIRED_WEIGHTS) return in >= 0 && out >= 0; /* larger, but that is its purpose */
   return in >= 0 && out >= 0 && (out <= SMALL_COUNT || out <= in + in / GROWTH);
 }
 

@@ -99,7 +99,7 @@ static reading nest_reading(const nn_op *op, int i) {
     case NN_OP_ARG_MAX: case NN_OP_ARG_MIN: case NN_OP_CUM_SUM: return READS_ONCE;
     case NN_OP_SOFTMAX: case NN_OP_LOG_SOFTMAX: case NN_OP_NORMALIZE: return READS_ONCE;
     case NN_OP_MATMUL: return READS_OFTEN;
-    case NN_OP_CONV: case NN_OP_CONV_WINOGRAD: case NN_OP_CONV_DEPTHWISE: return i == 0 ? READS_OFTEN : READS_PLAIN;
+    case NN_OP_CONV: case NN_OP_CONV_PAIRED: case NN_OP_CONV_WINOGRAD: case NN_OP_CONV_DEPTHWISE: return i == 0 ? READS_OFTEN : READS_PLAIN;
     case NN_OP_CONV_BLOCKED: return i == 0 || makes_panels(op) ? READS_OFTEN : READS_PLAIN;
     case NN_OP_MAX_POOL: case NN_OP_AVG_POOL: return READS_OFTEN;
     default: return READS_PLAIN;

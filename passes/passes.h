@@ -28,7 +28,7 @@ nn_status nn_passes_run(nn_module *m, const char *const *names, int count, const
 /* Drops constants without uses and frees their memory (pass_dce.c). */
 void nn_consts_sweep(nn_module *m, bool *changed);
 /* layout_form.c, layout_conv.c: how pass_layout rewrites a convolution. */
-typedef enum nn_conv_form_kind { NN_FORM_PLANAR, NN_FORM_BLOCKED, NN_FORM_WINOGRAD, NN_FORM_DEPTHWISE, NN_FORM_MATMUL } nn_conv_form_kind;
+typedef enum nn_conv_form_kind { NN_FORM_PLANAR, NN_FORM_BLOCKED, NN_FORM_PAIRED, NN_FORM_WINOGRAD, NN_FORM_DEPTHWISE, NN_FORM_MATMUL } nn_conv_form_kind;
 typedef struct nn_conv_form {
   nn_conv_form_kind kind;
   int64_t tile; /* of Winograd's form */
@@ -45,6 +45,8 @@ nn_value *nn_layout_reshape(nn_builder *b, nn_value *v, int rank, const int64_t 
 /* strassen.c: from how many rows on the product of op takes Strassen's form; 0: it does not. width: of its panels; packs: B is packed while running;
    copied: the plain form would copy A. */
 int64_t nn_strassen_rows(const nn_op *op, nn_dim rows, int64_t depth, int64_t columns, int64_t width, bool packs, bool copied);
+/* paired.c: whether the product of op, by constant weights, is made in pairs. width: of its panels */
+bool nn_paired_pays(const nn_op *op, nn_dim rows, int64_t depth, int64_t columns, int64_t width);
 /* Pairs of panels that do: about half of the panels. */
 int64_t nn_strassen_pairs(int64_t columns, int64_t width);
 /* From how many rows on (a chunk's) its tasks have rows of one half, the first half's before the second's. */

@@ -43,6 +43,16 @@ nn_status shape_matmul(nn_op *op) {
   return nn_give(op, 0, dtype, x.rank, dims);
 }
 
+nn_status shape_paired_weights(nn_op *op) {
+  NN_TRY(nn_need_dtype(op, 0, NN_F32));
+  NN_TRY(nn_need_rank(op, 0, 3, 3));
+  nn_type p = op->in[0]->type;
+  for (int d = 0; d < 3; d++)
+    if (!nn_dim_is_const(p.dims[d], NULL)) return nn_fail(op, "dimension %d of the panels is %s, expected a number", d, nn_dim_text(op->graph->module->arena, p.dims[d]));
+  nn_dim dims[3] = {p.dims[0], nn_dim_add(op->graph->module, p.dims[1], nn_dim_const(op->graph->module, 2)), p.dims[2]};
+  return nn_give(op, 0, NN_F32, 3, dims);
+}
+
 nn_status shape_matmul_panels(nn_op *op) {
   nn_module *m = op->graph->module;
   for (int i = 0; i < 2; i++) NN_TRY(nn_need_dtype(op, i, NN_F32));

@@ -1,0 +1,251 @@
+/* C = A B with two multiplications for three, by Winograd's inner product of 1968: a pair of numbers of the depth takes one multiply-add and two additions,
+
+     (x1 + w2) (x2 + w1) = x1 w1 + x2 w2 + x1 x2 + w1 w2
+
+   where the last two products belong to a row or to a column alone: they are summed once and taken off where the sums begin. That pays where
+   additions have units of their own beside the multipliers (nn_target.adds_aside). Of a unit of 16 numbers ten are in pairs:
+   11 multiply-adds and 10 additions that run side by side take 11 steps in place of 16.
+
+   Tasks have some rows of A and a group of panels of weights. They copy their rows, scaled (gemm_paired_rows.c), in the order of use, and a
+   worker keeps them for his next tasks, which have the same rows. What is fused into the reads of A is evaluated then. All tasks have as many
+   rows; those beyond the last one are computed of it again and not stored.
+
+   With rows and columns scaled to about the same length, the error is bounded as that of the sum in order, up to a small factor, by the product of the
+   lengths of row and column. What is not finite in a row makes all of its results NaN. passes/paired.c decides. */
+#include "codegen/gemm_paired.h"
+
+enum {
+  MOST_TILE_ROWS = 16,
+  WEIGHTS_HELD = 6, SPARE_VECTORS = 6, /* registers beside the sums: numbers of a unit that are held at a time; sums of pairs */
+  TASKS_WANTED = 16,
+  LEAST_ROWS = 48,                     /* of a task, if there are so many */
+  LINE_ELEMENTS = 16, AHEAD_LINES = 8  /* AHEAD_LINES: of what later steps need, in each unit */
+};
+
+static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+
+static int64_t clamp64(int64_t x, int64_t low, int64_t high) { return x > high ? high : x < low ? low : x; }
+
+/* ---- tiles -------------------------------------------------------------------------------------------------- */
+
+typedef struct tile {
+  const nn_paired *p;
+  const nn_tile_span *span;
+  nn_buf *sums, *held; /* [row][vector]; [number][vector] of weights */
+  nn_x *unit;
+} tile;
+
+static nn_x *weight_index(nn_kernel *k, const nn_paired *p, nn_x *ki, nn_x *j) {
+  nn_x *line = nn_xi_add(k, nn_xi_mulc(k, p->panel, p->depth + NN_PAIR_ROWS), ki);
+  return nn_xi_add(k, nn_xi_mulc(k, line, p->width), j);
+}
+
+static nn_x *in_registers(nn_kernel *k, const nn_paired *p, nn_x *row, nn_x *vector, nn_x *l) {
+  return nn_tile_vector(k, nn_xi_add(k, nn_xi_mulc(k, row, p->nv), vector), p->lanes, l);
+}
+
+/* Sums begin with minus the own products of row and column. */
+static void begin_sums(nn_lower *L, tile *t) {
+  const nn_paired *p = t->p;
+  nn_kernel *k = L->kernel;
+  t->sums = nn_regs(L, NN_F32, (int64_t)t->span->rows * p->width);
+  t->held = nn_regs(L, NN_F32, (int64_t)WEIGHTS_HELD * p->width);
+  nn_x *r = nn_loop_range(k, NN_UNROLL, "r", t->span->rows);
+  nn_x *own = nn_let(k, nn_x_load(k, p->own, nn_xi_add(k, t->span->first, r), NULL));
+  nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes);
+  nn_x *column = nn_x_load(k, p->g->b_panels, weight_index(k, p, nn_x_int(k, p->depth), nn_tile_vector(k, v, p->lanes, l)), NULL);
+  nn_store(k, t->sums, in_registers(k, p, r, v, l), nn_x_binary(k, NN_X_SUB, column, own), NULL);
+  nn_lanes_end(L, p->lanes);
+  nn_end(k);
+  nn_end(k);
+}
+
+static void hold_weight(nn_lower *L, const tile *t, int slot, nn_x *ki) {
+  const nn_paired *p = t->p;
+  nn_kernel *k = L->kernel;
+  nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes), *j = nn_tile_vector(k, v, p->lanes, l);
+  nn_store(k, t->held, in_registers(k, p, nn_x_int(k, slot), v, l), nn_x_load(k, p->g->b_panels, weight_index(k, p, ki, j), NULL), NULL);
+  nn_lanes_end(L, p->lanes);
+  nn_end(k);
+}
+
+static nn_x *held_at(nn_kernel *k, const tile *t, int slot, nn_x *v, nn_x *l) {
+  return nn_x_load(k, t->held, in_registers(k, t->p, nn_x_int(k, slot), v, l), NULL);
+}
+
+static nn_x *row_at(nn_lower *L, const tile *t, nn_x *r, nn_x *ki) {
+  return nn_let(L->kernel, nn_x_load(L->kernel, t->p->a, nn_pair_at(L->kernel, t->p, t->span, r, ki), NULL));
+}
+
+/* Minus signs go into the first factor: x1 w1 + x2 w2 = (w1 + x2)(w2 + x1) - .. = -(w1 - x2)(w2 - x1) + .. */
+static void add_pair(nn_lower *L, const tile *t, nn_x *r, int slot, nn_x *ki, bool is_minus) {
+  const nn_paired *p = t->p;
+  nn_kernel *k = L->kernel;
+  nn_x *one = row_at(L, t, r, ki), *other = row_at(L, t, r, nn_xi_addc(k, ki, NN_PAIR_HALF));
+  nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes), *at = in_registers(k, p, r, v, l);
+  nn_xop op = is_minus ? NN_X_SUB : NN_X_ADD;
+  nn_x *first = nn_let(k, nn_x_binary(k, op, held_at(k, t, slot + 1, v, l), one));
+  nn_x *second = nn_let(k, nn_x_binary(k, op, held_at(k, t, slot, v, l), other));
+  if (is_minus) first = nn_x_unary(k, NN_X_NEG, first);
+  nn_store(k, t->sums, at, nn_mul_add(L, first, second, nn_x_load(k, t->sums, at, NULL)), NULL);
+  nn_lanes_end(L, p->lanes);
+  nn_end(k);
+}
+
+static void add_single(nn_lower *L, const tile *t, nn_x *r, int slot, nn_x *ki) {
+  const nn_paired *p = t->p;
+  nn_kernel *k = L->kernel;
+  nn_x *one = row_at(L, t, r, ki);
+  nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes), *at = in_registers(k, p, r, v, l);
+  nn_store(k, t->sums, at, nn_mul_add(L, one, held_at(k, t, slot, v, l), nn_x_load(k, t->sums, at, NULL)), NULL);
+  nn_lanes_end(L, p->lanes);
+  nn_end(k);
+}
+
+/* What is held of a unit at a time: pairs, in slots two by two, then single numbers. -1: none */
+typedef struct part {
+  int pairs[2], singles[2];
+} part;
+static const part parts[] = {{{0, 1}, {5, 13}}, {{2, 3}, {6, 14}}, {{4, -1}, {7, 15}}};
+
+static void add_part(nn_lower *L, const tile *t, const part *now) {
+  nn_kernel *k = L->kernel;
+  nn_x *base = nn_xi_mulc(k, t->unit, NN_PAIR_UNIT);
+  for (int i = 0; i < 2; i++) {
+    for (int half = 0; half < 2 && now->pairs[i] >= 0; half++)
+      hold_weight(L, t, 2 * i + half, nn_xi_addc(k, base, now->pairs[i] + half * NN_PAIR_HALF));
+    hold_weight(L, t, 4 + i, nn_xi_addc(k, base, now->singles[i]));
+  }
+  nn_x *r = nn_loop_range(k, NN_UNROLL, "r", t->span->rows);
+  for (int i = 0; i < 2; i++) {
+    if (now->pairs[i] >= 0) add_pair(L, t, r, 2 * i, nn_xi_addc(k, base, now->pairs[i]), now->pairs[i] % 2 != 0);
+    add_single(L, t, r, 4 + i, nn_xi_addc(k, base, now->singles[i]));
+  }
+  nn_end(k);
+}
+
+/* All tiles of a panel together prefetch the next one. */
+static void prefetch_panel(nn_lower *L, const tile *t) {
+  const nn_paired *p = t->p;
+  nn_kernel *k = L->kernel;
+  int64_t lines = ceil_div((p->depth + NN_PAIR_ROWS) * p->width, LINE_ELEMENTS), steps = p->cut.tiles * p->units, each = ceil_div(lines, steps);
+  nn_x *step = nn_xi_add(k, nn_xi_mulc(k, t->span->pass, p->units), t->unit);
+  nn_x *at = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, nn_xi_addc(k, p->panel, 1), (p->depth + NN_PAIR_ROWS) * p->width), nn_xi_mulc(k, step, each * LINE_ELEMENTS)));
+  for (int64_t i = 0; i < each; i++) nn_prefetch(k, p->g->b_panels, nn_xi_addc(k, at, i * LINE_ELEMENTS));
+}
+
+static void add_rest(nn_lower *L, const tile *t) {
+  nn_kernel *k = L->kernel;
+  nn_x *ki = nn_xi_addc(k, nn_loop_range(k, NN_FOR, "k", t->p->rest), t->p->units * NN_PAIR_UNIT);
+  hold_weight(L, t, 0, ki);
+  nn_x *r = nn_loop_range(k, NN_UNROLL, "r", t->span->rows);
+  add_single(L, t, r, 0, ki);
+  nn_end(k);
+  nn_end(k);
+}
+
+/* Row r of the tile: without its scales, to the product's results. */
+static void write_row(nn_lower *L, const tile *t, nn_buf *from, nn_x *r) {
+  const nn_paired *p = t->p;
+  nn_kernel *k = L->kernel;
+  nn_x *row = nn_xi_add(k, t->span->first, r), *factor = nn_let(k, nn_x_load(k, p->factor, row, NULL));
+  nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes), *j = nn_tile_vector(k, v, p->lanes, l);
+  nn_x *column = nn_x_load(k, p->g->b_panels, weight_index(k, p, nn_x_int(k, p->depth + 1), j), NULL);
+  nn_x *sum = nn_x_load(k, from, in_registers(k, p, r, v, l), NULL);
+  nn_x *value = nn_let(k, nn_x_binary(k, NN_X_MUL, nn_x_binary(k, NN_X_MUL, sum, column), factor));
+  p->g->store(L, p->g->data, nn_xi_add(k, p->row0, row), nn_xi_add(k, nn_xi_mulc(k, p->panel, p->width), j), value);
+  nn_lanes_end(L, p->lanes);
+  nn_end(k);
+}
+
+static void write_tile(nn_lower *L, const tile *t) {
+  const nn_paired *p = t->p;
+  nn_kernel *k = L->kernel;
+  nn_x *rows = nn_x_int(k, t->span->rows);
+  if (!p->stage) {
+    write_row(L, t, t->sums, nn_loop_range(k, NN_UNROLL, "r", t->span->rows));
+    nn_end(k);
+    return;
+  }
+  nn_tile_move(L, &(nn_tile_step){.rows = t->span->rows, .nv = p->nv, .lanes = p->lanes}, t->sums, p->stage);
+  if (p->has_surplus) rows = nn_let(k, nn_xi_min(k, rows, nn_xi_sub(k, p->m, nn_xi_add(k, p->row0, t->span->first))));
+  write_row(L, t, p->stage, nn_loop_begin(k, NN_FOR, "r", nn_x_int(k, 0), rows));
+  nn_end(k);
+}
+
+static void emit_tile(nn_lower *L, const nn_tile_span *span, void *data) {
+  const nn_paired *p = data;
+  nn_kernel *k = L->kernel;
+  tile t = {.p = p, .span = span};
+  begin_sums(L, &t);
+  if (p->units) {
+    t.unit = nn_loop_range(k, NN_FOR, "unit", p->units);
+    prefetch_panel(L, &t);
+    nn_tile_ahead(L, AHEAD_LINES);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) add_part(L, &t, &parts[i]);
+    nn_end(k);
+  }
+  if (p->rest) add_rest(L, &t);
+  write_tile(L, &t);
+}
+
+/* ---- tasks -------------------------------------------------------------------------------------------------- */
+
+/* Rows of a task: as many as fit half of L2. Where there are enough, two workers have rows of their own. */
+static void cut_rows(nn_lower *L, nn_paired *p) {
+  nn_kernel *k = L->kernel;
+  int64_t m = 0, most = clamp64(L->target->l2_bytes / 2 / (p->pitch * 4), p->most_rows, 1 << 12);
+  bool is_known = nn_dim_is_const(p->g->m, &m);
+  if (is_known) {
+    int64_t blocks = ceil_div(m, most);
+    if (m >= 2 * LEAST_ROWS) blocks = 2 * ceil_div(blocks, 2);
+    p->rows = clamp64(ceil_div(m, clamp64(blocks, 1, INT64_MAX)), 1, most);
+  } else {
+    p->rows = most / p->most_rows * p->most_rows;
+  }
+  p->cut = nn_tile_cut_rows(p->rows, p->most_rows);
+  p->has_surplus = !is_known || m % p->rows != 0;
+  p->blocks = is_known ? nn_x_int(k, ceil_div(m, p->rows)) : nn_let(k, nn_ceildiv_x(L, p->m, p->rows));
+  int64_t blocks = is_known ? clamp64(ceil_div(m, p->rows), 1, TASKS_WANTED) : 1;
+  p->groups = clamp64(ceil_div(TASKS_WANTED, blocks), 1, p->panels);
+}
+
+static void set_sizes(nn_lower *L, nn_paired *p) {
+  const nn_gemm *g = p->g;
+  p->width = g->panel_width;
+  p->lanes = nn_pair_lanes(L, p->width);
+  p->nv = (int)(p->width / p->lanes);
+  p->most_rows = (int)clamp64((L->target->vector_registers - WEIGHTS_HELD * p->nv - SPARE_VECTORS) / p->nv, 1, MOST_TILE_ROWS);
+  p->read_lanes = nn_pair_lanes(L, g->a_block ? g->a_block : NN_PAIR_HALF);
+  if (p->read_lanes > NN_PAIR_HALF) p->read_lanes = NN_PAIR_HALF;
+  p->depth = nn_dim_value(g->k);
+  p->units = p->depth / NN_PAIR_UNIT;
+  p->rest = p->depth % NN_PAIR_UNIT;
+  p->pitch = ceil_div(p->depth, NN_PAIR_UNIT) * NN_PAIR_UNIT;
+  p->panels = ceil_div(nn_dim_value(g->n), p->width);
+  p->m = nn_let(L->kernel, nn_dim_x(L, g->m));
+}
+
+static nn_buf *worker_temp(nn_lower *L, nn_dtype t, int64_t count) { return nn_temp(L, NN_BUF_WORKER, t, nn_dim_const(L->module, count)); }
+
+void nn_gemm_paired(nn_lower *L, const nn_gemm *g) {
+  nn_kernel *k = L->kernel;
+  nn_paired p = {.g = g};
+  set_sizes(L, &p);
+  cut_rows(L, &p);
+  p.a = worker_temp(L, NN_F32, p.rows * p.pitch);
+  p.own = worker_temp(L, NN_F32, p.rows);
+  p.factor = worker_temp(L, NN_F32, p.rows);
+  if (!g->store_direct || p.has_surplus) p.stage = worker_temp(L, NN_F32, p.most_rows * p.width);
+  nn_x *groups = nn_x_int(k, p.groups), *task = nn_task_loop(L, g->in_parallel, "task", nn_let(k, nn_xi_mul(k, p.blocks, groups)));
+  nn_x *block = nn_let(k, nn_xi_floordiv(k, task, groups)), *group = nn_let(k, nn_xi_mod(k, task, groups));
+  p.row0 = nn_let(k, nn_xi_mulc(k, block, p.rows));
+  nn_keep_begin(k, worker_temp(L, NN_I64, 1), block);
+  nn_pair_rows(L, &p);
+  nn_end(k);
+  nn_x *lo = nn_xi_floordiv(k, nn_xi_mulc(k, group, p.panels), groups), *hi = nn_xi_floordiv(k, nn_xi_mulc(k, nn_xi_addc(k, group, 1), p.panels), groups);
+  p.panel = nn_loop_begin(k, NN_FOR, "panel", nn_let(k, lo), nn_let(k, hi));
+  nn_tile_cut_loops(L, p.cut, emit_tile, &p);
+  nn_end(k);
+  nn_end(k);
+}

@@ -26,6 +26,8 @@ static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 static int64_t clamp64(int64_t x, int64_t low, int64_t high) { return x > high ? high : x < low ? low : x; }
 
+static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
+
 /* ---- tiles -------------------------------------------------------------------------------------------------- */
 
 typedef struct tile {
@@ -216,8 +218,8 @@ static void set_sizes(nn_lower *L, nn_paired *p) {
   p->lanes = nn_pair_lanes(L, p->width);
   p->nv = (int)(p->width / p->lanes);
   p->most_rows = (int)clamp64((L->target->vector_registers - WEIGHTS_HELD * p->nv - SPARE_VECTORS) / p->nv, 1, MOST_TILE_ROWS);
-  p->read_lanes = nn_pair_lanes(L, g->a_block ? g->a_block : NN_PAIR_HALF);
-  if (p->read_lanes > NN_PAIR_HALF) p->read_lanes = NN_PAIR_HALF;
+  p->read_lanes = nn_pair_lanes(L, g->a_block ? gcd(g->a_block, NN_PAIR_UNIT) : NN_PAIR_UNIT);
+  p->pair_lanes = nn_pair_lanes(L, NN_PAIR_HALF);
   p->depth = nn_dim_value(g->k);
   p->units = p->depth / NN_PAIR_UNIT;
   p->rest = p->depth % NN_PAIR_UNIT;

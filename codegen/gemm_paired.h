@@ -12,7 +12,7 @@ enum { NN_PAIR_ROWS = 2 }; /* of a panel of weights, behind those of the depth: 
 typedef struct nn_paired {
   const nn_gemm *g;
   int lanes, nv, most_rows;      /* of a tile: vectors of a panel and rows, at most */
-  int read_lanes;                /* of a vector of A */
+  int read_lanes, pair_lanes;    /* of a vector of A: as it is read, of half a unit */
   int64_t depth, units, rest;    /* whole units, and steps beyond them */
   int64_t width, panels, pitch;  /* of a panel; elements of a row in a */
   nn_x *m;                       /* rows of A */

@@ -15,10 +15,10 @@ enum {
 
 static nn_x *int_of(nn_kernel *k, int32_t value) { return nn_x_iconst(k, NN_I32, value); }
 
-/* Bits of the power of two that is near the length; 0 for 0, where its reciprocal is large and finite. */
+/* Bits of the power of two that is near the length; 0 for 0, where its reciprocal is large and finite. most: bits of the largest size. */
 static nn_x *length_bits(nn_kernel *k, nn_x *sum, nn_x *most) {
   nn_x *one = int_of(k, 1);
-  nn_x *half = nn_x_binary(k, NN_X_SHR, nn_x_bitcast(k, sum, NN_I32), one), *other = nn_x_binary(k, NN_X_SHR, nn_x_bitcast(k, most, NN_I32), one);
+  nn_x *half = nn_x_binary(k, NN_X_SHR, nn_x_bitcast(k, sum, NN_I32), one), *other = nn_x_binary(k, NN_X_SHR, most, one);
   nn_x *bits = nn_x_binary(k, NN_X_AND, nn_x_binary(k, NN_X_ADD, half, other), int_of(k, EXPONENT_BITS));
   return nn_let(k, nn_x_binary(k, NN_X_MIN, bits, int_of(k, MOST_LENGTH)));
 }
@@ -27,7 +27,15 @@ static nn_x *reciprocal(nn_kernel *k, nn_x *bits) {
   return nn_let(k, nn_x_bitcast(k, nn_x_binary(k, NN_X_SUB, int_of(k, RECIPROCAL), bits), NN_F32));
 }
 
-static nn_x *size_of(nn_kernel *k, nn_x *x) { return nn_x_unary(k, NN_X_ABS, x); }
+static nn_x *size_of(nn_kernel *k, nn_x *x) { return nn_let(k, nn_x_unary(k, NN_X_ABS, x)); }
+
+/* Sizes are ordered as their bits are; what is not a number is the largest. */
+static void measure(nn_lower *L, nn_buf *sums, nn_buf *most, nn_x *at, nn_x *value) {
+  nn_kernel *k = L->kernel;
+  nn_x *size = size_of(k, value);
+  nn_store(k, sums, at, nn_x_binary(k, NN_X_ADD, nn_x_load(k, sums, at, NULL), size), NULL);
+  nn_store(k, most, at, nn_x_binary(k, NN_X_MAX, nn_x_load(k, most, at, NULL), nn_x_bitcast(k, size, NN_I32)), NULL);
+}
 
 /* ---- rows of A -------------------------------------------------------------------------------------------- */
 
@@ -48,11 +56,6 @@ typedef struct row_group {
 
 static nn_x *row_of(nn_kernel *k, const row_group *r, int i) { return nn_xi_addc(k, r->first, i); }
 
-/* Of so many elements for each row of a group. */
-static nn_buf *clear_registers(nn_lower *L, const nn_paired *p, int elements) {
-  return nn_tile_clear(L, NN_F32, ROWS_TOGETHER * elements / p->read_lanes, p->read_lanes);
-}
-
 /* Of row i of the group: read, kept, and measured. */
 static void read_vector(nn_lower *L, const row_group *r, nn_x *m, nn_x *unit, int v, int i, bool is_rest) {
   const nn_paired *p = r->p;
@@ -65,10 +68,8 @@ static void read_vector(nn_lower *L, const row_group *r, nn_x *m, nn_x *unit, in
     value = nn_let(k, nn_x_select(k, nn_guard(L), value, nn_zero(L, NN_F32)));
     nn_guard_pop(L);
   }
-  nn_x *at = nn_xi_addc(k, l, (int64_t)i * p->read_lanes), *size = nn_let(k, size_of(k, value));
   nn_store(k, p->a, nn_pair_at(k, p, r->span, row_of(k, r, i), ki), value, NULL);
-  nn_store(k, r->sums, at, nn_x_binary(k, NN_X_ADD, nn_x_load(k, r->sums, at, NULL), size), NULL);
-  nn_store(k, r->most, at, nn_x_binary(k, NN_X_MAX, nn_x_load(k, r->most, at, NULL), size), NULL);
+  measure(L, r->sums, r->most, nn_xi_addc(k, l, (int64_t)i * p->read_lanes), value);
   nn_lanes_end(L, p->read_lanes);
 }
 
@@ -81,8 +82,8 @@ static void read_rows(nn_lower *L, row_group *r) {
   const nn_paired *p = r->p;
   nn_kernel *k = L->kernel;
   nn_x *m[ROWS_TOGETHER];
-  r->sums = clear_registers(L, p, p->read_lanes);
-  r->most = clear_registers(L, p, p->read_lanes);
+  r->sums = nn_tile_clear(L, NN_F32, ROWS_TOGETHER, p->read_lanes);
+  r->most = nn_tile_clear(L, NN_I32, ROWS_TOGETHER, p->read_lanes);
   for (int i = 0; i < r->count; i++) {
     m[i] = nn_xi_add(k, p->row0, nn_xi_add(k, r->span->first, row_of(k, r, i)));
     if (p->has_surplus) m[i] = nn_xi_min(k, m[i], nn_xi_addc(k, p->m, -1));
@@ -114,7 +115,7 @@ static void set_scales(nn_lower *L, row_group *r) {
 static void scale_pair(nn_lower *L, const row_group *r, nn_x *unit, int v, int i) {
   const nn_paired *p = r->p;
   nn_kernel *k = L->kernel;
-  nn_x *l = nn_xi_addc(k, nn_lanes_begin(L, p->read_lanes), (int64_t)v * p->read_lanes), *value[2];
+  nn_x *l = nn_xi_addc(k, nn_lanes_begin(L, p->pair_lanes), (int64_t)v * p->pair_lanes), *value[2];
   for (int half = 0; half < 2; half++) {
     nn_x *at = nn_pair_at(k, p, r->span, row_of(k, r, i), nn_xi_add(k, nn_xi_mulc(k, unit, NN_PAIR_UNIT), nn_xi_addc(k, l, (int64_t)half * NN_PAIR_HALF)));
     value[half] = nn_let(k, nn_x_binary(k, NN_X_MUL, nn_x_load(k, p->a, at, NULL), r->scale[i]));
@@ -122,16 +123,16 @@ static void scale_pair(nn_lower *L, const row_group *r, nn_x *unit, int v, int i
   }
   nn_x *to = nn_xi_addc(k, l, (int64_t)i * NN_PAIR_HALF);
   nn_store(k, r->own, to, nn_mul_add(L, value[0], value[1], nn_x_load(k, r->own, to, NULL)), NULL);
-  nn_lanes_end(L, p->read_lanes);
+  nn_lanes_end(L, p->pair_lanes);
 }
 
 static void scale_rest(nn_lower *L, const row_group *r, int v, int i) {
   const nn_paired *p = r->p;
   nn_kernel *k = L->kernel;
-  nn_x *ki = nn_xi_addc(k, nn_lanes_begin(L, p->read_lanes), p->units * NN_PAIR_UNIT + (int64_t)v * p->read_lanes);
+  nn_x *ki = nn_xi_addc(k, nn_lanes_begin(L, p->pair_lanes), p->units * NN_PAIR_UNIT + (int64_t)v * p->pair_lanes);
   nn_x *at = nn_pair_at(k, p, r->span, row_of(k, r, i), ki);
   nn_store(k, p->a, at, nn_x_binary(k, NN_X_MUL, nn_x_load(k, p->a, at, NULL), r->scale[i]), NULL);
-  nn_lanes_end(L, p->read_lanes);
+  nn_lanes_end(L, p->pair_lanes);
 }
 
 /* Pairs are added and subtracted in turns, so that the products of numbers of one sign do not add up. */
@@ -145,12 +146,12 @@ static nn_x *pair_sign(nn_kernel *k, nn_x *pair, nn_dtype t) {
 static void keep_own(nn_lower *L, const row_group *r, int i) {
   nn_kernel *k = L->kernel;
   int64_t first = (int64_t)i * NN_PAIR_HALF;
-  for (int v = 0; v < NN_PAIR_HALF / r->p->read_lanes; v++) {
-    nn_x *l = nn_xi_addc(k, nn_lanes_begin(L, r->p->read_lanes), (int64_t)v * r->p->read_lanes), *at = nn_xi_addc(k, l, first);
+  for (int v = 0; v < NN_PAIR_HALF / r->p->pair_lanes; v++) {
+    nn_x *l = nn_xi_addc(k, nn_lanes_begin(L, r->p->pair_lanes), (int64_t)v * r->p->pair_lanes), *at = nn_xi_addc(k, l, first);
     nn_x *own = nn_let(k, nn_x_load(k, r->own, at, NULL)), *zero = nn_zero(L, NN_F32);
     nn_x *sign = pair_sign(k, l, NN_F32), *is_pair = nn_x_binary(k, NN_X_LT, l, nn_x_int(k, NN_PAIRS));
     nn_store(k, r->own, at, nn_x_select(k, is_pair, nn_x_binary(k, NN_X_MUL, own, sign), zero), NULL);
-    nn_lanes_end(L, r->p->read_lanes);
+    nn_lanes_end(L, r->p->pair_lanes);
   }
   nn_x *sum = nn_x_lanes(k, NN_X_LANES_SUM, r->own, nn_x_int(k, first), NN_PAIR_HALF);
   nn_store(k, r->p->own, nn_xi_add(k, r->span->first, row_of(k, r, i)), sum, NULL);
@@ -159,12 +160,12 @@ static void keep_own(nn_lower *L, const row_group *r, int i) {
 static void scale_rows(nn_lower *L, row_group *r) {
   const nn_paired *p = r->p;
   nn_kernel *k = L->kernel;
-  r->own = clear_registers(L, p, NN_PAIR_HALF);
+  r->own = nn_tile_clear(L, NN_F32, ROWS_TOGETHER * NN_PAIR_HALF / p->pair_lanes, p->pair_lanes);
   nn_x *unit = nn_loop_range(k, NN_FOR, "unit", p->units);
-  for (int v = 0; v < NN_PAIR_HALF / p->read_lanes; v++)
+  for (int v = 0; v < NN_PAIR_HALF / p->pair_lanes; v++)
     for (int i = 0; i < r->count; i++) scale_pair(L, r, unit, v, i);
   nn_end(k);
-  for (int v = 0; v * p->read_lanes < p->rest; v++)
+  for (int v = 0; v * p->pair_lanes < p->rest; v++)
     for (int i = 0; i < r->count; i++) scale_rest(L, r, v, i);
   for (int i = 0; i < r->count; i++) keep_own(L, r, i);
 }
@@ -217,9 +218,7 @@ static void give_weight(nn_lower *L, const weights *w, nn_x *ki, nn_x *l, nn_x *
 static void measure_columns(nn_lower *L, const weights *w) {
   nn_kernel *k = L->kernel;
   nn_x *ki = nn_loop_range(k, NN_FOR, "k", w->depth), *l = nn_lanes_begin(L, w->lanes);
-  nn_x *size = nn_let(k, size_of(k, weight_at(L, w, ki, l)));
-  nn_store(k, w->sums, l, nn_x_binary(k, NN_X_ADD, nn_x_load(k, w->sums, l, NULL), size), NULL);
-  nn_store(k, w->most, l, nn_x_binary(k, NN_X_MAX, nn_x_load(k, w->most, l, NULL), size), NULL);
+  measure(L, w->sums, w->most, l, weight_at(L, w, ki, l));
   nn_lanes_end(L, w->lanes);
   nn_end(k);
   l = nn_lanes_begin(L, w->lanes);
@@ -249,15 +248,13 @@ static void sum_pairs(nn_lower *L, const weights *w) {
   nn_end(k);
 }
 
-static nn_buf *clear_vector(nn_lower *L, int lanes) { return nn_tile_clear(L, NN_F32, 1, lanes); }
-
 static void make_panel(nn_lower *L, nn_x *const *index, void *data) {
   weights w = *(const weights *)data;
   nn_kernel *k = L->kernel;
   w.panel = index[0];
   nn_x *vector = nn_loop_range(k, NN_FOR, "v", nn_dim_value(w.op->out[0]->type.dims[2]) / w.lanes);
   w.first = nn_let(k, nn_xi_mulc(k, vector, w.lanes));
-  w.sums = clear_vector(L, w.lanes), w.most = clear_vector(L, w.lanes), w.own = clear_vector(L, w.lanes);
+  w.sums = nn_tile_clear(L, NN_F32, 1, w.lanes), w.most = nn_tile_clear(L, NN_I32, 1, w.lanes), w.own = nn_tile_clear(L, NN_F32, 1, w.lanes);
   w.scale = nn_regs(L, NN_F32, w.lanes), w.length = nn_regs(L, NN_F32, w.lanes);
   measure_columns(L, &w);
   scale_columns(L, &w);

@@ -201,8 +201,15 @@ typedef struct weights {
 } weights;
 
 static nn_x *weight_at(nn_lower *L, const weights *w, nn_x *ki, nn_x *l) {
-  nn_x *index[3] = {w->panel, ki, nn_xi_add(L->kernel, w->first, l)};
-  return nn_let(L->kernel, nn_read(L, w->op->in[0], index));
+  nn_kernel *k = L->kernel;
+  nn_value *from = w->op->in[0];
+  nn_x *j = nn_xi_add(k, w->first, l);
+  if (from->type.rank == 3) return nn_let(k, nn_read(L, from, (nn_x *[]){w->panel, ki, j}));
+  nn_x *column = nn_xi_add(k, nn_xi_mulc(k, w->panel, nn_dim_value(w->op->out[0]->type.dims[2])), j);
+  nn_guard_push(L, nn_x_binary(k, NN_X_LT, column, nn_dim_x(L, from->type.dims[0])));
+  nn_x *value = nn_let(k, nn_read(L, from, (nn_x *[]){column, ki}));
+  nn_guard_pop(L);
+  return value;
 }
 
 static nn_x *scaled_at(nn_lower *L, const weights *w, nn_x *ki, nn_x *l) {

@@ -40,10 +40,10 @@ static nn_value *panels_of(nn_builder *b, nn_value *w, int64_t inner, int64_t wi
 
 /* w[K,C,1,1] -> [K/block,C+2,block] */
 static nn_value *paired_weights(nn_builder *b, nn_value *w, int64_t block) {
-  const int64_t channels = nn_dim_value(w->type.dims[1]), panels = blocks_of(nn_dim_value(w->type.dims[0]), block);
-  w = nn_layout_reshape(b, nn_layout_pad(b, w, 0, panels * block), 3, (int64_t[]){panels, block, channels});
-  if (w) w = nn_b_transpose(b, w, (int64_t[]){0, 2, 1});
-  return w ? nn_b_end(b, nn_b_begin(b, NN_OP_PAIRED_WEIGHTS, &w, 1, -1)) : NULL;
+  w = nn_layout_reshape(b, w, 2, (int64_t[]){NN_SAME(0), NN_SAME(1)});
+  nn_op *op = w ? nn_b_begin(b, NN_OP_PAIRED_WEIGHTS, &w, 1, -1) : NULL;
+  if (op) nn_set_int(op, "width", block);
+  return nn_b_end(b, op);
 }
 
 /* w[C,1,kh,kw] -> [C/block,kh,kw,block] */

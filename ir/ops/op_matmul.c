@@ -44,13 +44,17 @@ nn_status shape_matmul(nn_op *op) {
 }
 
 nn_status shape_paired_weights(nn_op *op) {
+  nn_module *m = op->graph->module;
   NN_TRY(nn_need_dtype(op, 0, NN_F32));
-  NN_TRY(nn_need_rank(op, 0, 3, 3));
+  NN_TRY(nn_need_rank(op, 0, 2, 3));
   nn_type p = op->in[0]->type;
-  for (int d = 0; d < 3; d++)
-    if (!nn_dim_is_const(p.dims[d], NULL)) return nn_fail(op, "dimension %d of the panels is %s, expected a number", d, nn_dim_text(op->graph->module->arena, p.dims[d]));
-  nn_dim dims[3] = {p.dims[0], nn_dim_add(op->graph->module, p.dims[1], nn_dim_const(op->graph->module, 2)), p.dims[2]};
-  return nn_give(op, 0, NN_F32, 3, dims);
+  for (int d = 0; d < p.rank; d++)
+    if (!nn_dim_is_const(p.dims[d], NULL)) return nn_fail(op, "dimension %d of the weights is %s, expected a number", d, nn_dim_text(m->arena, p.dims[d]));
+  nn_dim depth = nn_dim_add(m, p.dims[1], nn_dim_const(m, 2));
+  if (p.rank == 3) return nn_give(op, 0, NN_F32, 3, (nn_dim[]){p.dims[0], depth, p.dims[2]});
+  NN_TRY(nn_need_range(op, "width", 1, INT32_MAX));
+  nn_dim width = nn_dim_const(m, nn_attr_int(op, "width"));
+  return nn_give(op, 0, NN_F32, 3, (nn_dim[]){nn_dim_ceildiv(m, p.dims[0], width), depth, width});
 }
 
 nn_status shape_matmul_panels(nn_op *op) {

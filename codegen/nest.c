@@ -201,11 +201,7 @@ static int epilogue_cost(const nn_group *g) {
   int cost = 0;
   for (int i = 0; i < g->nops; i++) {
     if (!(nn_op_infos[g->ops[i]->code].flags & NN_POINTWISE)) continue;
-    switch (g->ops[i]->code) {
-    case NN_OP_COPY: case NN_OP_NEG: case NN_OP_ABS: case NN_OP_RELU: case NN_OP_ADD: case NN_OP_SUB: case NN_OP_MUL:
-    case NN_OP_MIN: case NN_OP_MAX: case NN_OP_SELECT: case NN_OP_LT: case NN_OP_LE: case NN_OP_CAST: cost++; break;
-    default: cost += FUNCTION;
-    }
+    cost += nn_op_is_cheap(g->ops[i]->code) ? 1 : FUNCTION;
   }
   return cost;
 }

@@ -526,6 +526,7 @@ nn_status nn_b_elems(nn_builder *b, nn_value *v, int64_t min, const nn_dim *hint
 double nn_op_flops(const nn_op *op, const int64_t *symbols);    /* multiply-adds count two; fused ops add up */
 double nn_graph_flops(const nn_graph *g, const int64_t *symbols);
 bool nn_op_has_work_row(nn_opcode code);
+bool nn_op_is_cheap(nn_opcode code);                             /* pointwise, an instruction or two */
 typedef struct nn_traffic { double weights, read, written; } nn_traffic;
 nn_traffic nn_op_traffic(const nn_op *op, const int64_t *symbols); /* bytes: each operand element that is needed once, each used result */
 

@@ -145,6 +145,14 @@ static const struct work_row {
     [NN_OP_RNN] = {.count = count_rnn},
 };
 
+bool nn_op_is_cheap(nn_opcode code) {
+  switch (code) {
+  case NN_OP_COPY: case NN_OP_NEG: case NN_OP_ABS: case NN_OP_RELU: case NN_OP_ADD: case NN_OP_SUB: case NN_OP_MUL:
+  case NN_OP_MIN: case NN_OP_MAX: case NN_OP_SELECT: case NN_OP_LT: case NN_OP_LE: case NN_OP_CAST: return true;
+  default: return false;
+  }
+}
+
 bool nn_op_has_work_row(nn_opcode code) {
   return rows[code].count || rows[code].of_operand > 0 || rows[code].of_result > 0;
 }

@@ -267,6 +267,7 @@ typedef struct nn_gemm {
   int64_t first_column;                           /* with panels: columns from here on, where a panel begins */
   int64_t strassen;                               /* from so many rows on seven products of half the size in place of eight, if it fits; 0: never */
   int64_t a_block;                                /* of Strassen's form: neighbouring rows lie together in blocks of so many elements; 0: rows of k */
+  int64_t a_run;                                  /* of products in pairs: A's rows are runs of so many steps of k that lie alike; 0: one run */
   bool a_unit_k, b_unit_k;                        /* callbacks read vectors along k rather than along m, n */
   bool store_direct;                              /* store only stores: no epilogue worth a loop of its own */
   void *data;

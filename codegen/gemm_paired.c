@@ -223,6 +223,7 @@ static void set_sizes(nn_lower *L, nn_paired *p) {
   p->depth = nn_dim_value(g->k);
   p->units = p->depth / NN_PAIR_UNIT;
   p->rest = p->depth % NN_PAIR_UNIT;
+  p->run = g->a_run && g->a_run % NN_PAIR_UNIT == 0 && p->depth % g->a_run == 0 ? g->a_run / NN_PAIR_UNIT : p->units;
   p->pitch = ceil_div(p->depth, NN_PAIR_UNIT) * NN_PAIR_UNIT;
   p->panels = ceil_div(nn_dim_value(g->n), p->width);
   p->m = nn_let(L->kernel, nn_dim_x(L, g->m));

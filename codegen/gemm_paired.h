@@ -14,6 +14,7 @@ typedef struct nn_paired {
   int lanes, nv, most_rows;      /* of a tile: vectors of a panel and rows, at most */
   int read_lanes, pair_lanes;    /* of a vector of A: as it is read, of half a unit */
   int64_t depth, units, rest;    /* whole units, and steps beyond them */
+  int64_t run;                   /* units of a run of A's rows, of which whole ones are all there are */
   int64_t width, panels, pitch;  /* of a panel; elements of a row in a */
   nn_x *m;                       /* rows of A */
   bool has_surplus;              /* the last task may have rows beyond them */

@@ -57,11 +57,11 @@ typedef struct row_group {
 static nn_x *row_of(nn_kernel *k, const row_group *r, int i) { return nn_xi_addc(k, r->first, i); }
 
 /* Of row i of the group: read, kept, and measured. */
-static void read_vector(nn_lower *L, const row_group *r, nn_x *m, nn_x *unit, int v, int i, bool is_rest) {
+static void read_vector(nn_lower *L, const row_group *r, nn_x *m, nn_x *first, int v, int i, bool is_rest) {
   const nn_paired *p = r->p;
   nn_kernel *k = L->kernel;
   nn_x *l = nn_lanes_begin(L, p->read_lanes);
-  nn_x *ki = nn_xi_add(k, nn_xi_mulc(k, unit, NN_PAIR_UNIT), nn_xi_addc(k, l, (int64_t)v * p->read_lanes));
+  nn_x *ki = nn_xi_add(k, first, nn_xi_addc(k, l, (int64_t)v * p->read_lanes));
   if (is_rest) nn_guard_push(L, nn_x_binary(k, NN_X_LT, ki, nn_x_int(k, p->depth)));
   nn_x *value = nn_let(k, nn_gemm_a(L, p->g, m, ki));
   if (is_rest) {
@@ -73,9 +73,10 @@ static void read_vector(nn_lower *L, const row_group *r, nn_x *m, nn_x *unit, in
   nn_lanes_end(L, p->read_lanes);
 }
 
-static void read_unit(nn_lower *L, const row_group *r, nn_x *const *m, nn_x *unit, int count, bool is_rest) {
+/* first: the unit's, in the depth. */
+static void read_unit(nn_lower *L, const row_group *r, nn_x *const *m, nn_x *first, int count, bool is_rest) {
   for (int v = 0; v < count; v++)
-    for (int i = 0; i < r->count; i++) read_vector(L, r, m[i], unit, v, i, is_rest);
+    for (int i = 0; i < r->count; i++) read_vector(L, r, m[i], first, v, i, is_rest);
 }
 
 static void read_rows(nn_lower *L, row_group *r) {
@@ -89,10 +90,13 @@ static void read_rows(nn_lower *L, row_group *r) {
     if (p->has_surplus) m[i] = nn_xi_min(k, m[i], nn_xi_addc(k, p->m, -1));
     m[i] = nn_let(k, m[i]);
   }
-  read_unit(L, r, m, nn_loop_range(k, NN_FOR, "unit", p->units), NN_PAIR_UNIT / p->read_lanes, false);
+  nn_x *run = p->run < p->units ? nn_loop_range(k, NN_FOR, "run", p->units / p->run) : nn_x_int(k, 0);
+  nn_x *unit = nn_xi_mulc(k, nn_loop_range(k, NN_FOR, "unit", p->run), NN_PAIR_UNIT);
+  read_unit(L, r, m, nn_xi_add(k, nn_xi_mulc(k, run, p->run * NN_PAIR_UNIT), unit), NN_PAIR_UNIT / p->read_lanes, false);
   nn_end(k);
+  if (p->run < p->units) nn_end(k);
   int64_t vectors = (p->rest + p->read_lanes - 1) / p->read_lanes;
-  if (p->rest) read_unit(L, r, m, nn_x_int(k, p->units), (int)vectors, p->rest % p->read_lanes != 0);
+  if (p->rest) read_unit(L, r, m, nn_x_int(k, p->units * NN_PAIR_UNIT), (int)vectors, p->rest % p->read_lanes != 0);
 }
 
 static nn_x *over_lanes(nn_kernel *k, nn_xop op, nn_buf *registers, nn_x *first, int lanes) {

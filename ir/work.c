@@ -42,7 +42,7 @@ static double count_conv_blocked(const nn_op *op, const int64_t *symbols) {
 }
 
 static double count_conv_paired(const nn_op *op, const int64_t *symbols) {
-  return count_blocked(op, (double)nn_attr_int(op, "outputs"), (double)nn_attr_int(op, "channels"), 1, symbols);
+  return count_blocked(op, (double)nn_attr_int(op, "outputs"), dim_of(op->in[1]->type, 1, symbols) - 2, 1, symbols);
 }
 
 static double count_depthwise(const nn_op *op, const int64_t *symbols) {

@@ -38,9 +38,11 @@ static nn_value *panels_of(nn_builder *b, nn_value *w, int64_t inner, int64_t wi
   return w ? nn_b_transpose(b, w, (int64_t[]){0, 2, 4, 5, 3, 1}) : NULL;
 }
 
-/* w[K,C,1,1] -> [K/block,C+2,block] */
+/* w[K,C,kh,kw] -> [K/block,kh kw C + 2,block] */
 static nn_value *paired_weights(nn_builder *b, nn_value *w, int64_t block) {
-  w = nn_layout_reshape(b, w, 2, (int64_t[]){NN_SAME(0), NN_SAME(1)});
+  int64_t depth = nn_dim_value(w->type.dims[1]) * nn_dim_value(w->type.dims[2]) * nn_dim_value(w->type.dims[3]);
+  if (depth != nn_dim_value(w->type.dims[1])) w = nn_b_transpose(b, w, (int64_t[]){0, 2, 3, 1});
+  w = nn_layout_reshape(b, w, 2, (int64_t[]){NN_SAME(0), depth});
   nn_op *op = w ? nn_b_begin(b, NN_OP_PAIRED_WEIGHTS, &w, 1, -1) : NULL;
   if (op) nn_set_int(op, "width", block);
   return nn_b_end(b, op);
@@ -155,11 +157,12 @@ static nn_value *blocked_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value 
 static nn_value *paired_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value *w) {
   nn_op *op = w ? nn_b_begin(b, NN_OP_CONV_PAIRED, (nn_value *[]){x, w}, 2, -1) : NULL;
   if (!op) return NULL;
-  int count;
-  const int64_t *strides = nn_attr_ints(conv, "strides", &count);
-  nn_set_int(op, "channels", nn_dim_value(conv->in[1]->type.dims[1]));
-  nn_set_int(op, "outputs", nn_dim_value(conv->in[1]->type.dims[0]));
-  if (count) nn_set_ints(op, "strides", strides, count);
+  const nn_dim *dims = conv->in[1]->type.dims;
+  const int64_t kernel[2] = {nn_dim_value(dims[2]), nn_dim_value(dims[3])};
+  nn_set_int(op, "channels", nn_dim_value(dims[1]));
+  nn_set_int(op, "outputs", nn_dim_value(dims[0]));
+  if (kernel[0] > 1 || kernel[1] > 1) nn_set_ints(op, "kernel", kernel, 2);
+  copy_window(op, conv, true);
   return nn_b_end(b, op);
 }
 
@@ -180,9 +183,16 @@ static nn_value *winograd_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value
   return nn_b_end(b, op);
 }
 
+/* In pairs, units of the depth must be whole: of windows, blocks of channels. */
+static bool is_paired(const nn_op *conv, const nn_value *x, nn_conv_form form, int64_t block) {
+  const nn_dim *w = conv->in[1]->type.dims;
+  int64_t channels = nn_dim_value(w[1]), taps = nn_dim_value(w[2]) * nn_dim_value(w[3]);
+  if (form.kind != NN_FORM_BLOCKED || x->type.rank != 5 || nn_attr_int(conv, "groups") != 1 || (taps > 1 && channels % block)) return false;
+  return nn_paired_pays(conv, pixels_of(conv), channels * taps, nn_dim_value(w[0]), block);
+}
+
 nn_value *nn_layout_conv(nn_builder *b, nn_map *weights, nn_op *conv, nn_value *x, nn_conv_form form, int64_t block) {
-  bool pairs = form.kind == NN_FORM_BLOCKED && is_product(conv, x) &&
-               nn_paired_pays(conv, pixels_of(conv), nn_dim_value(conv->in[1]->type.dims[1]), nn_dim_value(conv->in[1]->type.dims[0]), block);
+  bool pairs = is_paired(conv, x, form, block);
   if (pairs) form.kind = NN_FORM_PAIRED;
   made_weights like = {form, x->type.rank == 4 ? nn_dim_value(x->type.dims[1]) : block, pairs ? block : nn_layout_width(conv, block), NULL, NULL};
   nn_value *w = weights_for(b, weights, conv->in[1], like), *few = NULL;

@@ -176,19 +176,19 @@ nn_status shape_conv_paired(nn_op *op) {
   NN_TRY(nn_need_rank(op, 1, 3, 3));
   NN_TRY(nn_need_range(op, "channels", 1, INT32_MAX));
   NN_TRY(nn_need_range(op, "outputs", 1, INT32_MAX));
-  if (nn_op_attr(op, "strides")->count) NN_TRY(nn_need_count(op, "strides", 2));
-  NN_TRY(nn_need_ints_min(op, "strides", 1));
+  NN_TRY(nn_need_ints_min(op, "kernel", 1));
+  if (nn_op_attr(op, "kernel")->count) NN_TRY(nn_need_count(op, "kernel", 2));
   nn_type x = op->in[0]->type, w = op->in[1]->type;
-  int64_t channels = nn_attr_int(op, "channels"), block = 0;
-  NN_TRY(need_known(op, x.dims + 4, 1, "size of a block"));
+  int64_t channels = nn_attr_int(op, "channels"), block = 0, taps[2] = {1, 1};
+  for (int d = 0; d < nn_op_attr(op, "kernel")->count; d++) taps[d] = nn_attr_ints(op, "kernel", NULL)[d];
+  if (taps[0] > INT32_MAX || taps[1] > INT32_MAX / taps[0] || channels > INT32_MAX / (taps[0] * taps[1])) return nn_fail(op, "its kernel is too large");
+  nn_dim dims[5] = {x.dims[0], w.dims[0], NULL, NULL, x.dims[4]};
+  NN_TRY(blocked_window(op, (nn_dim[]){nn_dim_const(m, taps[0]), nn_dim_const(m, taps[1])}, true, dims + 2));
   nn_dim_is_const(x.dims[4], &block);
   NN_TRY(need_number(op, "number of blocks", x.dims[1], blocks_of(channels, block)));
   NN_TRY(need_number(op, "number of panels", w.dims[0], blocks_of(nn_attr_int(op, "outputs"), block)));
-  NN_TRY(need_number(op, "number of lines of a panel", w.dims[1], channels + 2));
+  NN_TRY(need_number(op, "number of lines of a panel", w.dims[1], taps[0] * taps[1] * channels + 2));
   NN_TRY(need_number(op, "number of channels of a panel", w.dims[2], block));
-  const int64_t *strides = nn_op_attr(op, "strides")->count ? nn_attr_ints(op, "strides", NULL) : NULL;
-  nn_dim dims[5] = {x.dims[0], w.dims[0], NULL, NULL, x.dims[4]};
-  for (int d = 0; d < 2; d++) dims[2 + d] = nn_dim_ceildiv(m, x.dims[2 + d], nn_dim_const(m, strides ? strides[d] : 1));
   return nn_give(op, 0, NN_F32, 5, dims);
 }
 

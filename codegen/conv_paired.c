@@ -5,9 +5,9 @@
 typedef struct windows {
   nn_value *x, *y;
   nn_type pixels; /* images, height, width of y */
-  int64_t channels, block;
+  int64_t channels, run, block; /* run: channels of a tap in the depth */
   int64_t kernel[2], stride[2], dilation[2], before[2];
-  bool is_padded;
+  bool is_padded;               /* windows reach beyond x */
 } windows;
 
 /* Where window m has its tap along axis d. */
@@ -23,13 +23,17 @@ static nn_x *lies_within(nn_lower *L, nn_x *at, nn_dim size) {
 static nn_x *read_window(nn_lower *L, void *data, nn_x *m, nn_x *ki) {
   const windows *w = data;
   nn_kernel *k = L->kernel;
-  nn_x *at[3], *block = nn_x_int(k, w->block), *channels = nn_x_int(k, w->channels), *columns = nn_x_int(k, w->kernel[1]);
+  nn_x *at[3], *block = nn_x_int(k, w->block), *run = nn_x_int(k, w->run), *columns = nn_x_int(k, w->kernel[1]);
   nn_unflatten(L, w->pixels, m, at);
-  nn_x *tap = nn_xi_floordiv(k, ki, channels), *channel = nn_xi_mod(k, ki, channels);
+  nn_x *tap = nn_xi_floordiv(k, ki, run), *channel = nn_xi_mod(k, ki, run), *inside = NULL;
   nn_x *y = nn_let(k, place_in(k, w, 0, at[1], nn_xi_floordiv(k, tap, columns))), *x = nn_let(k, place_in(k, w, 1, at[2], nn_xi_mod(k, tap, columns)));
   nn_x *index[5] = {at[0], nn_xi_floordiv(k, channel, block), y, x, nn_xi_mod(k, channel, block)};
-  if (!w->is_padded) return nn_read(L, w->x, index);
-  nn_x *inside = nn_let(k, nn_x_binary(k, NN_X_AND, lies_within(L, y, w->x->type.dims[2]), lies_within(L, x, w->x->type.dims[3])));
+  if (w->is_padded) inside = nn_let(k, nn_x_binary(k, NN_X_AND, lies_within(L, y, w->x->type.dims[2]), lies_within(L, x, w->x->type.dims[3])));
+  if (w->run > w->channels) {
+    nn_x *is_channel = nn_x_binary(k, NN_X_LT, channel, nn_x_int(k, w->channels));
+    inside = nn_let(k, inside ? nn_x_binary(k, NN_X_AND, inside, is_channel) : is_channel);
+  }
+  if (!inside) return nn_read(L, w->x, index);
   nn_guard_push(L, inside);
   nn_x *value = nn_read(L, w->x, index);
   nn_guard_pop(L);
@@ -63,6 +67,7 @@ static windows describe(nn_lower *L, nn_op *op) {
     w.dilation[d] = number_of(op, "dilations", d);
     w.before[d] = npads ? nn_dim_value(pads[d]) : 0;
   }
+  w.run = w.kernel[0] * w.kernel[1] == 1 ? w.channels : nn_dim_value(w.x->type.dims[1]) * w.block;
   w.pixels = nn_type_make(L->module, NN_I64, 3, (nn_dim[]){y.dims[0], y.dims[2], y.dims[3]});
   return w;
 }
@@ -76,14 +81,14 @@ nn_status lower_conv_paired(nn_lower *L, nn_op *op) {
   if (!nn_read_is_plain(L, op->in[1], &weights)) return nn_fail(op, "internal error: weights that are no buffer");
   nn_gemm_paired(L, &(nn_gemm){.m = nn_type_count(L->module, w.pixels),
                                .n = nn_dim_const(L->module, nn_dim_value(panels.dims[0]) * width),
-                               .k = nn_dim_const(L->module, w.channels * w.kernel[0] * w.kernel[1]),
+                               .k = nn_dim_const(L->module, w.run * w.kernel[0] * w.kernel[1]),
                                .acc = NN_F32,
                                .a = read_window,
                                .store = write_pixel,
                                .b_panels = weights,
                                .panel_width = width,
                                .a_block = w.block,
-                               .a_run = w.channels,
+                               .a_run = w.run,
                                .store_direct = nn_epilogue_is_short(L),
                                .data = &w});
   return NN_OK;

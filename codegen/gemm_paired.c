@@ -18,7 +18,7 @@ enum {
   MOST_TILE_ROWS = 16,
   WEIGHTS_HELD = 6, SPARE_VECTORS = 6, /* registers beside the sums: numbers of a unit that are held at a time; sums of pairs */
   TASKS_WANTED = 16,
-  LEAST_ROWS = 48,                     /* of a task, if there are so many */
+  LEAST_ROWS = 48, FEWEST_ROWS = 24,   /* of each of two workers, if there are so many; where panels cannot be halved */
   LINE_ELEMENTS = 16, AHEAD_LINES = 8  /* AHEAD_LINES: of what later steps need, in each unit */
 };
 
@@ -193,14 +193,20 @@ static void emit_tile(nn_lower *L, const nn_tile_span *span, void *data) {
 
 /* ---- tasks -------------------------------------------------------------------------------------------------- */
 
-/* Rows of a task: as many as fit half of L2. Where there are enough, two workers have rows of their own. */
+/* Two workers have rows of their own where there are enough, or where one would wait while the other has a panel more. */
+static bool halves_rows(const nn_paired *p, int64_t m) {
+  int64_t by_panels = m * ceil_div(p->panels, 2), by_rows = ceil_div(m, 2) * p->panels;
+  return m >= 2 * LEAST_ROWS || (m >= 2 * FEWEST_ROWS && by_rows < by_panels);
+}
+
+/* Rows of a task: as many as fit half of L2. */
 static void cut_rows(nn_lower *L, nn_paired *p) {
   nn_kernel *k = L->kernel;
   int64_t m = 0, most = clamp64(L->target->l2_bytes / 2 / (p->pitch * 4), p->most_rows, 1 << 12);
   bool is_known = nn_dim_is_const(p->g->m, &m);
   if (is_known) {
     int64_t blocks = ceil_div(m, most);
-    if (m >= 2 * LEAST_ROWS) blocks = 2 * ceil_div(blocks, 2);
+    if (halves_rows(p, m)) blocks = 2 * ceil_div(blocks, 2);
     p->rows = clamp64(ceil_div(m, clamp64(blocks, 1, INT64_MAX)), 1, most);
   } else {
     p->rows = most / p->most_rows * p->most_rows;

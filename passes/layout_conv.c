@@ -38,10 +38,18 @@ static nn_value *panels_of(nn_builder *b, nn_value *w, int64_t inner, int64_t wi
   return w ? nn_b_transpose(b, w, (int64_t[]){0, 2, 4, 5, 3, 1}) : NULL;
 }
 
-/* w[K,C,kh,kw] -> [K/block,kh kw C + 2,block] */
+/* Channels that a tap has in a product in pairs: its units must be whole, unless there is one tap. */
+static int64_t channels_of_tap(const nn_value *w, int64_t block) {
+  int64_t channels = nn_dim_value(w->type.dims[1]);
+  bool is_point = nn_dim_is(w->type.dims[2], 1) && nn_dim_is(w->type.dims[3], 1);
+  return is_point ? channels : blocks_of(channels, block) * block;
+}
+
+/* w[K,C,kh,kw] -> [K/block,kh kw C + 2,block], C of a tap */
 static nn_value *paired_weights(nn_builder *b, nn_value *w, int64_t block) {
-  int64_t depth = nn_dim_value(w->type.dims[1]) * nn_dim_value(w->type.dims[2]) * nn_dim_value(w->type.dims[3]);
-  if (depth != nn_dim_value(w->type.dims[1])) w = nn_b_transpose(b, w, (int64_t[]){0, 2, 3, 1});
+  int64_t channels = channels_of_tap(w, block), depth = channels * nn_dim_value(w->type.dims[2]) * nn_dim_value(w->type.dims[3]);
+  w = nn_layout_pad(b, w, 1, channels);
+  if (w && depth != channels) w = nn_b_transpose(b, w, (int64_t[]){0, 2, 3, 1});
   w = nn_layout_reshape(b, w, 2, (int64_t[]){NN_SAME(0), depth});
   nn_op *op = w ? nn_b_begin(b, NN_OP_PAIRED_WEIGHTS, &w, 1, -1) : NULL;
   if (op) nn_set_int(op, "width", block);
@@ -183,16 +191,15 @@ static nn_value *winograd_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value
   return nn_b_end(b, op);
 }
 
-/* In pairs, units of the depth must be whole: of windows, blocks of channels. */
-static bool is_paired(const nn_op *conv, const nn_value *x, nn_conv_form form, int64_t block) {
-  const nn_dim *w = conv->in[1]->type.dims;
-  int64_t channels = nn_dim_value(w[1]), taps = nn_dim_value(w[2]) * nn_dim_value(w[3]);
-  if (form.kind != NN_FORM_BLOCKED || x->type.rank != 5 || nn_attr_int(conv, "groups") != 1 || (taps > 1 && channels % block)) return false;
-  return nn_paired_pays(conv, pixels_of(conv), channels * taps, nn_dim_value(w[0]), block);
+bool nn_layout_is_paired(const nn_op *conv, nn_conv_form form, int64_t block) {
+  const nn_value *w = conv->in[1];
+  int64_t taps = nn_dim_value(w->type.dims[2]) * nn_dim_value(w->type.dims[3]), channels = nn_dim_value(w->type.dims[1]);
+  if (form.kind != NN_FORM_BLOCKED || nn_attr_int(conv, "groups") != 1 || channels < block) return false;
+  return nn_paired_pays(conv, pixels_of(conv), channels * taps, channels_of_tap(w, block) * taps, nn_dim_value(w->type.dims[0]), block);
 }
 
 nn_value *nn_layout_conv(nn_builder *b, nn_map *weights, nn_op *conv, nn_value *x, nn_conv_form form, int64_t block) {
-  bool pairs = is_paired(conv, x, form, block);
+  bool pairs = x->type.rank == 5 && nn_layout_is_paired(conv, form, block);
   if (pairs) form.kind = NN_FORM_PAIRED;
   made_weights like = {form, x->type.rank == 4 ? nn_dim_value(x->type.dims[1]) : block, pairs ? block : nn_layout_width(conv, block), NULL, NULL};
   nn_value *w = weights_for(b, weights, conv->in[1], like), *few = NULL;

@@ -27,7 +27,7 @@ static bool leads_to_function(const nn_op *op, int *budget) {
   return false;
 }
 
-bool nn_paired_pays(const nn_op *op, nn_dim rows, int64_t depth, int64_t columns, int64_t width) {
+bool nn_paired_pays(const nn_op *op, nn_dim rows, int64_t depth, int64_t padded, int64_t columns, int64_t width) {
   const nn_pass_env *env = &op->graph->module->env;
   if (!env->adds_aside || env->level < PAIRED_LEVEL || env->no_winograd || depth < UNIT) return false;
   if (nn_dim_likely(op->graph->module, rows, LIKELY_ROWS) < FEWEST_ROWS) return false;
@@ -35,6 +35,6 @@ bool nn_paired_pays(const nn_op *op, nn_dim rows, int64_t depth, int64_t columns
   double plain = (double)halves / 2 * ((double)depth + plain_more);
   int budget = MOST_FUSED;
   double more = paired_more + (leads_to_function(op, &budget) ? function_more : 0);
-  double paired = (double)((halves + 1) / 2) * (steps_of(depth) + more) + copying * (double)depth;
+  double paired = (double)((halves + 1) / 2) * (steps_of(padded) + more) + copying * (double)padded;
   return paired < worth * plain;
 }

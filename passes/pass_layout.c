@@ -200,11 +200,53 @@ static nn_value *concat_in_blocks(layout *s, nn_op *op) {
   return nn_b_end(&s->b, begin_copy(s, op, in));
 }
 
+/* ---- lines -------------------------------------------------------------------------------------------------------- */
+
+static nn_value *with_row(nn_builder *b, nn_value *v) {
+  const nn_dim *d = v->type.dims;
+  return nn_b_reshape(b, v, 4, (nn_dim[]){d[0], d[1], nn_dim_const(b->graph->module, 1), d[2]});
+}
+
+static void add_row(nn_op *copy, const nn_op *conv, const char *name) {
+  int count;
+  const int64_t *values = nn_attr_ints(conv, name, &count);
+  if (count == 1) nn_set_ints(copy, name, (int64_t[]){1, values[0]}, 2);
+}
+
+/* A convolution along a line is one of an image of one row. */
+static nn_value *conv_of_row(nn_op *conv) {
+  nn_builder b = {conv->graph, conv, conv->loc, conv->loc_op, false};
+  nn_value *x = with_row(&b, conv->in[0]), *w = x ? with_row(&b, conv->in[1]) : NULL;
+  nn_op *op = w ? nn_b_begin(&b, NN_OP_CONV, (nn_value *[]){x, w}, 2, -1) : NULL;
+  if (!op) return NULL;
+  int count;
+  const nn_dim *pads = nn_attr_dims(conv, "pads", &count);
+  nn_dim zero = nn_dim_const(conv->graph->module, 0);
+  if (count == 2) nn_set_dims(op, "pads", (const nn_dim[]){zero, pads[0], zero, pads[1]}, 4);
+  add_row(op, conv, "strides");
+  add_row(op, conv, "dilations");
+  nn_set_int(op, "groups", nn_attr_int(conv, "groups"));
+  nn_value *y = nn_b_end(&b, op);
+  return y ? nn_b_reshape(&b, y, 3, conv->out[0]->type.dims) : NULL;
+}
+
+static void make_rows(nn_graph *g, bool *changed) {
+  for (nn_op *op = g->first, *next; op; op = next) {
+    next = op->next;
+    if (op->code != NN_OP_CONV || op->in[0]->type.rank != 3 || op->in[1]->kind != NN_CONST) continue;
+    nn_value *v = conv_of_row(op);
+    if (!v) continue;
+    nn_value_replace(op->out[0], v);
+    nn_op_remove(op);
+    *changed = true;
+  }
+}
+
 /* ---- the walk --------------------------------------------------------------------------------------------------- */
 
 static nn_value *conv_in_blocks(layout *s, nn_op *op, nn_conv_form form) {
   nn_value *x = blocked_of(s, op->in[0]);
-  if (!x) x = form.kind == NN_FORM_WINOGRAD ? make_blocked(s, op->in[0]) : op->in[0];
+  if (!x) x = form.kind == NN_FORM_WINOGRAD || nn_layout_is_paired(op, form, s->block) ? make_blocked(s, op->in[0]) : op->in[0];
   if (!x) return NULL;
   if (form.kind != NN_FORM_MATMUL) return nn_layout_conv(&s->b, s->weights, op, x, form, s->block);
   nn_value *y = nn_layout_matmul(&s->b, op, planar_of(s, op->in[0]));
@@ -265,6 +307,9 @@ static void visit_graph(nn_graph *g, layout s) {
 nn_status pass_layout(nn_module *m, bool *changed) {
   if (!m->env.evaluate || m->env.vector_bytes < FEWEST_VECTOR_BYTES) return NN_OK;
   layout s = {.block = m->env.vector_bytes / 4, .weight_flops = nn_layout_weight_flops(m), .changed = changed};
-  for (nn_graph *g = m->graphs; g; g = g->next) visit_graph(g, s);
+  for (nn_graph *g = m->graphs; g; g = g->next) {
+    make_rows(g, changed);
+    visit_graph(g, s);
+  }
   return m->diags.nerrors ? NN_FAIL : NN_OK;
 }

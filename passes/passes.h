@@ -38,6 +38,7 @@ nn_conv_form nn_layout_form(const nn_op *op, int64_t block, bool is_blocked, dou
 double nn_layout_weight_flops(const nn_module *m);              /* what a byte of weights costs to read */
 int64_t nn_layout_width(const nn_op *conv, int64_t block);      /* of its panels */
 nn_value *nn_layout_conv(nn_builder *b, nn_map *weights, nn_op *conv, nn_value *x, nn_conv_form form, int64_t block); /* x: blocked, or planar; weights: made so far in this graph */
+bool nn_layout_is_paired(const nn_op *conv, nn_conv_form form, int64_t block); /* of an x in blocks */
 nn_value *nn_layout_matmul(nn_builder *b, nn_op *conv, nn_value *x); /* x[N,C,1,1] planar; so is the result */
 nn_value *nn_layout_pad(nn_builder *b, nn_value *v, int axis, int64_t size); /* zeros at the end of axis */
 #define NN_SAME(i) (-1 - (i))
@@ -46,7 +47,7 @@ nn_value *nn_layout_reshape(nn_builder *b, nn_value *v, int rank, const int64_t 
    copied: the plain form would copy A. */
 int64_t nn_strassen_rows(const nn_op *op, nn_dim rows, int64_t depth, int64_t columns, int64_t width, bool packs, bool copied);
 /* paired.c: whether the product of op, by constant weights, is made in pairs. width: of its panels */
-bool nn_paired_pays(const nn_op *op, nn_dim rows, int64_t depth, int64_t columns, int64_t width);
+bool nn_paired_pays(const nn_op *op, nn_dim rows, int64_t depth, int64_t padded, int64_t columns, int64_t width); /* padded: the depth, in pairs */
 /* Pairs of panels that do: about half of the panels. */
 int64_t nn_strassen_pairs(int64_t columns, int64_t width);
 /* From how many rows on (a chunk's) its tasks have rows of one half, the first half's before the second's. */

@@ -181,13 +181,14 @@ nn_status shape_conv_paired(nn_op *op) {
   nn_type x = op->in[0]->type, w = op->in[1]->type;
   int64_t channels = nn_attr_int(op, "channels"), block = 0, taps[2] = {1, 1};
   for (int d = 0; d < nn_op_attr(op, "kernel")->count; d++) taps[d] = nn_attr_ints(op, "kernel", NULL)[d];
-  if (taps[0] > INT32_MAX || taps[1] > INT32_MAX / taps[0] || channels > INT32_MAX / (taps[0] * taps[1])) return nn_fail(op, "its kernel is too large");
+  if (taps[0] > INT32_MAX || taps[1] > INT32_MAX / taps[0] || channels > INT32_MAX / 2 / (taps[0] * taps[1])) return nn_fail(op, "its kernel is too large");
   nn_dim dims[5] = {x.dims[0], w.dims[0], NULL, NULL, x.dims[4]};
   NN_TRY(blocked_window(op, (nn_dim[]){nn_dim_const(m, taps[0]), nn_dim_const(m, taps[1])}, true, dims + 2));
   nn_dim_is_const(x.dims[4], &block);
   NN_TRY(need_number(op, "number of blocks", x.dims[1], blocks_of(channels, block)));
   NN_TRY(need_number(op, "number of panels", w.dims[0], blocks_of(nn_attr_int(op, "outputs"), block)));
-  NN_TRY(need_number(op, "number of lines of a panel", w.dims[1], taps[0] * taps[1] * channels + 2));
+  int64_t of_tap = taps[0] * taps[1] == 1 ? channels : blocks_of(channels, block) * block;
+  NN_TRY(need_number(op, "number of lines of a panel", w.dims[1], taps[0] * taps[1] * of_tap + 2));
   NN_TRY(need_number(op, "number of channels of a panel", w.dims[2], block));
   return nn_give(op, 0, NN_F32, 5, dims);
 }

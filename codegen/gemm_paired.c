@@ -146,7 +146,8 @@ static void add_rest(nn_lower *L, const tile *t) {
   nn_end(k);
 }
 
-/* Row r of the tile: without its scales, to the product's results. */
+/* Row r of the tile: without its scales, to the product's results. Both factors are one power of two first: large and small ones are then undone together,
+   where one alone would overflow. */
 static void write_row(nn_lower *L, const tile *t, nn_buf *from, nn_x *r) {
   const nn_paired *p = t->p;
   nn_kernel *k = L->kernel;
@@ -154,7 +155,7 @@ static void write_row(nn_lower *L, const tile *t, nn_buf *from, nn_x *r) {
   nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes), *j = nn_tile_vector(k, v, p->lanes, l);
   nn_x *column = nn_x_load(k, p->g->b_panels, weight_index(k, p, nn_x_int(k, p->depth + 1), j), NULL);
   nn_x *sum = nn_x_load(k, from, in_registers(k, p, r, v, l), NULL);
-  nn_x *value = nn_let(k, nn_x_binary(k, NN_X_MUL, nn_x_binary(k, NN_X_MUL, sum, column), factor));
+  nn_x *value = nn_let(k, nn_x_binary(k, NN_X_MUL, sum, nn_x_binary(k, NN_X_MUL, column, factor)));
   p->g->store(L, p->g->data, nn_xi_add(k, p->row0, row), nn_xi_add(k, nn_xi_mulc(k, p->panel, p->width), j), value);
   nn_lanes_end(L, p->lanes);
   nn_end(k);

@@ -9,7 +9,7 @@
 enum {
   ROWS_TOGETHER = 4,    /* whose vectors are read in turns */
   EXPONENT_BITS = 0x7f800000,
-  MOST_LENGTH = 0x7e800000, /* 2^126: its reciprocal is the least normal number */
+  LEAST_LENGTH = 0x00800000, MOST_LENGTH = 0x7e800000, /* 2^-126 and 2^126: normal numbers, and so are their reciprocals */
   RECIPROCAL = 0x7f000000 /* minus the bits of a power of two are those of its reciprocal */
 };
 
@@ -20,7 +20,8 @@ static nn_x *length_bits(nn_kernel *k, nn_x *sum, nn_x *most) {
   nn_x *one = int_of(k, 1);
   nn_x *half = nn_x_binary(k, NN_X_SHR, nn_x_bitcast(k, sum, NN_I32), one), *other = nn_x_binary(k, NN_X_SHR, most, one);
   nn_x *bits = nn_x_binary(k, NN_X_AND, nn_x_binary(k, NN_X_ADD, half, other), int_of(k, EXPONENT_BITS));
-  return nn_let(k, nn_x_binary(k, NN_X_MIN, bits, int_of(k, MOST_LENGTH)));
+  nn_x *is_zero = nn_x_binary(k, NN_X_EQ, most, int_of(k, 0)), *least = nn_x_select(k, is_zero, int_of(k, 0), int_of(k, LEAST_LENGTH));
+  return nn_let(k, nn_x_binary(k, NN_X_MAX, nn_x_binary(k, NN_X_MIN, bits, int_of(k, MOST_LENGTH)), least));
 }
 
 static nn_x *reciprocal(nn_kernel *k, nn_x *bits) {
@@ -76,7 +77,7 @@ static void read_vector(nn_lower *L, const row_group *r, nn_x *m, nn_x *first, i
 /* first: the unit's, in the depth. */
 static void read_unit(nn_lower *L, const row_group *r, nn_x *const *m, nn_x *first, int count, bool is_rest) {
   for (int v = 0; v < count; v++)
-    for (int i = 0; i < r->count; i++) read_vector(L, r, m[i], first, v, i, is_rest);
+    for (int i = 0; i < r->count; i++) read_vector(L, r, m[i], first, v, i, is_rest && v == count - 1);
 }
 
 static void read_rows(nn_lower *L, row_group *r) {

@@ -33,6 +33,8 @@ struct op_case {
   int64_t size[2];                                      /* but H and W, if these are not 0 */
   void (*fill)(const op_case *c, int which, tensor *t); /* NULL: random numbers */
   void (*expect)(const op_case *c, const tensor *in, tensor *out);
+  /* In place of expect, where results are not one set of numbers: asserts what holds of them. */
+  void (*judge)(const op_case *c, const tensor *in, const tensor *out, const char *where);
   const void *how;
   double tolerance; /* relative to the largest expected value; 0: by type */
   int64_t p[8];     /* parameters for expect */

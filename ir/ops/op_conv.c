@@ -185,6 +185,7 @@ nn_status shape_conv_paired(nn_op *op) {
   nn_dim dims[5] = {x.dims[0], w.dims[0], NULL, NULL, x.dims[4]};
   NN_TRY(blocked_window(op, (nn_dim[]){nn_dim_const(m, taps[0]), nn_dim_const(m, taps[1])}, true, dims + 2));
   nn_dim_is_const(x.dims[4], &block);
+  if (block < 1) return nn_fail(op, "size of a block is %lld, expected at least 1", (long long)block);
   NN_TRY(need_number(op, "number of blocks", x.dims[1], blocks_of(channels, block)));
   NN_TRY(need_number(op, "number of panels", w.dims[0], blocks_of(nn_attr_int(op, "outputs"), block)));
   int64_t of_tap = taps[0] * taps[1] == 1 ? channels : blocks_of(channels, block) * block;

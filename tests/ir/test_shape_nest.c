@@ -62,6 +62,45 @@ Test(shape_pool, all) {
   CHECK_CASES(cases);
 }
 
+Test(shape_conv_paired, all) {
+  static const shape_case cases[] = {
+      {"%x: f32[N,2,H,W,16], %w: f32[3,33,16]", "conv_paired %x, %w {channels=31, outputs=48}", "f32[N,3,H,W,16]", NULL},
+      {"%x: f32[1,1,9,8,4], %w: f32[2,6,4]", "conv_paired %x, %w {channels=4, outputs=5, strides=[2,3]}", "f32[1,2,5,3,4]", NULL},
+      {"%x: f32[1,1,9,8,4], %w: f32[1,38,4]", "conv_paired %x, %w {channels=3, outputs=4, kernel=[3,3], pads=[1,1,1,1]}", "f32[1,1,9,8,4]", NULL},
+      {"%x: f32[0,1,9,8,4], %w: f32[1,6,4]", "conv_paired %x, %w {channels=4, outputs=4}", "f32[0,1,9,8,4]", NULL},
+      {"%x: f32[1,1,2,8,4], %w: f32[1,38,4]", "conv_paired %x, %w {channels=4, outputs=4, kernel=[3,3]}", NULL, "is 3, expected at most 2"},
+      {"%x: f32[1,1,9,8,4], %w: f32[1,5,4]", "conv_paired %x, %w {channels=4, outputs=4}", NULL, "number of lines of a panel is 5, expected 6"},
+      {"%x: f32[1,2,9,8,4], %w: f32[1,6,4]", "conv_paired %x, %w {channels=4, outputs=4}", NULL, "number of blocks is 2, expected 1"},
+      {"%x: f32[1,1,9,8,4], %w: f32[2,6,4]", "conv_paired %x, %w {channels=4, outputs=4}", NULL, "number of panels is 2, expected 1"},
+      {"%x: f32[1,1,9,8,4], %w: f32[1,6,8]", "conv_paired %x, %w {channels=4, outputs=4}", NULL, "number of channels of a panel is 8, expected 4"},
+      {"%x: f32[1,1,9,8,4], %w: f32[1,N,4]", "conv_paired %x, %w {channels=4, outputs=4}", NULL, "found size of the weights N"},
+      {"%x: f32[1,1,9,8,N], %w: f32[1,6,4]", "conv_paired %x, %w {channels=4, outputs=4}", NULL, "found size of a block N"},
+      {"%x: f32[1,1,9,8,0], %w: f32[1,6,0]", "conv_paired %x, %w {channels=4, outputs=4}", NULL, "size of a block is 0"},
+      {"%x: f32[1,1,9,8,4], %w: f32[1,6,4]", "conv_paired %x, %w {channels=0, outputs=4}", NULL, "channels is 0"},
+      {"%x: f32[1,1,9,8,4], %w: f32[1,6,4]", "conv_paired %x, %w {channels=4}", NULL, "attribute 'outputs' of conv_paired is not given"},
+      {"%x: f32[1,1,9,8,4], %w: f32[1,6,4]", "conv_paired %x, %w {channels=4, outputs=4, strides=[1]}", NULL, "strides has 1 entries, expected 2"},
+      {"%x: f32[1,1,9,8,4], %w: f32[1,6,4]", "conv_paired %x, %w {channels=4, outputs=4, strides=[0,1]}", NULL, "strides[0] is 0"},
+      {"%x: f32[1,1,9,8,4], %w: f32[1,6,4]", "conv_paired %x, %w {channels=4, outputs=4, kernel=[1]}", NULL, "kernel has 1 entries, expected 2"},
+      {"%x: f32[1,1,9,8,4], %w: f32[1,6,4]", "conv_paired %x, %w {channels=4, outputs=4, kernel=[1,0]}", NULL, "kernel[1] is 0"},
+      {"%x: f32[1,1,9,8,4], %w: f32[1,6,4]", "conv_paired %x, %w {channels=4, outputs=4, kernel=[65536,65536]}", NULL, "its kernel is too large"},
+      {"%x: f32[1,1,9,8,4], %w: f16[1,6,4]", "conv_paired %x, %w {channels=4, outputs=4}", NULL, "expected element type f32"},
+      {"%x: f32[1,4,9,8], %w: f32[1,6,4]", "conv_paired %x, %w {channels=4, outputs=4}", NULL, "expected rank 5"},
+  };
+  CHECK_CASES(cases);
+}
+
+Test(shape_paired_weights, all) {
+  static const shape_case cases[] = {
+      {"%w: f32[3,20,8]", "paired_weights %w", "f32[3,22,8]", NULL},
+      {"%w: f32[20,31]", "paired_weights %w {width=16}", "f32[2,33,16]", NULL},
+      {"%w: f32[20,31]", "paired_weights %w", NULL, "width is 0"},
+      {"%w: f32[20,N]", "paired_weights %w {width=8}", NULL, "dimension 1 of the weights is N, expected a number"},
+      {"%w: f32[20]", "paired_weights %w", NULL, "expected rank 2 to 3"},
+      {"%w: f64[20,31]", "paired_weights %w {width=8}", NULL, "expected element type f32"},
+  };
+  CHECK_CASES(cases);
+}
+
 Test(shape_rnn, all) {
   static const shape_case cases[] = {
       {"%x: f32[T,B,20], %r: f32[20,5], %h: f32[B,5], %c: f32[B,5]", "lstm %x, %r, %h, %c",

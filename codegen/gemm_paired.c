@@ -18,6 +18,8 @@ enum {
   MOST_TILE_ROWS = 16,
   WEIGHTS_HELD = 6, SPARE_VECTORS = 6, /* registers beside the sums: numbers of a unit that are held at a time; sums of pairs */
   TASKS_WANTED = 16,
+  CHUNK_UNITS = 64,                    /* a task's rows are then few enough for L2, and enough for a panel that comes from memory */
+  PANELS_TOGETHER = 6,                 /* neighbouring results of a row, where rows of results are apart: tiles by themselves would write few lines of many pages */
   LEAST_ROWS = 48, FEWEST_ROWS = 24,   /* of each of two workers, if there are so many; where panels cannot be halved */
   LINE_ELEMENTS = 16, AHEAD_LINES = 8  /* AHEAD_LINES: of what later steps need, in each unit */
 };
@@ -46,20 +48,50 @@ static nn_x *in_registers(nn_kernel *k, const nn_paired *p, nn_x *row, nn_x *vec
   return nn_tile_vector(k, nn_xi_add(k, nn_xi_mulc(k, row, p->nv), vector), p->lanes, l);
 }
 
-/* Sums begin with minus the own products of row and column. */
+static nn_x *in_stage(nn_kernel *k, const nn_paired *p, nn_x *row, nn_x *j) {
+  nn_x *line = nn_xi_add(k, nn_xi_mulc(k, row, p->together), nn_xi_sub(k, p->panel, p->first_panel));
+  return nn_xi_add(k, nn_xi_mulc(k, line, p->width), j);
+}
+
+typedef nn_x *first_sum(nn_lower *L, const tile *t, nn_x *row, nn_x *own, nn_x *j);
+
+/* Minus the own products of row and column. */
+static nn_x *minus_own(nn_lower *L, const tile *t, nn_x *row, nn_x *own, nn_x *j) {
+  const nn_paired *p = t->p;
+  nn_kernel *k = L->kernel;
+  (void)row;
+  return nn_x_binary(k, NN_X_SUB, nn_x_load(k, p->g->b_panels, weight_index(k, p, nn_x_int(k, p->depth), j), NULL), own);
+}
+
+static nn_x *sum_so_far(nn_lower *L, const tile *t, nn_x *row, nn_x *own, nn_x *j) {
+  (void)own;
+  return nn_x_load(L->kernel, t->p->stage, in_stage(L->kernel, t->p, row, j), NULL);
+}
+
+static void set_sums(nn_lower *L, const tile *t, first_sum *first) {
+  const nn_paired *p = t->p;
+  nn_kernel *k = L->kernel;
+  nn_x *r = nn_loop_range(k, NN_UNROLL, "r", t->span->rows), *row = nn_xi_add(k, t->span->first, r);
+  nn_x *own = nn_let(k, nn_x_load(k, p->own, row, NULL));
+  nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes);
+  nn_store(k, t->sums, in_registers(k, p, r, v, l), first(L, t, row, own, nn_tile_vector(k, v, p->lanes, l)), NULL);
+  nn_lanes_end(L, p->lanes);
+  nn_end(k);
+  nn_end(k);
+}
+
 static void begin_sums(nn_lower *L, tile *t) {
   const nn_paired *p = t->p;
   nn_kernel *k = L->kernel;
   t->sums = nn_regs(L, NN_F32, (int64_t)t->span->rows * p->width);
   t->held = nn_regs(L, NN_F32, (int64_t)WEIGHTS_HELD * p->width);
-  nn_x *r = nn_loop_range(k, NN_UNROLL, "r", t->span->rows);
-  nn_x *own = nn_let(k, nn_x_load(k, p->own, nn_xi_add(k, t->span->first, r), NULL));
-  nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes);
-  nn_x *column = nn_x_load(k, p->g->b_panels, weight_index(k, p, nn_x_int(k, p->depth), nn_tile_vector(k, v, p->lanes, l)), NULL);
-  nn_store(k, t->sums, in_registers(k, p, r, v, l), nn_x_binary(k, NN_X_SUB, column, own), NULL);
-  nn_lanes_end(L, p->lanes);
-  nn_end(k);
-  nn_end(k);
+  if (p->chunks > 1) {
+    nn_if_begin(k, nn_x_binary(k, NN_X_LT, nn_x_int(k, 0), p->chunk));
+    set_sums(L, t, sum_so_far);
+    nn_else(k);
+  }
+  set_sums(L, t, minus_own);
+  if (p->chunks > 1) nn_end(k);
 }
 
 static void hold_weight(nn_lower *L, const tile *t, int slot, nn_x *ki) {
@@ -126,13 +158,22 @@ static void add_part(nn_lower *L, const tile *t, const part *now) {
   nn_end(k);
 }
 
-/* All tiles of a panel together prefetch the next one. */
-static void prefetch_panel(nn_lower *L, const tile *t) {
+/* All tiles of a panel together prefetch what comes next: this part of the next panel, or the next part of the first one. */
+static void prefetch_panel(nn_lower *L, const tile *t, nn_x *first) {
   const nn_paired *p = t->p;
   nn_kernel *k = L->kernel;
-  int64_t lines = ceil_div((p->depth + NN_PAIR_ROWS) * p->width, LINE_ELEMENTS), steps = p->cut.tiles * p->units, each = ceil_div(lines, steps);
-  nn_x *step = nn_xi_add(k, nn_xi_mulc(k, t->span->pass, p->units), t->unit);
-  nn_x *at = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, nn_xi_addc(k, p->panel, 1), (p->depth + NN_PAIR_ROWS) * p->width), nn_xi_mulc(k, step, each * LINE_ELEMENTS)));
+  int64_t part_lines = p->chunk_units * NN_PAIR_UNIT, size = (p->depth + NN_PAIR_ROWS) * p->width;
+  int64_t lines = ceil_div((p->chunks == 1 ? p->depth + NN_PAIR_ROWS : part_lines) * p->width, LINE_ELEMENTS);
+  int64_t each = ceil_div(lines, p->cut.tiles * p->chunk_units);
+  nn_x *zero = nn_x_int(k, 0), *panel = nn_xi_addc(k, p->panel, 1), *chunk = p->chunk;
+  if (p->chunks > 1) {
+    nn_x *ends = nn_x_binary(k, NN_X_LE, p->end_panel, panel), *was_last = nn_x_binary(k, NN_X_LE, nn_x_int(k, p->chunks - 1), chunk);
+    chunk = nn_x_select(k, ends, nn_x_select(k, was_last, zero, nn_xi_addc(k, chunk, 1)), chunk);
+    panel = nn_x_select(k, nn_x_binary(k, NN_X_AND, ends, nn_x_unary(k, NN_X_NOT, was_last)), p->first_panel, panel);
+  }
+  nn_x *step = nn_xi_add(k, nn_xi_mulc(k, t->span->pass, p->chunk_units), nn_xi_sub(k, t->unit, first));
+  nn_x *at = nn_xi_add(k, nn_xi_mulc(k, panel, size), nn_xi_mulc(k, chunk, part_lines * p->width));
+  at = nn_let(k, nn_xi_add(k, at, nn_xi_mulc(k, step, each * LINE_ELEMENTS)));
   for (int64_t i = 0; i < each; i++) nn_prefetch(k, p->g->b_panels, nn_xi_addc(k, at, i * LINE_ELEMENTS));
 }
 
@@ -146,33 +187,72 @@ static void add_rest(nn_lower *L, const tile *t) {
   nn_end(k);
 }
 
-/* Row r of the tile: without its scales, to the product's results. Both factors are one power of two first: large and small ones are then undone together,
-   where one alone would overflow. */
-static void write_row(nn_lower *L, const tile *t, nn_buf *from, nn_x *r) {
-  const nn_paired *p = t->p;
+/* A row of the task: without its scales, to the product's results. Both factors are one power of two first: large and small ones are then undone together,
+   where one alone would overflow. From the stage, or from the registers of a tile that it is row r of. */
+typedef struct result_row {
+  nn_x *row, *r;
+  const tile *t;
+} result_row;
+
+static void write_columns(nn_lower *L, const nn_paired *p, const result_row *w, bool is_tail) {
   nn_kernel *k = L->kernel;
-  nn_x *row = nn_xi_add(k, t->span->first, r), *factor = nn_let(k, nn_x_load(k, p->factor, row, NULL));
+  nn_x *factor = nn_let(k, nn_x_load(k, p->factor, w->row, NULL));
   nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes), *j = nn_tile_vector(k, v, p->lanes, l);
   nn_x *column = nn_x_load(k, p->g->b_panels, weight_index(k, p, nn_x_int(k, p->depth + 1), j), NULL);
-  nn_x *sum = nn_x_load(k, from, in_registers(k, p, r, v, l), NULL);
+  nn_x *sum = w->t ? nn_x_load(k, w->t->sums, in_registers(k, p, w->r, v, l), NULL) : nn_x_load(k, p->stage, in_stage(k, p, w->row, j), NULL);
   nn_x *value = nn_let(k, nn_x_binary(k, NN_X_MUL, sum, nn_x_binary(k, NN_X_MUL, column, factor)));
-  p->g->store(L, p->g->data, nn_xi_add(k, p->row0, row), nn_xi_add(k, nn_xi_mulc(k, p->panel, p->width), j), value);
+  nn_x *n = nn_xi_add(k, nn_xi_mulc(k, p->panel, p->width), j);
+  if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, n, nn_dim_x(L, p->g->n)));
+  p->g->store(L, p->g->data, nn_xi_add(k, p->row0, w->row), n, value);
+  if (is_tail) nn_guard_pop(L);
   nn_lanes_end(L, p->lanes);
   nn_end(k);
 }
 
 static void write_tile(nn_lower *L, const tile *t) {
+  nn_x *r = nn_loop_range(L->kernel, NN_UNROLL, "r", t->span->rows);
+  write_columns(L, t->p, &(result_row){nn_xi_add(L->kernel, t->span->first, r), r, t}, false);
+  nn_end(L->kernel);
+}
+
+/* What is staged: row by row, so that neighbours are written one after the other. */
+static void write_stage(nn_lower *L, nn_paired *p) {
+  nn_kernel *k = L->kernel;
+  nn_x *rows = nn_x_int(k, p->rows);
+  if (p->has_surplus) rows = nn_let(k, nn_xi_min(k, rows, nn_xi_sub(k, p->m, p->row0)));
+  result_row w = {.row = nn_loop_begin(k, NN_FOR, "r", nn_x_int(k, 0), rows)};
+  p->panel = nn_loop_begin(k, NN_FOR, "panel", p->first_panel, p->end_panel);
+  if (p->has_tail) {
+    nn_if_begin(k, nn_x_binary(k, NN_X_EQ, p->panel, nn_x_int(k, p->panels - 1)));
+    write_columns(L, p, &w, true);
+    nn_else(k);
+  }
+  write_columns(L, p, &w, false);
+  if (p->has_tail) nn_end(k);
+  nn_end(k);
+  nn_end(k);
+}
+
+static void keep_sums(nn_lower *L, const tile *t) {
   const nn_paired *p = t->p;
   nn_kernel *k = L->kernel;
-  nn_x *rows = nn_x_int(k, t->span->rows);
-  if (!p->stage) {
-    write_row(L, t, t->sums, nn_loop_range(k, NN_UNROLL, "r", t->span->rows));
-    nn_end(k);
-    return;
-  }
-  nn_tile_move(L, &(nn_tile_step){.rows = t->span->rows, .nv = p->nv, .lanes = p->lanes}, t->sums, p->stage);
-  if (p->has_surplus) rows = nn_let(k, nn_xi_min(k, rows, nn_xi_sub(k, p->m, nn_xi_add(k, p->row0, t->span->first))));
-  write_row(L, t, p->stage, nn_loop_begin(k, NN_FOR, "r", nn_x_int(k, 0), rows));
+  nn_x *r = nn_loop_range(k, NN_UNROLL, "r", t->span->rows);
+  nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes);
+  nn_x *to = in_stage(k, p, nn_xi_add(k, t->span->first, r), nn_tile_vector(k, v, p->lanes, l));
+  nn_store(k, p->stage, to, nn_x_load(k, t->sums, in_registers(k, p, r, v, l), NULL), NULL);
+  nn_lanes_end(L, p->lanes);
+  nn_end(k);
+  nn_end(k);
+}
+
+static void add_units(nn_lower *L, tile *t) {
+  const nn_paired *p = t->p;
+  nn_kernel *k = L->kernel;
+  nn_x *first = nn_let(k, nn_xi_mulc(k, p->chunk, p->chunk_units)), *end = nn_xi_addc(k, first, p->chunk_units);
+  t->unit = nn_loop_begin(k, NN_FOR, "unit", first, nn_let(k, nn_xi_min(k, end, nn_x_int(k, p->units))));
+  prefetch_panel(L, t, first);
+  nn_tile_ahead(L, AHEAD_LINES);
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) add_part(L, t, &parts[i]);
   nn_end(k);
 }
 
@@ -181,15 +261,14 @@ static void emit_tile(nn_lower *L, const nn_tile_span *span, void *data) {
   nn_kernel *k = L->kernel;
   tile t = {.p = p, .span = span};
   begin_sums(L, &t);
-  if (p->units) {
-    t.unit = nn_loop_range(k, NN_FOR, "unit", p->units);
-    prefetch_panel(L, &t);
-    nn_tile_ahead(L, AHEAD_LINES);
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) add_part(L, &t, &parts[i]);
-    nn_end(k);
-  }
+  if (p->units) add_units(L, &t);
+  if (p->rest && p->chunks > 1) nn_if_begin(k, nn_x_binary(k, NN_X_EQ, p->chunk, nn_x_int(k, p->chunks - 1)));
   if (p->rest) add_rest(L, &t);
-  write_tile(L, &t);
+  if (p->rest && p->chunks > 1) nn_end(k);
+  if (p->stage)
+    keep_sums(L, &t);
+  else
+    write_tile(L, &t);
 }
 
 /* ---- tasks -------------------------------------------------------------------------------------------------- */
@@ -203,7 +282,7 @@ static bool halves_rows(const nn_paired *p, int64_t m) {
 /* Rows of a task: as many as fit half of L2. */
 static void cut_rows(nn_lower *L, nn_paired *p) {
   nn_kernel *k = L->kernel;
-  int64_t m = 0, most = clamp64(L->target->l2_bytes / 2 / (p->pitch * 4), p->most_rows, 1 << 12);
+  int64_t m = 0, most = clamp64(L->target->l2_bytes / 2 / (p->chunk_units * NN_PAIR_UNIT * 4), p->most_rows, 1 << 12);
   bool is_known = nn_dim_is_const(p->g->m, &m);
   if (is_known) {
     int64_t blocks = ceil_div(m, most);
@@ -233,10 +312,32 @@ static void set_sizes(nn_lower *L, nn_paired *p) {
   p->run = g->a_run && g->a_run % NN_PAIR_UNIT == 0 && p->depth % g->a_run == 0 ? g->a_run / NN_PAIR_UNIT : p->units;
   p->pitch = ceil_div(p->depth, NN_PAIR_UNIT) * NN_PAIR_UNIT;
   p->panels = ceil_div(nn_dim_value(g->n), p->width);
+  p->has_tail = nn_dim_value(g->n) % p->width != 0;
   p->m = nn_let(L->kernel, nn_dim_x(L, g->m));
+  p->chunks = clamp64(ceil_div(p->units, CHUNK_UNITS), 1, INT64_MAX);
+  p->chunk_units = clamp64(ceil_div(p->units, p->chunks), 1, INT64_MAX);
+  p->together = g->a_block ? 1 : clamp64(PANELS_TOGETHER, 1, p->panels);
+}
+
+static bool is_staged(const nn_paired *p) {
+  return !p->g->store_direct || p->has_surplus || p->has_tail || p->chunks > 1 || p->together > 1;
 }
 
 static nn_buf *worker_temp(nn_lower *L, nn_dtype t, int64_t count) { return nn_temp(L, NN_BUF_WORKER, t, nn_dim_const(L->module, count)); }
+
+static void multiply_panels(nn_lower *L, nn_paired *p, nn_x *first, nn_x *end) {
+  nn_kernel *k = L->kernel;
+  nn_x *i = nn_loop_begin(k, NN_FOR, "panels", nn_x_int(k, 0), nn_let(k, nn_ceildiv_x(L, nn_xi_sub(k, end, first), p->together)));
+  p->first_panel = nn_let(k, nn_xi_add(k, first, nn_xi_mulc(k, i, p->together)));
+  p->end_panel = nn_let(k, nn_xi_min(k, end, nn_xi_addc(k, p->first_panel, p->together)));
+  p->chunk = nn_loop_range(k, NN_FOR, "part", p->chunks);
+  p->panel = nn_loop_begin(k, NN_FOR, "panel", p->first_panel, p->end_panel);
+  nn_tile_cut_loops(L, p->cut, emit_tile, p);
+  nn_end(k);
+  nn_end(k);
+  if (p->stage) write_stage(L, p);
+  nn_end(k);
+}
 
 void nn_gemm_paired(nn_lower *L, const nn_gemm *g) {
   nn_kernel *k = L->kernel;
@@ -246,7 +347,7 @@ void nn_gemm_paired(nn_lower *L, const nn_gemm *g) {
   p.a = worker_temp(L, NN_F32, p.rows * p.pitch);
   p.own = worker_temp(L, NN_F32, p.rows);
   p.factor = worker_temp(L, NN_F32, p.rows);
-  if (!g->store_direct || p.has_surplus) p.stage = worker_temp(L, NN_F32, p.most_rows * p.width);
+  if (is_staged(&p)) p.stage = worker_temp(L, NN_F32, p.rows * p.together * p.width);
   nn_x *groups = nn_x_int(k, p.groups), *task = nn_task_loop(L, g->in_parallel, "task", nn_let(k, nn_xi_mul(k, p.blocks, groups)));
   nn_x *block = nn_let(k, nn_xi_floordiv(k, task, groups)), *group = nn_let(k, nn_xi_mod(k, task, groups));
   p.row0 = nn_let(k, nn_xi_mulc(k, block, p.rows));
@@ -254,8 +355,6 @@ void nn_gemm_paired(nn_lower *L, const nn_gemm *g) {
   nn_pair_rows(L, &p);
   nn_end(k);
   nn_x *lo = nn_xi_floordiv(k, nn_xi_mulc(k, group, p.panels), groups), *hi = nn_xi_floordiv(k, nn_xi_mulc(k, nn_xi_addc(k, group, 1), p.panels), groups);
-  p.panel = nn_loop_begin(k, NN_FOR, "panel", nn_let(k, lo), nn_let(k, hi));
-  nn_tile_cut_loops(L, p.cut, emit_tile, &p);
-  nn_end(k);
+  multiply_panels(L, &p, nn_let(k, lo), nn_let(k, hi));
   nn_end(k);
 }

@@ -18,14 +18,17 @@ typedef struct nn_paired {
   int64_t width, panels, pitch;  /* of a panel; elements of a row in a */
   nn_x *m;                       /* rows of A */
   bool has_surplus;              /* the last task may have rows beyond them */
+  bool has_tail;                 /* the last panel has columns beyond N */
   int64_t rows;                  /* of a task; all tasks have as many */
   nn_tile_cut cut;               /* of them into tiles */
   int64_t groups;                /* of panels: tasks that have the same rows */
   nn_x *blocks;                  /* of rows */
   nn_buf *a, *own, *factor;      /* of a task's rows: [tile][unit][row][NN_PAIR_UNIT] of the tile's rows; sums of their pairs' own products; what undoes their scales */
-  nn_buf *stage;                 /* results of a tile, where they do not go to their places from the registers */
-  /* of the present task, panel and tile */
-  nn_x *row0, *panel, *pass;
+  int64_t chunks, chunk_units;   /* parts of the depth, and units of one */
+  int64_t together;              /* panels whose results go to their places together */
+  nn_buf *stage;                 /* [row][panel][column] sums of those, where they do not go to their places from the registers */
+  /* of the present task, part and panel */
+  nn_x *row0, *panel, *first_panel, *end_panel, *chunk;
 } nn_paired;
 
 /* gemm_paired_rows.c */

@@ -66,7 +66,7 @@ static void read_vector(nn_lower *L, const row_group *r, nn_x *m, nn_x *first, i
   if (is_rest) nn_guard_push(L, nn_x_binary(k, NN_X_LT, ki, nn_x_int(k, p->depth)));
   nn_x *value = nn_let(k, nn_gemm_a(L, p->g, m, ki));
   if (is_rest) {
-    value = nn_let(k, nn_x_select(k, nn_guard(L), value, nn_zero(L, NN_F32)));
+    if (nn_guard(L)) value = nn_let(k, nn_x_select(k, nn_guard(L), value, nn_zero(L, NN_F32))); /* without one the vector is whole */
     nn_guard_pop(L);
   }
   nn_store(k, p->a, nn_pair_at(k, p, r->span, row_of(k, r, i), ki), value, NULL);

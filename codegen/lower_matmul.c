@@ -1,5 +1,5 @@
 /* matmul: x[batch.., M, K] y[batch.., K, N] as register-tiled products; matmul_panels: y is stored in the order in
-   which the tiles read it.
+   which the tiles read it; matmul_paired: so, and made for products in pairs.
 
    If y has no batch of its own, all rows of x form one product. Otherwise many or small products run side
    by side, one task each; few large ones run one after the other, each in parallel. */
@@ -233,12 +233,36 @@ nn_status lower_matmul(nn_lower *L, nn_op *op) {
   return NN_OK;
 }
 
-nn_status lower_matmul_panels(nn_lower *L, nn_op *op) {
+static matmul describe_panels(nn_lower *L, nn_op *op) {
   matmul mm = {
       .x = op->in[0], .y = op->in[1], .r = op->out[0], .rank = op->out[0]->type.rank, .folded = true, .acc = NN_F32};
   mm.width = nn_dim_value(mm.y->type.dims[2]);
-  mm.strassen = nn_attr_int(op, "strassen");
   mm.rows = nn_type_make(L->module, NN_I64, mm.rank - 1, mm.r->type.dims);
+  return mm;
+}
+
+nn_status lower_matmul_panels(nn_lower *L, nn_op *op) {
+  matmul mm = describe_panels(L, op);
+  mm.strassen = nn_attr_int(op, "strassen");
   emit_product(L, &mm, nn_type_count(L->module, mm.rows), false);
+  return NN_OK;
+}
+
+nn_status lower_matmul_paired(nn_lower *L, nn_op *op) {
+  matmul mm = describe_panels(L, op);
+  int64_t count;
+  if (nn_type_static_count(mm.r->type, &count) && count == 0) return NN_OK;
+  nn_gemm g = {.m = nn_type_count(L->module, mm.rows),
+               .n = mm.r->type.dims[mm.rank - 1],
+               .k = mm.x->type.dims[mm.rank - 1],
+               .acc = NN_F32,
+               .a = read_x,
+               .store = write_r,
+               .data = &mm,
+               .panel_width = mm.width,
+               .store_direct = nn_epilogue_is_short(L)};
+  set_plain_x(L, &mm, &g);
+  if (!nn_read_is_plain(L, mm.y, &g.b_panels)) return nn_fail(op, "its weights are not in memory");
+  nn_gemm_paired(L, &g);
   return NN_OK;
 }

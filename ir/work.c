@@ -131,6 +131,7 @@ static const struct work_row {
     [NN_OP_NORMALIZE] = {.of_operand = 5},   /* sum, minus the mean, square, sum, times the scale */
     [NN_OP_MATMUL] = {.count = count_matmul},
     [NN_OP_MATMUL_PANELS] = {.count = count_matmul},
+    [NN_OP_MATMUL_PAIRED] = {.count = count_matmul},
     [NN_OP_CONV] = {.count = count_conv},
     [NN_OP_CONV_WINOGRAD] = {.count = count_winograd},
     [NN_OP_CONV_BLOCKED] = {.count = count_conv_blocked},

@@ -8,12 +8,15 @@
                                   %2 = matmul_panels %x, %1 {columns=N}
      transposed weights are      %0 = reshape $w {dims=[N/W, W, K]}
                                   %1 = transpose %0 {perm=[0, 2, 1]}
+     in pairs                    %2 = paired_weights %1               W: a vector
+                                 %3 = matmul_paired %x, %2 {columns=N}
      %2 = matmul %x, %y      ->   %2 = matmul %x, %y {strassen=ROWS}
 */
 #include "passes/passes.h"
 
 enum {
   FEWEST_VECTOR_BYTES = 16,
+  FEWEST_ROWS = 16,
   MOST_PADDING = 8 /* at most an eighth of the columns: fold evaluates that */
 };
 
@@ -79,9 +82,27 @@ static nn_value *panels_of(nn_builder *b, const nn_op *op, int64_t columns, int6
   return y ? nn_b_transpose(b, y, is_transposed ? (int64_t[]){0, 2, 1} : (int64_t[]){1, 0, 2}) : NULL;
 }
 
+/* Of fewer rows the plain form would be better, but it has other panels. */
+static bool are_many(nn_dim rows) {
+  int64_t fewest, most;
+  nn_dim_range(rows, &fewest, &most);
+  return fewest >= FEWEST_ROWS;
+}
+
+/* In pairs, from panels of one vector. */
+static nn_value *in_pairs(nn_builder *b, nn_op *op, int64_t columns, int64_t width) {
+  nn_value *panels = panels_of(b, op, columns, width);
+  nn_value *w = panels ? nn_b_end(b, nn_b_begin(b, NN_OP_PAIRED_WEIGHTS, &panels, 1, -1)) : NULL;
+  nn_op *product = w ? nn_b_begin(b, NN_OP_MATMUL_PAIRED, (nn_value *[]){op->in[0], w}, 2, -1) : NULL;
+  if (product) nn_set_int(product, "columns", columns);
+  return product ? nn_b_end(b, product) : NULL;
+}
+
 static nn_value *in_panels(nn_op *op, int64_t width) {
   nn_builder b = {op->graph, op, op->loc, op->loc_op, false};
-  int64_t columns = nn_dim_value(op->out[0]->type.dims[op->out[0]->type.rank - 1]);
+  int64_t columns = nn_dim_value(op->out[0]->type.dims[op->out[0]->type.rank - 1]), vector = op->graph->module->env.vector_bytes / (int64_t)sizeof(float);
+  int64_t depth = nn_dim_value(op->in[0]->type.dims[op->in[0]->type.rank - 1]);
+  if (are_many(rows_of(op)) && nn_paired_pays(op, rows_of(op), depth, depth, columns, vector)) return in_pairs(&b, op, columns, vector);
   nn_value *panels = panels_of(&b, op, columns, width);
   if (!panels) return NULL;
   nn_op *product = nn_b_begin(&b, NN_OP_MATMUL_PANELS, (nn_value *[]){op->in[0], panels}, 2, -1);

@@ -57,14 +57,15 @@ nn_status shape_paired_weights(nn_op *op) {
   return nn_give(op, 0, NN_F32, 3, (nn_dim[]){nn_dim_ceildiv(m, p.dims[0], width), depth, width});
 }
 
-nn_status shape_matmul_panels(nn_op *op) {
+/* more: lines of a panel beyond the depth. */
+static nn_status shape_of_panels(nn_op *op, int64_t more) {
   nn_module *m = op->graph->module;
   for (int i = 0; i < 2; i++) NN_TRY(nn_need_dtype(op, i, NN_F32));
   NN_TRY(nn_need_rank(op, 0, 2, NN_MAX_RANK));
   NN_TRY(nn_need_rank(op, 1, 3, 3));
   NN_TRY(nn_need_range(op, "columns", 0, INT64_MAX));
   nn_type x = op->in[0]->type, y = op->in[1]->type;
-  NN_TRY(nn_need_dim(op, 1, 1, x.dims[x.rank - 1]));
+  NN_TRY(nn_need_dim(op, 1, 1, nn_dim_add(m, x.dims[x.rank - 1], nn_dim_const(m, more))));
   int64_t width, columns = nn_attr_int(op, "columns");
   if (!nn_dim_is_const(y.dims[2], &width) || width < 1)
     return nn_fail(op, "found panels of %s columns, expected a number, at least 1", nn_dim_text(m->arena, y.dims[2]));
@@ -72,4 +73,13 @@ nn_status shape_matmul_panels(nn_op *op) {
   nn_dim dims[NN_MAX_RANK];
   for (int i = 0; i < x.rank; i++) dims[i] = i < x.rank - 1 ? x.dims[i] : nn_dim_const(m, columns);
   return nn_give(op, 0, NN_F32, x.rank, dims);
+}
+
+nn_status shape_matmul_panels(nn_op *op) { return shape_of_panels(op, 0); }
+
+nn_status shape_matmul_paired(nn_op *op) {
+  nn_type x = op->in[0]->type;
+  NN_TRY(nn_need_rank(op, 0, 2, NN_MAX_RANK));
+  if (!nn_dim_is_const(x.dims[x.rank - 1], NULL)) return nn_fail(op, "the depth is %s, expected a number", nn_dim_text(op->graph->module->arena, x.dims[x.rank - 1]));
+  return shape_of_panels(op, 2);
 }

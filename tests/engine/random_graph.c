@@ -37,14 +37,17 @@ static void keep(generator *g, nn_value *v) {
 
 static nn_dim number(generator *g, int64_t value) { return nn_dim_const(g->m, value); }
 
-static nn_value *random_const(generator *g, int rank, const int64_t *dims) {
+/* Multiples of 1 / parts. */
+static nn_value *random_fractions(generator *g, int rank, const int64_t *dims, double parts) {
   nn_tensor *t = nn_tensor_new(g->m, nn_type_static(g->m, NN_F32, rank, dims));
   int64_t count = 1;
   for (int i = 0; i < rank; i++) count *= dims[i];
   for (int64_t i = 0; i < count; i++)
-    nn_store_f64(NN_F32, (void *)(uintptr_t)t->data, (size_t)i, (below(g, 41) - 20) / 16.0);
+    nn_store_f64(NN_F32, (void *)(uintptr_t)t->data, (size_t)i, (below(g, 41) - 20) / parts);
   return nn_b_const(&g->b, t);
 }
+
+static nn_value *random_const(generator *g, int rank, const int64_t *dims) { return random_fractions(g, rank, dims, 16); }
 
 static nn_value *squash(generator *g, nn_value *v) { return nn_b_unary(&g->b, NN_OP_TANH, v); }
 
@@ -296,21 +299,48 @@ static nn_value *make_matmul(generator *g) {
   return chance(g, 50) ? nn_b_unary(&g->b, NN_OP_RELU, product) : product;
 }
 
+/* Along a line, or of an image. */
 static nn_value *make_conv(generator *g) {
   nn_value *v = pick(g);
-  int64_t w[4] = {1 + below(g, 9), 0, 1 + below(g, 3), 1 + below(g, 3)}, h = 0, x = 0;
-  if (v->type.rank != 4 || !nn_dim_is_const(v->type.dims[1], &w[1]) || w[1] == 0) return NULL;
-  if (!nn_dim_is_const(v->type.dims[2], &h) || !nn_dim_is_const(v->type.dims[3], &x) || h < w[2] || x < w[3])
-    return NULL;
-  nn_value *in[2] = {v, random_const(g, 4, w)};
+  int64_t w[4] = {1 + below(g, 9), 0, 1 + below(g, 3), 1 + below(g, 3)}, size, strides[2] = {1 + below(g, 2), 1 + below(g, 2)};
+  int nsp = v->type.rank - 2;
+  if (nsp < 1 || nsp > 2 || !nn_dim_is_const(v->type.dims[1], &w[1]) || w[1] == 0) return NULL;
+  for (int d = 0; d < nsp; d++)
+    if (!nn_dim_is_const(v->type.dims[2 + d], &size) || size < w[2 + d]) return NULL;
+  nn_value *in[2] = {v, random_const(g, v->type.rank, w)};
   nn_op *op = nn_b_begin(&g->b, NN_OP_CONV, in, 2, 1);
   if (!op) return NULL;
-  int64_t strides[2] = {1 + below(g, 2), 1 + below(g, 2)};
   nn_dim pads[4];
-  for (int i = 0; i < 4; i++) pads[i] = number(g, below(g, 2));
-  nn_set_ints(op, "strides", strides, 2);
-  nn_set_dims(op, "pads", pads, 4);
+  for (int i = 0; i < 2 * nsp; i++) pads[i] = number(g, below(g, 2));
+  nn_set_ints(op, "strides", strides, nsp);
+  nn_set_dims(op, "pads", pads, 2 * nsp);
   return nn_b_end(&g->b, op);
+}
+
+/* Weights are small, as there are many: errors do not grow from one to the next. */
+static nn_value *wide_conv(generator *g, nn_value *v, int64_t outputs, int64_t kernel) {
+  enum { PARTS = 256 };
+  int64_t w[4] = {outputs, 0, kernel, kernel};
+  if (!v || !nn_dim_is_const(v->type.dims[1], &w[1])) return NULL;
+  nn_value *in[2] = {v, random_fractions(g, 4, w, PARTS)};
+  nn_op *op = nn_b_begin(&g->b, NN_OP_CONV, in, 2, 1);
+  nn_dim pad = number(g, kernel / 2);
+  if (!op) return NULL;
+  nn_set_dims(op, "pads", (const nn_dim[]){pad, pad, pad, pad}, 4);
+  nn_set_ints(op, "strides", (const int64_t[]){1, kernel > 1 ? 2 : 1}, 2);
+  return squash(g, nn_b_end(&g->b, op));
+}
+
+/* Convolutions of channels enough for the forms that need some: channels in blocks, products in pairs. */
+static nn_value *make_wide(generator *g) {
+  nn_value *v = pick(g);
+  int64_t channels = 0, size;
+  if (v->type.rank != 4 || !nn_dim_is_const(v->type.dims[1], &channels) || channels == 0) return NULL;
+  for (int d = 2; d < 4; d++)
+    if (!nn_dim_is_const(v->type.dims[d], &size) || size == 0) return NULL;
+  v = wide_conv(g, squash(g, v), 48 + below(g, 17), 1);
+  v = wide_conv(g, v, 48 + below(g, 40), chance(g, 70) ? 1 : 3);
+  return chance(g, 50) ? wide_conv(g, v, 1 + below(g, 20), 1) : v;
 }
 
 /* x sigmoid(x) of a product by constants, with a bias or without (pass silu). */
@@ -341,7 +371,7 @@ static void make_inputs(generator *g, const random_options *o) {
   int count = 1 + below(g, 3);
   nn_dim dims[NN_MAX_RANK];
   for (int i = 0; i < count; i++) {
-    int rank = 1 + below(g, 4);
+    int rank = o->images ? 4 : 1 + below(g, 4);
     bool repeats = i > 0 && chance(g, 40);
     int64_t elements = 1;
     for (int d = 0; d < rank; d++) {
@@ -364,7 +394,7 @@ static nn_value *make_any(generator *g) {
                                   make_binary, make_select, make_cast,  make_reshape, make_reshape, make_transpose,
                                   make_slice,  make_concat, make_pad,   make_tile,    make_ramp,    make_gather,
                                   make_resize, make_dilate, make_scan,  make_arg,     make_reduce,  make_row_op,
-                                  make_matmul, make_conv,   make_gated, make_pool};
+                                  make_matmul, make_conv,   make_gated, make_pool,    make_wide};
   return makers[below(g, sizeof makers / sizeof *makers)](g);
 }
 
@@ -374,7 +404,7 @@ nn_module *random_graph(uint64_t seed, const random_options *o) {
   g.b = (nn_builder){.graph = nn_graph_new(g.m, "main"), .loc = "node", .loc_op = "Random"};
   g.m->main = g.b.graph;
   make_inputs(&g, o);
-  for (int i = 0; i < o->nops && g.m->diags.nerrors == 0; i++) keep(&g, make_any(&g));
+  for (int i = 0; i < o->nops && g.m->diags.nerrors == 0; i++) keep(&g, o->images && chance(&g, 30) ? make_wide(&g) : make_any(&g));
   nn_value *results[4];
   int count = 1 + below(&g, 3);
   for (int i = 0; i < count; i++) results[i] = i == 0 ? g.pool[g.npool - 1] : pick(&g);

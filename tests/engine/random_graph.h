@@ -19,6 +19,7 @@ static inline int random_below(random_source *r, int n) { return n > 0 ? (int)(r
 typedef struct random_options {
   int nops;
   bool symbolic; /* the first dimension of inputs is the symbol N */
+  bool images;   /* inputs are images, and many ops are convolutions of many channels */
 } random_options;
 
 /* A module with a complete main graph. NULL never; errors are in its diagnostics (and are failures). */

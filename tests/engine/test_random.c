@@ -166,11 +166,19 @@ static void spoil_outputs(run_data *d) {
     memset(d->out[i].data, 0x7f, nn_dtype_bytes(d->out_dtype[i], (uint64_t)count_of(&d->out[i])));
 }
 
-static void try_graph(uint64_t seed, const random_options *o, int64_t n, const nn_target *t, bool compiles) {
+static int count_kernels(const nn_program *p, const char *op) {
+  int count = 0;
+  for (int i = 0; i < p->nkernels; i++) count += strstr(p->kernels[i]->name, op) != NULL;
+  return count;
+}
+
+/* Gives the number of kernels with products in pairs. */
+static int try_graph(uint64_t seed, const random_options *o, int64_t n, const nn_target *t, bool compiles) {
   nn_module *plain = plain_graph(seed, o), *fused = graph_with_passes(seed, o, t);
   run_data reference = new_data(plain, seed, n), other = new_data(plain, seed, n);
   run_interpreter(program_of(plain, t, seed), &reference, seed);
   nn_program *p = program_of(fused, t, seed);
+  int pairs = count_kernels(p, "conv_paired");
   run_interpreter(p, &other, seed);
   compare(&reference, &other, seed, "passes");
   static run_fn *const engines[] = {run_jit, run_object};
@@ -184,26 +192,40 @@ static void try_graph(uint64_t seed, const random_options *o, int64_t n, const n
   free_data(&other);
   nn_module_free(plain);
   nn_module_free(fused);
+  return pairs;
 }
 
-static void try_graphs(uint64_t first, int count, const random_options *o, bool compiles) {
+/* Without a triple: for this machine. Gives the number of kernels with products in pairs. */
+static int try_graphs_for(const char *triple, const char *cpu, uint64_t first, int count, const random_options *o, bool compiles) {
   static const int64_t sizes[] = {1, 2, 5, 8};
   nn_diags diags = {.arena = nn_arena_new()};
   nn_target t = {0};
-  cr_assert_eq(nn_target_init(&t, NULL, NULL, &diags), NN_OK);
+  cr_assert_eq(nn_target_init(&t, triple, cpu, &diags), NN_OK);
   const char *only = getenv("NNCC_SEED"); /* one graph again */
   if (only) first = strtoull(only, NULL, 10), count = 1;
-  for (int i = 0; i < count; i++) try_graph(first + (uint64_t)i, o, sizes[i % 4], &t, compiles);
+  int pairs = 0;
+  for (int i = 0; i < count; i++) pairs += try_graph(first + (uint64_t)i, o, sizes[i % 4], &t, compiles);
   nn_target_free(&t);
   nn_arena_free(diags.arena);
+  return pairs;
 }
+
+static void try_graphs(uint64_t first, int count, const random_options *o, bool compiles) { try_graphs_for(NULL, NULL, first, count, o, compiles); }
 
 Test(random, small_graphs) { try_graphs(1000, GRAPHS, &(random_options){.nops = 6}, false); }
 Test(random, graphs) { try_graphs(2000, GRAPHS, &(random_options){.nops = 25}, false); }
 Test(random, symbolic_graphs) { try_graphs(3000, GRAPHS, &(random_options){.nops = 12, .symbolic = true}, false); }
+/* Products in pairs, whatever this machine is. */
+static void try_pairs(uint64_t first, const random_options *o) {
+  int pairs = try_graphs_for("x86_64-pc-linux-gnu", "znver4", first, GRAPHS / 5, o, false);
+  cr_expect(pairs > 0 || getenv("NNCC_SEED"), "no graph has products in pairs: the test tests nothing");
+}
+Test(random, pairs) { try_pairs(8000, &(random_options){.nops = 12, .images = true}); }
+Test(random, symbolic_pairs) { try_pairs(9000, &(random_options){.nops = 12, .images = true, .symbolic = true}); }
 /* A thousand graphs in all three engines, in four parts that run side by side. */
 enum { COMPILED = 250 };
 Test(random, engines_agree_1) { try_graphs(4000, COMPILED, &(random_options){.nops = 6}, true); }
 Test(random, engines_agree_2) { try_graphs(5000, COMPILED, &(random_options){.nops = 10}, true); }
 Test(random, engines_agree_3) { try_graphs(6000, COMPILED, &(random_options){.nops = 5, .symbolic = true}, true); }
+Test(random, engines_agree_on_images) { try_graphs(10000, COMPILED / 5, &(random_options){.nops = 6, .images = true}, true); }
 Test(random, engines_agree_4) { try_graphs(7000, COMPILED, &(random_options){.nops = 9, .symbolic = true}, true); }

@@ -1,5 +1,5 @@
 """Objects for several CPUs: every variant that this CPU can run gives the same results as an object for one CPU, the best
-one is picked, and what the CPU lacks is refused.
+one is picked, and what the CPU lacks is refused. And objects for CPUs with forms of products of their own.
     python3 variants.py NNCC MODEL..."""
 import ctypes as c, os, random, shutil, struct, subprocess, sys, tempfile
 
@@ -32,9 +32,12 @@ class Model(c.Structure):
                 ("inputs", c.POINTER(Io)), ("outputs", c.POINTER(Io))]
 
 
+def flags_of_this_cpu():
+    return next(line for line in open("/proc/cpuinfo") if line.startswith("flags")).split()
+
+
 def level_of_this_cpu():
-    words = next(line for line in open("/proc/cpuinfo") if line.startswith("flags")).split()
-    level = 0
+    words, level = flags_of_this_cpu(), 0
     while level < 4 and all(flag in words for flag in FLAGS[level]):
         level += 1
     return level
@@ -104,11 +107,14 @@ def check_close(host, found, expected, what):
         check(worst <= TYPES[tensor.dtype][1], f"{what}: differs by {worst:g}")
 
 
+def compile(nncc, model, out, cpu, *options):
+    subprocess.run([nncc, model, "-o", out, "--name", "m", "--mcpu", cpu, *options], check=True, stdout=subprocess.DEVNULL)
+
+
 def check_model(nncc, model, cpus, level, folder):
-    compile = lambda out, cpu: subprocess.run([nncc, model, "-o", out, "--name", "m", "--mcpu", cpu], check=True, stdout=subprocess.DEVNULL)
     several, one = os.path.join(folder, "several.so"), os.path.join(folder, "one.so")
-    compile(several, ",".join(cpus))
-    compile(one, "x86-64")
+    compile(nncc, model, several, ",".join(cpus))
+    compile(nncc, model, one, "x86-64")
     for path in several, one:  # a library stays loaded under its name
         os.rename(path, path + os.path.basename(model) + str(len(cpus)))
     suffix = os.path.basename(model) + str(len(cpus))
@@ -138,6 +144,26 @@ def check_model(nncc, model, cpus, level, folder):
     host.context.isa = 1
     check(host.library.m_init(c.byref(host.context)) == 0 and host.context.isa == 1, "init leaves what the host set")
     check(host.library.m_init(None) == EINVAL, "init of nothing")
+
+
+PAIRED_CPU = "znver4"
+PAIRED_FLAGS = "avx512f avx512bw avx512cd avx512dq avx512vl avx512ifma avx512vbmi avx512_vbmi2 avx512_vnni avx512_bitalg avx512_vpopcntdq avx512_bf16 gfni vaes vpclmulqdq".split()
+
+
+def check_pairs(nncc, model, folder):
+    """Products in pairs, of a CPU where they pay, against those of their definition."""
+    paired, plain, map = (os.path.join(folder, name) for name in ("paired.so", "plain.so", "paired.json"))
+    compile(nncc, model, paired, PAIRED_CPU, "--map", map)
+    compile(nncc, model, plain, "x86-64", "--no-winograd")
+    kernels = open(map).read()
+    check("conv_paired" in kernels and "matmul_paired" in kernels, f"no products in pairs for {PAIRED_CPU}")
+    if any(flag not in flags_of_this_cpu() for flag in PAIRED_FLAGS):
+        print(f"skipped: products in pairs: this CPU cannot run code for {PAIRED_CPU}")
+        return
+    host, other = Host(paired, 3), Host(plain, 3)
+    (code, found), (_, expected) = host.run(0), other.run(0)
+    check(code == 0, f"{model}: {PAIRED_CPU}: error {code}")
+    check_close(host, found, expected, f"{os.path.basename(model)} for {PAIRED_CPU}")
 
 
 EMULATED = [("qemu64", 1), ("Nehalem", 2), ("Haswell", 3)]  # QEMU has no AVX-512
@@ -175,6 +201,21 @@ graph @main(%x: f32[2,3,18,17]) -> (f32[2,40,18,17]) {
   %4 = conv %3, $c : f32[2,40,18,17]
   %5 = conv %4, $d {pads=[1,1,1,1], groups=40} : f32[2,40,18,17]
   return %5
+}
+"""
+PAIRS = """nncc 1
+symbol N
+const $a : f32[128,64,1,1] = file "w.bin" 0
+const $b : f32[64,16,3,3] = file "w.bin" 512
+const $c : f32[80,128] = file "w.bin" 1024
+graph @main(%x: f32[N,16,19,18], %y: f32[70,80]) -> (f32[N,128,10,9], f32[70,128]) {
+  %0 = conv %x, $b {pads=[1,1,1,1], strides=[2,2]} : f32[N,64,10,9]
+  %1 = relu %0 : f32[N,64,10,9]
+  %2 = conv %1, $a : f32[N,128,10,9]
+  %3 = sigmoid %2 : f32[N,128,10,9]
+  %4 = mul %2, %3 : f32[N,128,10,9]
+  %5 = matmul %y, $c : f32[70,128]
+  return %4, %5
 }
 """
 DENSE = """nncc 1
@@ -222,6 +263,9 @@ with tempfile.TemporaryDirectory() as folder:
     for model in models:
         check_model(sys.argv[1], model, LEVELS, level, folder)
     check_model(sys.argv[1], models[-1], ["x86-64-v3", "x86-64"], level, folder)
+    pairs = os.path.join(folder, "pairs.nn")
+    open(pairs, "w").write(PAIRS)
+    check_pairs(sys.argv[1], pairs, folder)
     check_detection(sys.argv[1], models[-1], folder)
     refused = lambda cpus, out="bad.o": subprocess.run([sys.argv[1], models[-1], "-o", os.path.join(folder, out), "--mcpu", cpus], capture_output=True, text=True)
     for cpus, out, text in (("x86-64,znver3", "bad.o", "'znver3' cannot be one of several"), ("x86-64,x86-64", "bad.o", "named twice"),

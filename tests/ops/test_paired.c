@@ -217,6 +217,15 @@ Test(paired, tasks) {
   try_paired(&(paired){1, 48, 300, {7, 7}, {1, 1}, .block = 16}, 0);
 }
 
+/* The depth in parts. */
+Test(paired, deep) {
+  try_paired(&(paired){1, 1024, 17, {3, 5}, {1, 1}, .block = 16}, 0);
+  try_paired(&(paired){1, 1040, 16, {2, 9}, {1, 1}, .block = 8}, COLUMNS);
+  try_paired(&(paired){2, 1100, 40, {2, 3}, {1, 1}, .block = 16}, 0);
+  try_paired(&(paired){1, 128, 18, {5, 4}, {1, 1}, 16, {2, 2}, {1, 1}, {1, 1}, {0, 0}}, 0);
+  try_paired(&(paired){1, 2051, 9, {3, 3}, {1, 2}, .block = 8}, ROWS);
+}
+
 Test(paired, strides_and_images) {
   static const paired cases[] = {{1, 32, 16, {8, 8}, {2, 2}, .block = 16}, {2, 24, 17, {7, 9}, {2, 1}, .block = 8},  {3, 17, 33, {5, 6}, {1, 2}, .block = 16},
                                  {5, 40, 15, {3, 3}, {3, 2}, .block = 4},  {2, 33, 16, {1, 20}, {5, 7}, .block = 8}, {4, 16, 16, {6, 6}, {1, 1}, .block = 16}};
@@ -453,10 +462,13 @@ static void judge_repeated(const op_case *oc, const tensor *in, const tensor *ou
 Test(paired, equal_lines_give_equal_results) {
   try_numbers(fill_repeated, judge_repeated, NULL, 0);
   op_case oc;
-  make_case(&(paired){2, 264, 40, {9, 11}, {1, 1}, .block = 8}, 0, &oc);
-  oc.fill = fill_repeated;
-  oc.judge = judge_repeated;
-  op_case_run(&oc);
+  static const paired cases[] = {{2, 264, 40, {9, 11}, {1, 1}, .block = 8}, {1, 1033, 33, {3, 7}, {1, 1}, .block = 16}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    make_case(&cases[i], 0, &oc);
+    oc.fill = fill_repeated;
+    oc.judge = judge_repeated;
+    op_case_run(&oc);
+  }
 }
 
 /* ---- zeros ----------------------------------------------------------------------------------------------------------- */

@@ -34,7 +34,7 @@ static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
 
 typedef struct tile {
   const nn_paired *p;
-  const nn_tile_span *span;
+  const nn_pair_span *span;
   nn_buf *sums, *held; /* [row][vector]; [number][vector] of weights */
   nn_x *unit;
 } tile;
@@ -44,7 +44,7 @@ static nn_x *weight_index(nn_kernel *k, const nn_paired *p, nn_x *ki, nn_x *j) {
   return nn_xi_add(k, nn_xi_mulc(k, line, p->width), j);
 }
 
-static nn_x *in_registers(nn_kernel *k, const nn_paired *p, nn_x *row, nn_x *vector, nn_x *l) {
+nn_x *nn_pair_sum_at(nn_kernel *k, const nn_paired *p, nn_x *row, nn_x *vector, nn_x *l) {
   return nn_tile_vector(k, nn_xi_add(k, nn_xi_mulc(k, row, p->nv), vector), p->lanes, l);
 }
 
@@ -60,7 +60,7 @@ static nn_x *minus_own(nn_lower *L, const tile *t, nn_x *row, nn_x *own, nn_x *j
   const nn_paired *p = t->p;
   nn_kernel *k = L->kernel;
   (void)row;
-  return nn_x_binary(k, NN_X_SUB, nn_x_load(k, p->g->b_panels, weight_index(k, p, nn_x_int(k, p->depth), j), NULL), own);
+  return nn_x_binary(k, NN_X_SUB, nn_x_load(k, p->weights, weight_index(k, p, nn_x_int(k, p->depth), j), NULL), own);
 }
 
 static nn_x *sum_so_far(nn_lower *L, const tile *t, nn_x *row, nn_x *own, nn_x *j) {
@@ -71,10 +71,10 @@ static nn_x *sum_so_far(nn_lower *L, const tile *t, nn_x *row, nn_x *own, nn_x *
 static void set_sums(nn_lower *L, const tile *t, first_sum *first) {
   const nn_paired *p = t->p;
   nn_kernel *k = L->kernel;
-  nn_x *r = nn_loop_range(k, NN_UNROLL, "r", t->span->rows), *row = nn_xi_add(k, t->span->first, r);
+  nn_x *r = nn_loop_range(k, NN_UNROLL, "r", t->span->rows), *row = nn_xi_add(k, t->span->row, r);
   nn_x *own = nn_let(k, nn_x_load(k, p->own, row, NULL));
   nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes);
-  nn_store(k, t->sums, in_registers(k, p, r, v, l), first(L, t, row, own, nn_tile_vector(k, v, p->lanes, l)), NULL);
+  nn_store(k, t->sums, nn_pair_sum_at(k, p, r, v, l), first(L, t, row, own, nn_tile_vector(k, v, p->lanes, l)), NULL);
   nn_lanes_end(L, p->lanes);
   nn_end(k);
   nn_end(k);
@@ -98,17 +98,17 @@ static void hold_weight(nn_lower *L, const tile *t, int slot, nn_x *ki) {
   const nn_paired *p = t->p;
   nn_kernel *k = L->kernel;
   nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes), *j = nn_tile_vector(k, v, p->lanes, l);
-  nn_store(k, t->held, in_registers(k, p, nn_x_int(k, slot), v, l), nn_x_load(k, p->g->b_panels, weight_index(k, p, ki, j), NULL), NULL);
+  nn_store(k, t->held, nn_pair_sum_at(k, p, nn_x_int(k, slot), v, l), nn_x_load(k, p->weights, weight_index(k, p, ki, j), NULL), NULL);
   nn_lanes_end(L, p->lanes);
   nn_end(k);
 }
 
 static nn_x *held_at(nn_kernel *k, const tile *t, int slot, nn_x *v, nn_x *l) {
-  return nn_x_load(k, t->held, in_registers(k, t->p, nn_x_int(k, slot), v, l), NULL);
+  return nn_x_load(k, t->held, nn_pair_sum_at(k, t->p, nn_x_int(k, slot), v, l), NULL);
 }
 
 static nn_x *row_at(nn_lower *L, const tile *t, nn_x *r, nn_x *ki) {
-  return nn_let(L->kernel, nn_x_load(L->kernel, t->p->a, nn_pair_at(L->kernel, t->p, t->span, r, ki), NULL));
+  return nn_let(L->kernel, nn_x_load(L->kernel, t->p->a, nn_pair_at(L->kernel, t->span, r, ki), NULL));
 }
 
 /* Minus signs go into the first factor: x1 w1 + x2 w2 = (w1 + x2)(w2 + x1) - .. = -(w1 - x2)(w2 - x1) + .. */
@@ -116,7 +116,7 @@ static void add_pair(nn_lower *L, const tile *t, nn_x *r, int slot, nn_x *ki, bo
   const nn_paired *p = t->p;
   nn_kernel *k = L->kernel;
   nn_x *one = row_at(L, t, r, ki), *other = row_at(L, t, r, nn_xi_addc(k, ki, NN_PAIR_HALF));
-  nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes), *at = in_registers(k, p, r, v, l);
+  nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes), *at = nn_pair_sum_at(k, p, r, v, l);
   nn_xop op = is_minus ? NN_X_SUB : NN_X_ADD;
   nn_x *first = nn_let(k, nn_x_binary(k, op, held_at(k, t, slot + 1, v, l), one));
   nn_x *second = nn_let(k, nn_x_binary(k, op, held_at(k, t, slot, v, l), other));
@@ -130,7 +130,7 @@ static void add_single(nn_lower *L, const tile *t, nn_x *r, int slot, nn_x *ki) 
   const nn_paired *p = t->p;
   nn_kernel *k = L->kernel;
   nn_x *one = row_at(L, t, r, ki);
-  nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes), *at = in_registers(k, p, r, v, l);
+  nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes), *at = nn_pair_sum_at(k, p, r, v, l);
   nn_store(k, t->sums, at, nn_mul_add(L, one, held_at(k, t, slot, v, l), nn_x_load(k, t->sums, at, NULL)), NULL);
   nn_lanes_end(L, p->lanes);
   nn_end(k);
@@ -174,7 +174,7 @@ static void prefetch_panel(nn_lower *L, const tile *t, nn_x *first) {
   nn_x *step = nn_xi_add(k, nn_xi_mulc(k, t->span->pass, p->chunk_units), nn_xi_sub(k, t->unit, first));
   nn_x *at = nn_xi_add(k, nn_xi_mulc(k, panel, size), nn_xi_mulc(k, chunk, part_lines * p->width));
   at = nn_let(k, nn_xi_add(k, at, nn_xi_mulc(k, step, each * LINE_ELEMENTS)));
-  for (int64_t i = 0; i < each; i++) nn_prefetch(k, p->g->b_panels, nn_xi_addc(k, at, i * LINE_ELEMENTS));
+  for (int64_t i = 0; i < each; i++) nn_prefetch(k, p->weights, nn_xi_addc(k, at, i * LINE_ELEMENTS));
 }
 
 static void add_rest(nn_lower *L, const tile *t) {
@@ -187,8 +187,14 @@ static void add_rest(nn_lower *L, const tile *t) {
   nn_end(k);
 }
 
-/* A row of the task: without its scales, to the product's results. Both factors are one power of two first: large and small ones are then undone together,
-   where one alone would overflow. From the stage, or from the registers of a tile that it is row r of. */
+/* Both factors are one power of two first: large and small ones are then undone together, where one alone would overflow. */
+nn_x *nn_pair_unscale(nn_lower *L, const nn_paired *p, nn_x *row, nn_x *j, nn_x *sum) {
+  nn_kernel *k = L->kernel;
+  nn_x *column = nn_x_load(k, p->weights, weight_index(k, p, nn_x_int(k, p->depth + 1), j), NULL), *factor = nn_x_load(k, p->factor, row, NULL);
+  return nn_let(k, nn_x_binary(k, NN_X_MUL, sum, nn_x_binary(k, NN_X_MUL, column, factor)));
+}
+
+/* A row of the task: without its scales, to the product's results. From the stage, or from the registers of a tile that it is row r of. */
 typedef struct result_row {
   nn_x *row, *r;
   const tile *t;
@@ -196,12 +202,9 @@ typedef struct result_row {
 
 static void write_columns(nn_lower *L, const nn_paired *p, const result_row *w, bool is_tail) {
   nn_kernel *k = L->kernel;
-  nn_x *factor = nn_let(k, nn_x_load(k, p->factor, w->row, NULL));
   nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes), *j = nn_tile_vector(k, v, p->lanes, l);
-  nn_x *column = nn_x_load(k, p->g->b_panels, weight_index(k, p, nn_x_int(k, p->depth + 1), j), NULL);
-  nn_x *sum = w->t ? nn_x_load(k, w->t->sums, in_registers(k, p, w->r, v, l), NULL) : nn_x_load(k, p->stage, in_stage(k, p, w->row, j), NULL);
-  nn_x *value = nn_let(k, nn_x_binary(k, NN_X_MUL, sum, nn_x_binary(k, NN_X_MUL, column, factor)));
-  nn_x *n = nn_xi_add(k, nn_xi_mulc(k, p->panel, p->width), j);
+  nn_x *sum = w->t ? nn_x_load(k, w->t->sums, nn_pair_sum_at(k, p, w->r, v, l), NULL) : nn_x_load(k, p->stage, in_stage(k, p, w->row, j), NULL);
+  nn_x *value = nn_pair_unscale(L, p, w->row, j, sum), *n = nn_xi_add(k, nn_xi_mulc(k, p->panel, p->width), j);
   if (is_tail) nn_guard_push(L, nn_x_binary(k, NN_X_LT, n, nn_dim_x(L, p->g->n)));
   p->g->store(L, p->g->data, nn_xi_add(k, p->row0, w->row), n, value);
   if (is_tail) nn_guard_pop(L);
@@ -211,7 +214,7 @@ static void write_columns(nn_lower *L, const nn_paired *p, const result_row *w, 
 
 static void write_tile(nn_lower *L, const tile *t) {
   nn_x *r = nn_loop_range(L->kernel, NN_UNROLL, "r", t->span->rows);
-  write_columns(L, t->p, &(result_row){nn_xi_add(L->kernel, t->span->first, r), r, t}, false);
+  write_columns(L, t->p, &(result_row){nn_xi_add(L->kernel, t->span->row, r), r, t}, false);
   nn_end(L->kernel);
 }
 
@@ -238,8 +241,8 @@ static void keep_sums(nn_lower *L, const tile *t) {
   nn_kernel *k = L->kernel;
   nn_x *r = nn_loop_range(k, NN_UNROLL, "r", t->span->rows);
   nn_x *v = nn_loop_range(k, NN_UNROLL, "v", p->nv), *l = nn_lanes_begin(L, p->lanes);
-  nn_x *to = in_stage(k, p, nn_xi_add(k, t->span->first, r), nn_tile_vector(k, v, p->lanes, l));
-  nn_store(k, p->stage, to, nn_x_load(k, t->sums, in_registers(k, p, r, v, l), NULL), NULL);
+  nn_x *to = in_stage(k, p, nn_xi_add(k, t->span->row, r), nn_tile_vector(k, v, p->lanes, l));
+  nn_store(k, p->stage, to, nn_x_load(k, t->sums, nn_pair_sum_at(k, p, r, v, l), NULL), NULL);
   nn_lanes_end(L, p->lanes);
   nn_end(k);
   nn_end(k);
@@ -256,19 +259,39 @@ static void add_units(nn_lower *L, tile *t) {
   nn_end(k);
 }
 
+static void add_all(nn_lower *L, tile *t) {
+  const nn_paired *p = t->p;
+  nn_kernel *k = L->kernel;
+  begin_sums(L, t);
+  if (p->units) add_units(L, t);
+  if (p->rest && p->chunks > 1) nn_if_begin(k, nn_x_binary(k, NN_X_EQ, p->chunk, nn_x_int(k, p->chunks - 1)));
+  if (p->rest) add_rest(L, t);
+  if (p->rest && p->chunks > 1) nn_end(k);
+}
+
+nn_buf *nn_pair_sums(nn_lower *L, const nn_paired *p, const nn_pair_span *span) {
+  tile t = {.p = p, .span = span};
+  add_all(L, &t);
+  return t.sums;
+}
+
+/* Rows of a tile lie together, units behind units, in the order of use. */
+static nn_pair_span span_of(nn_kernel *k, const nn_paired *p, const nn_tile_span *span) {
+  return (nn_pair_span){span->rows, span->pass, span->first, nn_xi_mulc(k, span->first, p->pitch), (int64_t)span->rows * NN_PAIR_UNIT};
+}
+
 static void emit_tile(nn_lower *L, const nn_tile_span *span, void *data) {
   const nn_paired *p = data;
-  nn_kernel *k = L->kernel;
-  tile t = {.p = p, .span = span};
-  begin_sums(L, &t);
-  if (p->units) add_units(L, &t);
-  if (p->rest && p->chunks > 1) nn_if_begin(k, nn_x_binary(k, NN_X_EQ, p->chunk, nn_x_int(k, p->chunks - 1)));
-  if (p->rest) add_rest(L, &t);
-  if (p->rest && p->chunks > 1) nn_end(k);
-  if (p->stage)
-    keep_sums(L, &t);
-  else
-    write_tile(L, &t);
+  nn_pair_span rows = span_of(L->kernel, p, span);
+  tile t = {.p = p, .span = &rows};
+  add_all(L, &t);
+  if (p->stage) keep_sums(L, &t);
+  else write_tile(L, &t);
+}
+
+static void make_rows(nn_lower *L, const nn_tile_span *span, void *data) {
+  nn_pair_span rows = span_of(L->kernel, data, span);
+  nn_pair_rows(L, data, &rows, nn_x_int(L->kernel, span->rows));
 }
 
 /* ---- tasks -------------------------------------------------------------------------------------------------- */
@@ -298,19 +321,27 @@ static void cut_rows(nn_lower *L, nn_paired *p) {
   p->groups = clamp64(ceil_div(TASKS_WANTED, blocks), 1, p->panels);
 }
 
+void nn_pair_set_depth(const nn_lower *L, nn_paired *p, int64_t depth, int64_t width, int64_t block) {
+  p->width = width;
+  p->lanes = nn_pair_lanes(L, width);
+  p->nv = (int)(width / p->lanes);
+  p->most_rows = (int)clamp64((L->target->vector_registers - WEIGHTS_HELD * p->nv - SPARE_VECTORS) / p->nv, 1, MOST_TILE_ROWS);
+  p->read_lanes = nn_pair_lanes(L, block ? gcd(block, NN_PAIR_UNIT) : NN_PAIR_UNIT);
+  p->pair_lanes = nn_pair_lanes(L, NN_PAIR_HALF);
+  p->depth = depth;
+  p->units = p->run = depth / NN_PAIR_UNIT;
+  p->rest = depth % NN_PAIR_UNIT;
+  p->pitch = ceil_div(depth, NN_PAIR_UNIT) * NN_PAIR_UNIT;
+  p->chunks = 1;
+  p->chunk_units = clamp64(p->units, 1, INT64_MAX);
+  p->chunk = nn_x_int(L->kernel, 0);
+}
+
 static void set_sizes(nn_lower *L, nn_paired *p) {
   const nn_gemm *g = p->g;
-  p->width = g->panel_width;
-  p->lanes = nn_pair_lanes(L, p->width);
-  p->nv = (int)(p->width / p->lanes);
-  p->most_rows = (int)clamp64((L->target->vector_registers - WEIGHTS_HELD * p->nv - SPARE_VECTORS) / p->nv, 1, MOST_TILE_ROWS);
-  p->read_lanes = nn_pair_lanes(L, g->a_block ? gcd(g->a_block, NN_PAIR_UNIT) : NN_PAIR_UNIT);
-  p->pair_lanes = nn_pair_lanes(L, NN_PAIR_HALF);
-  p->depth = nn_dim_value(g->k);
-  p->units = p->depth / NN_PAIR_UNIT;
-  p->rest = p->depth % NN_PAIR_UNIT;
-  p->run = g->a_run && g->a_run % NN_PAIR_UNIT == 0 && p->depth % g->a_run == 0 ? g->a_run / NN_PAIR_UNIT : p->units;
-  p->pitch = ceil_div(p->depth, NN_PAIR_UNIT) * NN_PAIR_UNIT;
+  nn_pair_set_depth(L, p, nn_dim_value(g->k), g->panel_width, g->a_block);
+  p->weights = g->b_panels;
+  if (g->a_run && g->a_run % NN_PAIR_UNIT == 0 && p->depth % g->a_run == 0) p->run = g->a_run / NN_PAIR_UNIT;
   p->panels = ceil_div(nn_dim_value(g->n), p->width);
   p->has_tail = nn_dim_value(g->n) % p->width != 0;
   p->m = nn_let(L->kernel, nn_dim_x(L, g->m));
@@ -352,7 +383,7 @@ void nn_gemm_paired(nn_lower *L, const nn_gemm *g) {
   nn_x *block = nn_let(k, nn_xi_floordiv(k, task, groups)), *group = nn_let(k, nn_xi_mod(k, task, groups));
   p.row0 = nn_let(k, nn_xi_mulc(k, block, p.rows));
   nn_keep_begin(k, worker_temp(L, NN_I64, 1), block);
-  nn_pair_rows(L, &p);
+  nn_tile_cut_loops(L, p.cut, make_rows, &p);
   nn_end(k);
   nn_x *lo = nn_xi_floordiv(k, nn_xi_mulc(k, group, p.panels), groups), *hi = nn_xi_floordiv(k, nn_xi_mulc(k, nn_xi_addc(k, group, 1), p.panels), groups);
   multiply_panels(L, &p, nn_let(k, lo), nn_let(k, hi));

@@ -1,4 +1,5 @@
-/* Products in pairs while they are lowered: what gemm_paired.c (tiles and tasks) and gemm_paired_rows.c (rows of A, and the weights) share. */
+/* Products in pairs while they are lowered: what gemm_paired.c (tiles and tasks), gemm_paired_rows.c (rows of A, and the weights) and lower_winograd.c
+   share. */
 #ifndef NN_CODEGEN_GEMM_PAIRED_H
 #define NN_CODEGEN_GEMM_PAIRED_H
 
@@ -10,7 +11,8 @@ enum { NN_PAIR_UNIT = 16, NN_PAIR_HALF = 8, NN_PAIRS = 5 };
 enum { NN_PAIR_ROWS = 2 }; /* of a panel of weights, behind those of the depth: minus its pairs' own products, and its factor */
 
 typedef struct nn_paired {
-  const nn_gemm *g;
+  const nn_gemm *g;              /* NULL: rows are in a already, and results stay sums */
+  nn_buf *weights;               /* panels of paired_weights */
   int lanes, nv, most_rows;      /* of a tile: vectors of a panel and rows, at most */
   int read_lanes, pair_lanes;    /* of a vector of A: as it is read, of half a unit */
   int64_t depth, units, rest;    /* whole units, and steps beyond them */
@@ -31,9 +33,23 @@ typedef struct nn_paired {
   nn_x *row0, *panel, *first_panel, *end_panel, *chunk;
 } nn_paired;
 
+/* Rows that lie together in a: a tile's, for instance. */
+typedef struct nn_pair_span {
+  int rows;
+  nn_x *pass, *row;              /* number of the tile; the first row's, in own and factor */
+  nn_x *at;                      /* its first element in a */
+  int64_t line;                  /* elements from unit to unit */
+} nn_pair_span;
+
 /* gemm_paired_rows.c */
-nn_x *nn_pair_at(nn_kernel *k, const nn_paired *p, const nn_tile_span *span, nn_x *row, nn_x *ki); /* element of a, of a row of the tile */
-void nn_pair_rows(nn_lower *L, nn_paired *p); /* the present task's rows: makes a, own and factor */
+nn_x *nn_pair_at(nn_kernel *k, const nn_pair_span *span, nn_x *row, nn_x *ki); /* element of a, of a row of the span */
+void nn_pair_rows(nn_lower *L, const nn_paired *p, const nn_pair_span *span, nn_x *count); /* makes a, own and factor of so many rows (not span->rows) */
 int nn_pair_lanes(const nn_lower *L, int64_t count);  /* of a vector; `count` elements are whole ones */
+
+/* gemm_paired.c */
+void nn_pair_set_depth(const nn_lower *L, nn_paired *p, int64_t depth, int64_t width, int64_t block); /* block: elements of A that lie together */
+nn_buf *nn_pair_sums(nn_lower *L, const nn_paired *p, const nn_pair_span *span);      /* of a tile, in registers: [row][vector] */
+nn_x *nn_pair_sum_at(nn_kernel *k, const nn_paired *p, nn_x *row, nn_x *vector, nn_x *l);
+nn_x *nn_pair_unscale(nn_lower *L, const nn_paired *p, nn_x *row, nn_x *j, nn_x *sum); /* the result: row in factor, column of the panel */
 
 #endif

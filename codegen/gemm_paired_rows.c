@@ -40,22 +40,31 @@ static void measure(nn_lower *L, nn_buf *sums, nn_buf *most, nn_x *at, nn_x *val
 
 /* ---- rows of A -------------------------------------------------------------------------------------------- */
 
-nn_x *nn_pair_at(nn_kernel *k, const nn_paired *p, const nn_tile_span *span, nn_x *row, nn_x *ki) {
-  nn_x *unit = nn_x_int(k, NN_PAIR_UNIT), *line = nn_xi_add(k, nn_xi_mulc(k, nn_xi_floordiv(k, ki, unit), span->rows), row);
-  nn_x *at = nn_xi_add(k, nn_xi_mulc(k, line, NN_PAIR_UNIT), nn_xi_mod(k, ki, unit));
-  return nn_xi_add(k, nn_xi_mulc(k, span->first, p->pitch), at);
+nn_x *nn_pair_at(nn_kernel *k, const nn_pair_span *span, nn_x *row, nn_x *ki) {
+  nn_x *unit = nn_x_int(k, NN_PAIR_UNIT);
+  nn_x *at = nn_xi_add(k, nn_xi_mulc(k, nn_xi_floordiv(k, ki, unit), span->line), nn_xi_mulc(k, row, NN_PAIR_UNIT));
+  return nn_xi_add(k, span->at, nn_xi_add(k, at, nn_xi_mod(k, ki, unit)));
 }
 
 typedef struct row_group {
   const nn_paired *p;
-  const nn_tile_span *span;
-  nn_x *first;       /* row of the tile */
+  const nn_pair_span *span;
+  nn_x *first;       /* row of the span */
   int count;
   nn_buf *sums, *most, *own; /* registers, a vector for each row */
   nn_x *scale[ROWS_TOGETHER];
 } row_group;
 
 static nn_x *row_of(nn_kernel *k, const row_group *r, int i) { return nn_xi_addc(k, r->first, i); }
+
+/* The element of A, which is kept in a if it is not there yet. */
+static nn_x *read_element(nn_lower *L, const row_group *r, nn_x *m, nn_x *ki, nn_x *at, bool is_rest) {
+  nn_kernel *k = L->kernel;
+  if (!r->p->g) return nn_let(k, nn_x_load(k, r->p->a, at, nn_guard(L)));
+  nn_x *value = nn_let(k, nn_gemm_a(L, r->p->g, m, ki));
+  if (is_rest && nn_guard(L)) value = nn_let(k, nn_x_select(k, nn_guard(L), value, nn_zero(L, NN_F32))); /* without one the vector is whole */
+  return value;
+}
 
 /* Of row i of the group: read, kept, and measured. */
 static void read_vector(nn_lower *L, const row_group *r, nn_x *m, nn_x *first, int v, int i, bool is_rest) {
@@ -64,12 +73,9 @@ static void read_vector(nn_lower *L, const row_group *r, nn_x *m, nn_x *first, i
   nn_x *l = nn_lanes_begin(L, p->read_lanes);
   nn_x *ki = nn_xi_add(k, first, nn_xi_addc(k, l, (int64_t)v * p->read_lanes));
   if (is_rest) nn_guard_push(L, nn_x_binary(k, NN_X_LT, ki, nn_x_int(k, p->depth)));
-  nn_x *value = nn_let(k, nn_gemm_a(L, p->g, m, ki));
-  if (is_rest) {
-    if (nn_guard(L)) value = nn_let(k, nn_x_select(k, nn_guard(L), value, nn_zero(L, NN_F32))); /* without one the vector is whole */
-    nn_guard_pop(L);
-  }
-  nn_store(k, p->a, nn_pair_at(k, p, r->span, row_of(k, r, i), ki), value, NULL);
+  nn_x *at = nn_pair_at(k, r->span, row_of(k, r, i), ki), *value = read_element(L, r, m, ki, at, is_rest);
+  if (is_rest) nn_guard_pop(L);
+  if (p->g) nn_store(k, p->a, at, value, NULL);
   measure(L, r->sums, r->most, nn_xi_addc(k, l, (int64_t)i * p->read_lanes), value);
   nn_lanes_end(L, p->read_lanes);
 }
@@ -83,11 +89,11 @@ static void read_unit(nn_lower *L, const row_group *r, nn_x *const *m, nn_x *fir
 static void read_rows(nn_lower *L, row_group *r) {
   const nn_paired *p = r->p;
   nn_kernel *k = L->kernel;
-  nn_x *m[ROWS_TOGETHER];
+  nn_x *m[ROWS_TOGETHER] = {NULL};
   r->sums = nn_tile_clear(L, NN_F32, ROWS_TOGETHER, p->read_lanes);
   r->most = nn_tile_clear(L, NN_I32, ROWS_TOGETHER, p->read_lanes);
-  for (int i = 0; i < r->count; i++) {
-    m[i] = nn_xi_add(k, p->row0, nn_xi_add(k, r->span->first, row_of(k, r, i)));
+  for (int i = 0; i < r->count && p->g; i++) {
+    m[i] = nn_xi_add(k, p->row0, nn_xi_add(k, r->span->row, row_of(k, r, i)));
     if (p->has_surplus) m[i] = nn_xi_min(k, m[i], nn_xi_addc(k, p->m, -1));
     m[i] = nn_let(k, m[i]);
   }
@@ -112,7 +118,7 @@ static void set_scales(nn_lower *L, row_group *r) {
     nn_x *sum = over_lanes(k, NN_X_LANES_SUM, r->sums, first, p->read_lanes);
     nn_x *bits = length_bits(k, sum, over_lanes(k, NN_X_LANES_MAX, r->most, first, p->read_lanes));
     r->scale[i] = reciprocal(k, bits);
-    nn_store(k, p->factor, nn_xi_add(k, r->span->first, row_of(k, r, i)), nn_x_bitcast(k, bits, NN_F32), NULL);
+    nn_store(k, p->factor, nn_xi_add(k, r->span->row, row_of(k, r, i)), nn_x_bitcast(k, bits, NN_F32), NULL);
   }
 }
 
@@ -122,7 +128,7 @@ static void scale_pair(nn_lower *L, const row_group *r, nn_x *unit, int v, int i
   nn_kernel *k = L->kernel;
   nn_x *l = nn_xi_addc(k, nn_lanes_begin(L, p->pair_lanes), (int64_t)v * p->pair_lanes), *value[2];
   for (int half = 0; half < 2; half++) {
-    nn_x *at = nn_pair_at(k, p, r->span, row_of(k, r, i), nn_xi_add(k, nn_xi_mulc(k, unit, NN_PAIR_UNIT), nn_xi_addc(k, l, (int64_t)half * NN_PAIR_HALF)));
+    nn_x *at = nn_pair_at(k, r->span, row_of(k, r, i), nn_xi_add(k, nn_xi_mulc(k, unit, NN_PAIR_UNIT), nn_xi_addc(k, l, (int64_t)half * NN_PAIR_HALF)));
     value[half] = nn_let(k, nn_x_binary(k, NN_X_MUL, nn_x_load(k, p->a, at, NULL), r->scale[i]));
     nn_store(k, p->a, at, value[half], NULL);
   }
@@ -135,7 +141,7 @@ static void scale_rest(nn_lower *L, const row_group *r, int v, int i) {
   const nn_paired *p = r->p;
   nn_kernel *k = L->kernel;
   nn_x *ki = nn_xi_addc(k, nn_lanes_begin(L, p->pair_lanes), p->units * NN_PAIR_UNIT + (int64_t)v * p->pair_lanes);
-  nn_x *at = nn_pair_at(k, p, r->span, row_of(k, r, i), ki);
+  nn_x *at = nn_pair_at(k, r->span, row_of(k, r, i), ki);
   nn_store(k, p->a, at, nn_x_binary(k, NN_X_MUL, nn_x_load(k, p->a, at, NULL), r->scale[i]), NULL);
   nn_lanes_end(L, p->pair_lanes);
 }
@@ -159,7 +165,7 @@ static void keep_own(nn_lower *L, const row_group *r, int i) {
     nn_lanes_end(L, r->p->pair_lanes);
   }
   nn_x *sum = nn_x_lanes(k, NN_X_LANES_SUM, r->own, nn_x_int(k, first), NN_PAIR_HALF);
-  nn_store(k, r->p->own, nn_xi_add(k, r->span->first, row_of(k, r, i)), sum, NULL);
+  nn_store(k, r->p->own, nn_xi_add(k, r->span->row, row_of(k, r, i)), sum, NULL);
 }
 
 static void scale_rows(nn_lower *L, row_group *r) {
@@ -175,25 +181,29 @@ static void scale_rows(nn_lower *L, row_group *r) {
   for (int i = 0; i < r->count; i++) keep_own(L, r, i);
 }
 
-static void make_group(nn_lower *L, const nn_paired *p, const nn_tile_span *span, nn_x *first, int count) {
+static void make_group(nn_lower *L, const nn_paired *p, const nn_pair_span *span, nn_x *first, int count) {
   row_group r = {.p = p, .span = span, .first = first, .count = count};
   read_rows(L, &r);
   set_scales(L, &r);
   scale_rows(L, &r);
 }
 
-static void make_tile(nn_lower *L, const nn_tile_span *span, void *data) {
+static void make_groups(nn_lower *L, const nn_paired *p, const nn_pair_span *span, nn_x *first, nn_x *groups, int rows) {
   nn_kernel *k = L->kernel;
-  int groups = span->rows / ROWS_TOGETHER, rest = span->rows % ROWS_TOGETHER;
-  if (groups) {
-    nn_x *group = nn_loop_range(k, NN_FOR, "rows", groups);
-    make_group(L, data, span, nn_let(k, nn_xi_mulc(k, group, ROWS_TOGETHER)), ROWS_TOGETHER);
-    nn_end(k);
-  }
-  if (rest) make_group(L, data, span, nn_x_int(k, (int64_t)groups * ROWS_TOGETHER), rest);
+  nn_x *group = nn_loop_begin(k, NN_FOR, "rows", nn_x_int(k, 0), groups);
+  make_group(L, p, span, nn_let(k, nn_xi_add(k, first, nn_xi_mulc(k, group, rows))), rows);
+  nn_end(k);
 }
 
-void nn_pair_rows(nn_lower *L, nn_paired *p) { nn_tile_cut_loops(L, p->cut, make_tile, p); }
+void nn_pair_rows(nn_lower *L, const nn_paired *p, const nn_pair_span *span, nn_x *count) {
+  nn_kernel *k = L->kernel;
+  nn_x *zero = nn_x_int(k, 0), *together = nn_x_int(k, ROWS_TOGETHER);
+  nn_x *groups = nn_let(k, nn_xi_floordiv(k, count, together)), *done = nn_xi_mulc(k, groups, ROWS_TOGETHER), *rest = nn_let(k, nn_xi_sub(k, count, done));
+  int64_t known, left;
+  if (!nn_x_is_const(groups, &known) || known > 0) make_groups(L, p, span, zero, groups, ROWS_TOGETHER);
+  if (!nn_x_is_const(rest, &left)) make_groups(L, p, span, done, rest, 1);
+  else if (left > 0) make_group(L, p, span, done, (int)left);
+}
 
 /* ---- weights ------------------------------------------------------------------------------------------------ */
 

@@ -10,9 +10,10 @@
    Blocks whose V fits half of L2 are tasks, if there are enough of them. Else a block is larger and a task is a chunk of it in one panel;
    a worker makes V of the whole block for himself, and keeps it for his next tasks: another core's would come slower than its sums are made.
    Tasks of a block come one after the other, so that of two workers each has half of the blocks, which are rows of the image where there is one:
-   what he reads of x he has mostly written. If the number of tiles is a symbol, V has room for a large block, and what a block
+   what he reads of x he has mostly written.
+   Where U is of paired_weights the products are made in pairs (gemm_paired.c); rows of V are then scaled when a block's are there. If the number of tiles is a symbol, V has room for a large block, and what a block
    takes is decided while running. Where the number of images decides which tile is faster, and is a symbol, there are weights for both. */
-#include "codegen/codegen.h"
+#include "codegen/gemm_paired.h"
 
 enum {
   SLAB_GAP = 16,        /* between positions, so that they do not share sets of the cache */
@@ -73,6 +74,8 @@ typedef struct winograd {
   int mr;
   bool is_ahead;             /* U is prefetched */
   nn_conv_tile tile;
+  bool is_paired;
+  nn_paired pairs;           /* its panels: positions of a panel of U */
   nn_x *tile0, *count;       /* of the present block: its first tile, their number */
   nn_x *panel, *position, *chunk0, *first;
   nn_x *tail_block;          /* the incomplete block of x's channels, or NULL */
@@ -90,7 +93,8 @@ static void set_sizes(nn_lower *L, nn_op *op, const nn_value *weights, winograd 
   w->area = nn_dim_value(u.dims[1]);
   while (w->side * w->side < w->area) w->side++;
   w->m = w->side - 2;
-  w->channels = nn_dim_value(u.dims[2]);
+  w->is_paired = nn_attr_int(op, "paired") != 0;
+  w->channels = nn_dim_value(u.dims[2]) - (w->is_paired ? NN_PAIR_ROWS : 0);
   w->width = nn_dim_value(u.dims[3]);
   w->npanels = nn_dim_value(u.dims[0]);
   w->block = nn_dim_value(w->x->type.dims[4]);
@@ -112,6 +116,10 @@ static void set_sizes(nn_lower *L, nn_op *op, const nn_value *weights, winograd 
   if (w->tile.lanes > w->block) w->tile.lanes = (int)w->block;
   w->tile.nv = (int)(w->width / w->tile.lanes);
   w->mr = nn_conv_tile_rows(L->target, w->tile.nv);
+  if (w->is_paired) {
+    nn_pair_set_depth(L, &w->pairs, w->channels, w->width, w->block);
+    w->mr = w->pairs.most_rows;
+  }
   w->mr = (int)nn_schedule(L->module, L->op, NN_KNOB_TILE_ROWS, w->mr, 1, w->mr);
 }
 
@@ -217,13 +225,22 @@ static void choose_blocks(nn_lower *L, winograd *w, nn_x *total_x) {
   if (w->is_symbolic) choose_now(L, w, total_x);
 }
 
+/* Tiles of a kind without rest are all of the same size, and may reach beyond what there is. */
+static int64_t row_slack(const winograd *w) { return w->is_paired ? w->mr : 0; }
+
 static int64_t slab_of(const winograd *w) { return w->blocks * w->block_tiles * w->block + SLAB_GAP; }
 
 static int64_t product_slab_of(const winograd *w) { return w->chunk_tiles * w->width + SLAB_GAP; }
 
 static void make_buffers(nn_lower *L, winograd *w) {
   nn_module *m = L->module;
-  w->v = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->area * slab_of(w)));
+  w->v = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->area * slab_of(w) + row_slack(w) * w->block));
+  if (w->is_paired) {
+    w->pairs.a = w->v;
+    w->pairs.weights = w->u;
+    w->pairs.own = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->area * w->block_tiles + row_slack(w)));
+    w->pairs.factor = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->area * w->block_tiles + row_slack(w)));
+  }
   w->products = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->area * product_slab_of(w)));
   w->patch = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->area * w->tile.lanes));
   w->results = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->m * w->m * w->tile.lanes));
@@ -337,6 +354,21 @@ static void clear_input(nn_lower *L, const winograd *w, nn_x *cb, nn_x *t) {
   nn_end(k);
 }
 
+/* Rows of V in the present position, from tile `first` of the block on. */
+static nn_pair_span rows_of(nn_kernel *k, const winograd *w, nn_x *first, int rows, nn_x *pass) {
+  nn_x *at = nn_xi_add(k, nn_xi_mulc(k, w->position, slab_of(w)), nn_xi_mulc(k, first, w->block));
+  return (nn_pair_span){rows, pass, nn_xi_add(k, nn_xi_mulc(k, w->position, w->block_tiles), first), at, w->block_tiles * w->block};
+}
+
+static void scale_block(nn_lower *L, winograd *w) {
+  nn_kernel *k = L->kernel;
+  nn_x *zero = nn_x_int(k, 0);
+  w->position = nn_loop_range(k, NN_FOR, "position", w->area);
+  nn_pair_span rows = rows_of(k, w, zero, 0, zero);
+  nn_pair_rows(L, &w->pairs, &rows, w->is_symbolic ? w->count : nn_x_int(k, w->block_tiles));
+  nn_end(k);
+}
+
 static void transform_block(nn_lower *L, winograd *w) {
   nn_kernel *k = L->kernel;
   nn_x *cb = nn_loop_range(k, NN_FOR, "cb", w->blocks);
@@ -349,6 +381,7 @@ static void transform_block(nn_lower *L, winograd *w) {
     nn_end(k);
   }
   nn_end(k);
+  if (w->is_paired) scale_block(L, w);
 }
 
 /* ---- M ---------------------------------------------------------------------------------------------------------- */
@@ -383,6 +416,7 @@ static void add_channels(nn_lower *L, winograd *w, int64_t blocks, int64_t chann
 typedef struct product_tile {
   const winograd *w;
   nn_buf *sums;
+  nn_x *row;     /* in pairs: the first one's number */
 } product_tile;
 
 static void store_products(nn_lower *L, nn_x *r, void *data) {
@@ -393,14 +427,29 @@ static void store_products(nn_lower *L, nn_x *r, void *data) {
   nn_x *from = nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, r, w->tile.nv), c), w->tile.lanes);
   nn_x *to = nn_xi_add(k, nn_xi_mulc(k, w->position, product_slab_of(w)), nn_xi_mulc(k, nn_xi_add(k, w->first, r), w->width));
   to = nn_xi_add(k, to, nn_xi_mulc(k, c, w->tile.lanes));
-  nn_x *l = nn_lanes_begin(L, w->tile.lanes);
-  nn_store(k, w->products, nn_xi_add(k, to, l), nn_x_load(k, t->sums, nn_xi_add(k, from, l), NULL), NULL);
+  nn_x *l = nn_lanes_begin(L, w->tile.lanes), *value = nn_x_load(k, t->sums, nn_xi_add(k, from, l), NULL);
+  if (t->row) value = nn_pair_unscale(L, &w->pairs, nn_xi_add(k, t->row, r), nn_tile_vector(k, c, w->tile.lanes, l), value);
+  nn_store(k, w->products, nn_xi_add(k, to, l), value, NULL);
   nn_lanes_end(L, w->tile.lanes);
   nn_end(k);
 }
 
+static void multiply_pairs(nn_lower *L, const nn_tile_span *span, winograd *w) {
+  nn_kernel *k = L->kernel;
+  w->first = span->first;
+  w->pairs.panel = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, w->panel, w->area), w->position));
+  w->pairs.cut.tiles = nn_tile_cut_rows(w->chunk_tiles, w->mr).tiles;
+  nn_pair_span rows = rows_of(k, w, nn_let(k, nn_xi_add(k, w->chunk0, w->first)), span->rows, span->pass);
+  nn_buf *sums = nn_pair_sums(L, &w->pairs, &rows);
+  nn_tile_rows(L, span->rows, span->rows_now, store_products, &(product_tile){w, sums, rows.row});
+}
+
 static void multiply_tile(nn_lower *L, const nn_tile_span *span, void *data) {
   winograd *w = data;
+  if (w->is_paired) {
+    multiply_pairs(L, span, w);
+    return;
+  }
   nn_kernel *k = L->kernel;
   int64_t whole = w->channels / w->block, rest = w->channels % w->block;
   w->first = span->first;
@@ -415,7 +464,7 @@ static void multiply_tile(nn_lower *L, const nn_tile_span *span, void *data) {
     add_channels(L, w, 1, rest, span, acc);
     w->tail_block = NULL;
   }
-  nn_tile_rows(L, span->rows, span->rows_now, store_products, &(product_tile){w, acc});
+  nn_tile_rows(L, span->rows, span->rows_now, store_products, &(product_tile){w, acc, NULL});
 }
 
 /* ---- Y ---------------------------------------------------------------------------------------------------------- */

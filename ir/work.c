@@ -32,7 +32,7 @@ static double count_blocked(const nn_op *op, double outputs, double inputs, doub
 }
 
 static double count_winograd(const nn_op *op, const int64_t *symbols) {
-  return count_blocked(op, (double)nn_attr_int(op, "outputs"), dim_of(op->in[1]->type, 2, symbols), 9, symbols);
+  return count_blocked(op, (double)nn_attr_int(op, "outputs"), dim_of(op->in[1]->type, 2, symbols) - (nn_attr_int(op, "paired") ? 2 : 0), 9, symbols);
 }
 
 static double count_conv_blocked(const nn_op *op, const int64_t *symbols) {

@@ -65,13 +65,25 @@ static nn_value *depthwise_weights(nn_builder *b, nn_value *w, int64_t block) {
   return w ? nn_b_transpose(b, w, (int64_t[]){0, 2, 3, 1}) : NULL;
 }
 
-static nn_value *winograd_weights(nn_builder *b, nn_value *w, int64_t tile, int64_t width) {
+typedef struct made_weights {
+  nn_conv_form form;
+  int64_t inner, width;
+  nn_value *value;
+  struct made_weights *next;
+} made_weights;
+
+static nn_value *winograd_weights(nn_builder *b, nn_value *w, const made_weights *like) {
   nn_op *op = nn_b_begin(b, NN_OP_WINOGRAD_WEIGHTS, &w, 1, -1);
   if (op) {
-    nn_set_int(op, "tile", tile);
-    nn_set_int(op, "width", width);
+    nn_set_int(op, "tile", like->form.tile);
+    nn_set_int(op, "width", like->width);
   }
-  return nn_b_end(b, op);
+  nn_value *u = nn_b_end(b, op);
+  if (!u || !like->form.is_paired) return u;
+  int64_t panels = nn_dim_value(u->type.dims[0]), area = nn_dim_value(u->type.dims[1]), channels = nn_dim_value(u->type.dims[2]);
+  u = nn_layout_reshape(b, u, 3, (int64_t[]){panels * area, channels, like->width});
+  u = u ? nn_b_end(b, nn_b_begin(b, NN_OP_PAIRED_WEIGHTS, &u, 1, -1)) : NULL;
+  return u ? nn_layout_reshape(b, u, 4, (int64_t[]){panels, area, NN_SAME(1), like->width}) : NULL;
 }
 
 static void copy_window(nn_op *to, nn_op *conv, bool has_strides) {
@@ -85,18 +97,11 @@ static void copy_window(nn_op *to, nn_op *conv, bool has_strides) {
   }
 }
 
-typedef struct made_weights {
-  nn_conv_form form;
-  int64_t inner, width;
-  nn_value *value;
-  struct made_weights *next;
-} made_weights;
-
 static nn_value *make_weights(nn_builder *b, nn_value *w, const made_weights *like) {
   switch (like->form.kind) {
   case NN_FORM_DEPTHWISE: return depthwise_weights(b, w, like->inner);
   case NN_FORM_PAIRED: return paired_weights(b, w, like->width);
-  case NN_FORM_WINOGRAD: return winograd_weights(b, w, like->form.tile, like->width);
+  case NN_FORM_WINOGRAD: return winograd_weights(b, w, like);
   default: return panels_of(b, w, like->inner, like->width);
   }
 }
@@ -105,7 +110,7 @@ static nn_value *make_weights(nn_builder *b, nn_value *w, const made_weights *li
 static nn_value *weights_for(nn_builder *b, nn_map *known, nn_value *w, made_weights like) {
   made_weights *first = nn_map_get_ptr(known, w);
   for (made_weights *m = first; m; m = m->next)
-    if (m->form.kind == like.form.kind && m->form.tile == like.form.tile && m->inner == like.inner && m->width == like.width) return m->value;
+    if (m->form.kind == like.form.kind && m->form.tile == like.form.tile && m->form.is_paired == like.form.is_paired && m->inner == like.inner && m->width == like.width) return m->value;
   made_weights *made = NN_NEW(b->graph->module->arena, made_weights);
   *made = like;
   made->value = make_weights(b, w, &like);
@@ -185,6 +190,7 @@ static nn_value *winograd_conv(nn_builder *b, nn_op *conv, nn_value *x, nn_value
   nn_op *op = is_whole ? nn_b_begin(b, NN_OP_CONV_WINOGRAD, (nn_value *[]){x, u, few}, few ? 3 : 2, -1) : NULL;
   if (!op) return NULL;
   nn_set_int(op, "tile", form.tile);
+  if (form.is_paired) nn_set_int(op, "paired", 1);
   if (few) nn_set_int(op, "many", form.many);
   nn_set_int(op, "outputs", nn_dim_value(conv->in[1]->type.dims[0]));
   copy_window(op, conv, false);
@@ -198,9 +204,17 @@ bool nn_layout_is_paired(const nn_op *conv, nn_conv_form form, int64_t block) {
   return nn_paired_pays(conv, pixels_of(conv), channels * taps, channels_of_tap(w, block) * taps, nn_dim_value(w->type.dims[0]), block);
 }
 
+/* Rows are tiles, in each position. */
+static bool winograd_is_paired(const nn_op *conv, int64_t block) {
+  const nn_dim *w = conv->in[1]->type.dims;
+  int64_t channels = nn_dim_value(w[1]);
+  return nn_paired_pays(conv, pixels_of(conv), channels, channels, nn_dim_value(w[0]), block);
+}
+
 nn_value *nn_layout_conv(nn_builder *b, nn_map *weights, nn_op *conv, nn_value *x, nn_conv_form form, int64_t block) {
   bool pairs = x->type.rank == 5 && nn_layout_is_paired(conv, form, block);
   if (pairs) form.kind = NN_FORM_PAIRED;
+  if (form.kind == NN_FORM_WINOGRAD) pairs = form.is_paired = winograd_is_paired(conv, block);
   made_weights like = {form, x->type.rank == 4 ? nn_dim_value(x->type.dims[1]) : block, pairs ? block : nn_layout_width(conv, block), NULL, NULL};
   nn_value *w = weights_for(b, weights, conv->in[1], like), *few = NULL;
   like.form.tile = form.few;

@@ -99,7 +99,7 @@ static void set_many(const nn_op *conv, double weight_flops, nn_conv_form *chose
   if (weight_flops != CACHED_FLOPS) return;
   for (int64_t n = LIKELY_IMAGES + 1; n <= MOST_IMAGES && !chosen->few; n++) {
     int64_t tile = choose_tile(conv, weight_flops, n);
-    if (tile > chosen->tile) *chosen = (nn_conv_form){NN_FORM_WINOGRAD, tile, chosen->tile, nn_dim_likely(conv->graph->module, x.dims[0], n)};
+    if (tile > chosen->tile) *chosen = (nn_conv_form){.kind = NN_FORM_WINOGRAD, .tile = tile, .few = chosen->tile, .many = nn_dim_likely(conv->graph->module, x.dims[0], n)};
   }
 }
 

@@ -32,6 +32,7 @@ typedef enum nn_conv_form_kind { NN_FORM_PLANAR, NN_FORM_BLOCKED, NN_FORM_PAIRED
 typedef struct nn_conv_form {
   nn_conv_form_kind kind;
   int64_t tile; /* of Winograd's form */
+  bool is_paired; /* its products are made in pairs */
   int64_t few, many; /* if not 0: fewer than `many` images take tiles of `few` */
 } nn_conv_form;
 nn_conv_form nn_layout_form(const nn_op *op, int64_t block, bool is_blocked, double weight_flops); /* is_blocked: its operand is */

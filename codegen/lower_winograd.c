@@ -424,7 +424,7 @@ static void store_products(nn_lower *L, nn_x *r, void *data) {
   const winograd *w = t->w;
   nn_kernel *k = L->kernel;
   nn_x *c = nn_loop_range(k, NN_UNROLL, "c", w->tile.nv);
-  nn_x *from = nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, r, w->tile.nv), c), w->tile.lanes);
+  nn_x *from = nn_xi_mulc(k, nn_xi_add(k, nn_xi_mulc(k, r, t->row ? w->pairs.nv : w->tile.nv), c), w->tile.lanes);
   nn_x *to = nn_xi_add(k, nn_xi_mulc(k, w->position, product_slab_of(w)), nn_xi_mulc(k, nn_xi_add(k, w->first, r), w->width));
   to = nn_xi_add(k, to, nn_xi_mulc(k, c, w->tile.lanes));
   nn_x *l = nn_lanes_begin(L, w->tile.lanes), *value = nn_x_load(k, t->sums, nn_xi_add(k, from, l), NULL);

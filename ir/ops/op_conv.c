@@ -240,6 +240,7 @@ nn_status shape_conv_winograd(nn_op *op) {
   nn_dim dims[5] = {x.dims[0]}, three = nn_dim_const(m, 3);
   NN_TRY(blocked_window(op, (const nn_dim[]){three, three}, false, dims + 2));
   channels = nn_dim_value(u.dims[2]) - (nn_attr_int(op, "paired") ? 2 : 0), block = nn_dim_value(x.dims[4]), width = nn_dim_value(u.dims[3]);
+  if (nn_attr_int(op, "paired")) NN_TRY(need_number(op, "size of a block", x.dims[4], 16));
   if (channels < 1) return nn_fail(op, "panels have %lld lines, expected those of a channel at least", (long long)nn_dim_value(u.dims[2]));
   if (block < 1 || width < block || width % block) return nn_fail(op, "panels are of %lld channels, expected a multiple of %lld", (long long)width, (long long)block);
   NN_TRY(need_number(op, "number of blocks", x.dims[1], blocks_of(channels, block)));

@@ -2,6 +2,7 @@
 #include "tests/ops/op_case.h"
 
 enum { MOST_POINTS = 5 };
+enum { IMAGES = 1, ROWS = 2, COLUMNS = 4, PAIRED = 8 }; /* which sizes are symbols; products are made in pairs */
 
 /* sizes: images, channels, outputs, rows, columns; tile; pads before and after along y and x; channels of a block, of a panel;
    if not 0: fewer images take tiles of 2 */
@@ -60,12 +61,32 @@ Test(winograd, weights) {
     }
 }
 
+/* Of panels in pairs, whose columns may have any scale: lines of channels, then minus the sum of the pairs' products, and the factor. */
+static double paired_at(const winograd *w, int64_t m, int64_t i) {
+  enum { UNIT = 16, HALF = 8, PAIRS = 5 };
+  static const double factor = 0.5;
+  int64_t lines = w->channels + 2, line = i / w->width % lines, area = (m + 2) * (m + 2), slab = i / w->width / lines, position = slab % area;
+  int64_t o = slab / area * w->width + i % w->width;
+  double sum = 0;
+  if (line == lines - 1) return factor;
+  if (o >= w->outputs) return 0;
+  const double *filters = weights + o * w->channels * 9;
+  if (line < w->channels) return nn_round_to(NN_F32, transformed(filters + line * 9, m, position)) / factor;
+  for (int64_t ch = 0; ch < w->channels / UNIT * UNIT; ch++) {
+    if (ch % UNIT >= PAIRS) continue;
+    double one = nn_round_to(NN_F32, transformed(filters + ch * 9, m, position)), other = nn_round_to(NN_F32, transformed(filters + (ch + HALF) * 9, m, position));
+    sum += (ch % 2 ? -1 : 1) * one * other / factor / factor;
+  }
+  return nn_round_to(NN_F32, -sum);
+}
+
 static void fill_operand(const op_case *c, int which, tensor *t) {
   const winograd *w = c->how;
   int64_t position, m = which == 2 ? 2 : w->tile;
   if (which == 0) return;
   for (int64_t i = 0; i < w->channels * w->outputs * 9 && which == 1; i++) weights[i] = random_number(-1, 1);
-  for (int64_t i = 0; i < t->count; i++) {
+  for (int64_t i = 0; i < t->count && c->p[0] == PAIRED; i++) t->v[i] = paired_at(w, m, i);
+  for (int64_t i = 0; i < t->count && c->p[0] != PAIRED; i++) {
     int64_t filter = filter_of(i, (m + 2) * (m + 2), w->channels, w->outputs, w->width, &position);
     t->v[i] = filter < 0 ? 0 : nn_round_to(NN_F32, transformed(weights + filter * 9, m, position));
   }
@@ -92,27 +113,26 @@ static void expect_conv(const op_case *c, const tensor *in, tensor *out) {
   }
 }
 
-enum { IMAGES = 1, ROWS = 2, COLUMNS = 4 }; /* which sizes are symbols */
-
 static const char *size_text(const char *symbol, int64_t size, int64_t more) {
   if (!symbol) return text("%lld", (long long)(size + more));
   return text("%s %c %lld", symbol, more < 0 ? '-' : '+', (long long)(more < 0 ? -more : more));
 }
 
-static void try_winograd(const winograd *w, int symbols) {
-  long long n = w->images, ch = w->channels, o = w->outputs, m = w->tile, b = w->block, v = w->width;
+static void try_winograd(const winograd *w, int flags) {
+  long long n = w->images, ch = w->channels, o = w->outputs, m = w->tile, b = w->block, v = w->width, lines = ch + (flags & PAIRED ? 2 : 0);
   const char *size[2], *out[2];
   for (int d = 0; d < 2; d++) {
-    const char *symbol = symbols & ROWS << d ? d ? "W" : "H" : NULL;
+    const char *symbol = flags & ROWS << d ? d ? "W" : "H" : NULL;
     size[d] = symbol ? symbol : text("%lld", (long long)w->in[d]);
     out[d] = size_text(symbol, w->in[d], w->before[d] + w->after[d] - 2);
   }
-  const char *images = symbols & IMAGES ? "N" : text("%lld", n);
+  const char *images = flags & IMAGES ? "N" : text("%lld", n);
   long long blocks = blocks_of(ch, b), out_blocks = blocks_of(o, b), panels = blocks_of(o, v);
   weights = calloc((size_t)(ch * o * 9 + 1), sizeof *weights);
-  const char *few = w->many ? text("f32[%lld,16,%lld,%lld]", panels, ch, v) : NULL, *attrs = few ? text(", many=%lld", (long long)w->many) : "";
+  const char *few = w->many ? text("f32[%lld,16,%lld,%lld]", panels, lines, v) : NULL, *attrs = few ? text(", many=%lld", (long long)w->many) : "";
+  if (flags & PAIRED) attrs = text("%s, paired=1", attrs);
   op_case_run(&(op_case){.in = {text("f32[%s,%lld,%s,%s,%lld]", images, blocks, size[0], size[1], b),
-                                text("f32[%lld,%lld,%lld,%lld]", panels, (m + 2) * (m + 2), ch, v), few},
+                                text("f32[%lld,%lld,%lld,%lld]", panels, (m + 2) * (m + 2), lines, v), few},
                          .out = {text("f32[%s,%lld,%s,%s,%lld]", images, out_blocks, out[0], out[1], b)},
                          .line = text("conv_winograd %%0, %%1%s {tile=%lld, outputs=%lld, pads=[%lld,%lld,%lld,%lld]%s}", few ? ", %2" : "", m, o,
                                       (long long)w->before[0], (long long)w->before[1], (long long)w->after[0],
@@ -120,6 +140,7 @@ static void try_winograd(const winograd *w, int symbols) {
                          .n = n,
                          .size = {w->in[0], w->in[1]},
                          .how = w,
+                         .p = {flags & PAIRED},
                          .fill = fill_operand,
                          .expect = expect_conv,
                          .tolerance = m == 4 ? 2e-5 : 5e-6});
@@ -197,4 +218,17 @@ Test(winograd, symbolic_and_many) {
     try_winograd(&(winograd){n, 6, 20, {7, 5}, 2, {1, 1}, {1, 1}, 8, 16, 0}, IMAGES | ROWS | COLUMNS);
   }
   try_winograd(&(winograd){1, 5, 9, {50, 41}, 2, {1, 1}, {1, 1}, 4, 8, 0}, ROWS | COLUMNS);
+}
+
+/* Products in pairs: less than a unit of channels, some units and a rest, one tile and many, panels of one and two vectors, symbols, two forms. */
+Test(winograd, pairs) {
+  static const int64_t channels[] = {1, 15, 16, 17, 32, 40, 90};
+  for (size_t i = 0; i < sizeof channels / sizeof *channels; i++) {
+    winograd w = {random_int(1, 2), channels[i], random_int(1, 40), {random_int(2, 18), random_int(2, 18)}, random_int(1, 2) * 2, {1, 1}, {1, 1}, 16, i % 3 == 2 ? 32 : 16, 0};
+    try_winograd(&w, PAIRED);
+    try_winograd(&w, PAIRED | (int)random_int(1, 7));
+  }
+  try_winograd(&(winograd){1, 33, 20, {28, 27}, 4, {1, 1}, {1, 1}, 16, 16, 0}, PAIRED);
+  try_winograd(&(winograd){1, 130, 9, {17, 24}, 4, {1, 1}, {1, 1}, 16, 16, 0}, PAIRED | ROWS);
+  for (int64_t n = 0; n < 5; n++) try_winograd(&(winograd){n, 20, 9, {4, 6}, 4, {1, 1}, {1, 1}, 16, 16, 3}, PAIRED | IMAGES);
 }

@@ -85,7 +85,7 @@ nncc_status nncc_weight_set(nncc_model *model, const char *name, const void *dat
 
 /* What is promised of floating-point results; docs/math.md has the bounds.
    STRICT: the same bits for any number of threads, on one target. EXACT: and on every target, at every level: sums in one order, multiply-adds
-   in two roundings, neither Winograd nor Strassen; slower. FAST: sums may be reordered, divisions be products with reciprocals, and
+   in two roundings, neither Winograd nor Strassen nor products in pairs; slower. FAST: sums may be reordered, divisions be products with reciprocals, and
    exp, tanh, sigmoid, erf are good to 1e-5; NaN and infinity stay what they are, the sign of a zero need not. */
 typedef enum nncc_fp { NNCC_FP_STRICT, NNCC_FP_EXACT, NNCC_FP_FAST } nncc_fp;
 
@@ -107,7 +107,7 @@ typedef struct nncc_compile_options {
   int symbols;             /* code in memory: GDB and perf (by /tmp/perf-PID.map) see the kernels by name */
   const char *map;         /* path of a JSON file: the kernels, and the nodes of the model that they do the work of; NULL: none */
   int threads;             /* that compile: the result is the same for any number. 0: one for each processor */
-  int no_winograd;         /* convolutions and products by their definition, neither in Winograd's nor in Strassen's form: slower, of
+  int no_winograd;         /* convolutions and products by their definition, neither in Winograd's nor in Strassen's form nor in pairs: slower, of
                               smaller rounding errors, and weights of convolutions keep their size */
   nncc_fp fp;
   const char *tuning;      /* path of a file that nncc tune made: what was measured to be fast on this CPU; NULL: by the cost model */

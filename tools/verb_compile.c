@@ -101,7 +101,7 @@ int verb_compile(int argc, const char **argv) {
        "IN=OUT"},
       {"level", 'O', POPT_ARG_STRING, NULL, OPT_LEVEL, "0 to 3 (default 2)", "LEVEL"},
       {"no-winograd", 0, POPT_ARG_NONE, &o->no_winograd, 0,
-       "convolutions and products by their definition: not in Winograd's or Strassen's form", NULL},
+       "convolutions and products by their definition: not in Winograd's or Strassen's form, not in pairs", NULL},
       {"threads", 0, POPT_ARG_STRING, NULL, OPT_THREADS, "threads that compile (default: one for each processor)", "N"},
       {"cache", 0, POPT_ARG_STRING, &o->cache, 0,
        "keep compiled kernels in this folder (default: $NNCC_CACHE, else nowhere)", "DIR"},

@@ -101,6 +101,21 @@ Test(shape_paired_weights, all) {
   CHECK_CASES(cases);
 }
 
+Test(shape_products_in_pairs, all) {
+  static const shape_case cases[] = {
+      {"%x: f32[N,5,31], %w: f32[2,33,8]", "matmul_paired %x, %w {columns=9}", "f32[N,5,9]", NULL},
+      {"%x: f32[5,31], %w: f32[2,31,8]", "matmul_paired %x, %w {columns=9}", NULL, "is 31, expected 33"},
+      {"%x: f32[5,N], %w: f32[2,33,8]", "matmul_paired %x, %w {columns=9}", NULL, "the depth is N, expected a number"},
+      {"%x: f32[5,31], %w: f32[2,33,N]", "matmul_paired %x, %w {columns=9}", NULL, "found panels of N columns"},
+      {"%x: f32[5,31], %w: f32[2,33,8]", "matmul_paired %x, %w {columns=17}", NULL, "is 2, expected 3"},
+      {"%x: f32[1,2,6,6,16], %u: f32[3,36,34,16]", "conv_winograd %x, %u {outputs=48, paired=1}", "f32[1,3,4,4,16]", NULL},
+      {"%x: f32[1,2,6,6,16], %u: f32[3,36,2,16]", "conv_winograd %x, %u {outputs=48, paired=1}", NULL, "panels have 2 lines"},
+      {"%x: f32[1,2,6,6,16], %u: f32[3,36,34,16]", "conv_winograd %x, %u {outputs=48}", NULL, "number of blocks is 2, expected 3"},
+      {"%x: f32[1,2,6,6,8], %u: f32[3,36,18,8]", "conv_winograd %x, %u {outputs=24, paired=1}", NULL, "size of a block is 8, expected 16"},
+  };
+  CHECK_CASES(cases);
+}
+
 Test(shape_rnn, all) {
   static const shape_case cases[] = {
       {"%x: f32[T,B,20], %r: f32[20,5], %h: f32[B,5], %c: f32[B,5]", "lstm %x, %r, %h, %c",

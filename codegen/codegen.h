@@ -264,6 +264,7 @@ typedef struct nn_gemm {
   nn_buf *a_plain; nn_x *a_base, *a_stride_m, *a_stride_k; /* if A is addressable without packing: flat = base + m*sm + k*sk */
   nn_buf *b_plain; nn_x *b_base, *b_stride_k, *b_stride_n;
   nn_buf *b_panels; int64_t panel_width;          /* or NULL: B in panels [N / width][k][width] of type acc, padded */
+  int64_t panel_more;                             /* lines of a panel behind those of k */
   int64_t first_column;                           /* with panels: columns from here on, where a panel begins */
   int64_t strassen;                               /* from so many rows on seven products of half the size in place of eight, if it fits; 0: never */
   int64_t a_block;                                /* of Strassen's form: neighbouring rows lie together in blocks of so many elements; 0: rows of k */

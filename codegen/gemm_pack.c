@@ -39,6 +39,7 @@ typedef struct product {
   nn_x *own_at;    /* which begins here; NULL: 0 */
   int64_t b_width; /* of its panels: a tile's, or of several tiles: packed for wider vectors */
   nn_x *a_pitch, *k;
+  nn_x *lines;     /* of a panel of b */
   nn_x *distance;  /* of what is prefetched from the element at hand, in panels */
 } product;
 
@@ -241,9 +242,9 @@ static nn_x *tile_a(nn_lower *L, void *data, nn_x *m, nn_x *const *ks) {
 static nn_x *panel_start(nn_lower *L, const product *p, nn_x *n0) {
   nn_kernel *k = L->kernel;
   if (p->own_panel) return nn_x_int(k, 0);
-  if (p->b_width == tile_width(p)) return nn_xi_mul(k, nn_xi_sub(k, n0, first_column(L, p)), p->k);
+  if (p->b_width == tile_width(p)) return nn_xi_mul(k, nn_xi_sub(k, n0, first_column(L, p)), p->lines);
   nn_x *within = nn_xi_mod(k, n0, nn_x_int(k, p->b_width));
-  return nn_xi_add(k, nn_xi_mul(k, nn_xi_sub(k, n0, within), p->k), within);
+  return nn_xi_add(k, nn_xi_mul(k, nn_xi_sub(k, n0, within), p->lines), within);
 }
 
 static nn_x *tile_b(nn_lower *L, void *data, nn_x *const *ks, nn_x *n0, nn_x *j) {
@@ -269,7 +270,7 @@ static void tile_store(nn_lower *L, void *data, nn_x *m, nn_x *n, int lanes, boo
 static void ahead_in_panels(nn_lower *L, void *data, nn_x *n0, nn_x *at) {
   const product *p = data;
   nn_kernel *k = L->kernel;
-  nn_prefetch(k, p->b, nn_xi_add(k, nn_xi_add(k, nn_xi_mul(k, n0, p->k), p->distance), at));
+  nn_prefetch(k, p->b, nn_xi_add(k, nn_xi_add(k, nn_xi_mul(k, n0, p->lines), p->distance), at));
 }
 
 /* The same where B is read in its own order. */
@@ -391,7 +392,7 @@ static nn_x *distance_ahead(nn_lower *L, const product *p) {
   enum { LAST = sizeof stream_rows / sizeof *stream_rows - 1 };
   nn_kernel *k = L->kernel;
   nn_x *m = nn_dim_x(L, p->g->m), *adds = nn_xi_mulc(k, m, LINE_BYTES / L->target->vector_bytes);
-  nn_x *stream = ahead_of_row(L, p, &stream_rows[LAST]), *next = nn_xi_mulc(k, p->k, tile_width(p));
+  nn_x *stream = ahead_of_row(L, p, &stream_rows[LAST]), *next = nn_xi_mulc(k, p->lines, tile_width(p));
   for (int i = LAST - 1; i >= 0; i--) {
     nn_x *is_row = nn_x_binary(k, NN_X_LE, adds, nn_x_int(k, stream_rows[i].adds));
     stream = nn_x_select(k, is_row, ahead_of_row(L, p, &stream_rows[i]), stream);
@@ -403,6 +404,7 @@ static void set_panels(nn_lower *L, product *p, nn_tiles *t) {
   int64_t distance;
   p->b = p->g->b_panels;
   p->b_width = p->g->panel_width;
+  p->lines = nn_let(L->kernel, nn_xi_addc(L->kernel, p->k, p->g->panel_more));
   if (p->b_width != tile_width(p)) return;
   p->distance = distance_ahead(L, p);
   if (!nn_x_is_const(p->distance, &distance) || distance) t->ahead = ahead_in_panels;
@@ -452,6 +454,7 @@ static void emit_tiled(nn_lower *L, const nn_gemm *g) {
                 .first_panel = g->first_column / tile_width(&p),
                 .data = &p,
                 .in_parallel = g->in_parallel};
+  p.lines = p.k;
   t.tile.mr = p.tile.mr = (int)nn_schedule(L->module, L->op, NN_KNOB_TILE_ROWS, p.tile.mr, 1, p.tile.mr);
   if (!g->a_plain || (rows_collide(L, g, p.tile.mr) && copy_pays(&p))) pack_a(L, &p);
   p.b_width = tile_width(&p);

@@ -21,6 +21,7 @@ enum {
   CHUNK_UNITS = 64,                    /* a task's rows are then few enough for L2, and enough for a panel that comes from memory */
   PANELS_TOGETHER = 6,                 /* neighbouring results of a row, where rows of results are apart: tiles by themselves would write few lines of many pages */
   LEAST_ROWS = 48, FEWEST_ROWS = 24,   /* of each of two workers, if there are so many; where panels cannot be halved */
+  LAST_ROWS = 4, USUAL_TILES = 3,      /* of rows whose number is not known: at most so many are computed in vain; what is prefetched is for so many tiles */
   LINE_ELEMENTS = 16, AHEAD_LINES = 8  /* AHEAD_LINES: of what later steps need, in each unit */
 };
 
@@ -39,10 +40,14 @@ typedef struct tile {
   nn_x *unit;
 } tile;
 
-static nn_x *weight_index(nn_kernel *k, const nn_paired *p, nn_x *ki, nn_x *j) {
-  nn_x *line = nn_xi_add(k, nn_xi_mulc(k, p->panel, p->depth + NN_PAIR_ROWS), ki);
-  return nn_xi_add(k, nn_xi_mulc(k, line, p->width), j);
+/* In weights: column j of a panel, number ki of the depth. */
+static nn_x *index_in(nn_kernel *k, const nn_paired *p, nn_x *panel, nn_x *ki, nn_x *j) {
+  nn_x *together = nn_x_int(k, p->line / p->width), *first = nn_xi_mulc(k, nn_xi_floordiv(k, panel, together), p->depth + NN_PAIR_ROWS);
+  nn_x *column = nn_xi_add(k, nn_xi_mulc(k, nn_xi_mod(k, panel, together), p->width), j);
+  return nn_xi_add(k, nn_xi_mulc(k, nn_xi_add(k, first, ki), p->line), column);
 }
+
+static nn_x *weight_index(nn_kernel *k, const nn_paired *p, nn_x *ki, nn_x *j) { return index_in(k, p, p->panel, ki, j); }
 
 nn_x *nn_pair_sum_at(nn_kernel *k, const nn_paired *p, nn_x *row, nn_x *vector, nn_x *l) {
   return nn_tile_vector(k, nn_xi_add(k, nn_xi_mulc(k, row, p->nv), vector), p->lanes, l);
@@ -162,7 +167,7 @@ static void add_part(nn_lower *L, const tile *t, const part *now) {
 static void prefetch_panel(nn_lower *L, const tile *t, nn_x *first) {
   const nn_paired *p = t->p;
   nn_kernel *k = L->kernel;
-  int64_t part_lines = p->chunk_units * NN_PAIR_UNIT, size = (p->depth + NN_PAIR_ROWS) * p->width;
+  int64_t part_lines = p->chunk_units * NN_PAIR_UNIT;
   int64_t lines = ceil_div((p->chunks == 1 ? p->depth + NN_PAIR_ROWS : part_lines) * p->width, LINE_ELEMENTS);
   int64_t each = ceil_div(lines, p->cut.tiles * p->chunk_units);
   nn_x *zero = nn_x_int(k, 0), *panel = nn_xi_addc(k, p->panel, 1), *chunk = p->chunk;
@@ -172,9 +177,11 @@ static void prefetch_panel(nn_lower *L, const tile *t, nn_x *first) {
     panel = nn_x_select(k, nn_x_binary(k, NN_X_AND, ends, nn_x_unary(k, NN_X_NOT, was_last)), p->first_panel, panel);
   }
   nn_x *step = nn_xi_add(k, nn_xi_mulc(k, t->span->pass, p->chunk_units), nn_xi_sub(k, t->unit, first));
-  nn_x *at = nn_xi_add(k, nn_xi_mulc(k, panel, size), nn_xi_mulc(k, chunk, part_lines * p->width));
-  at = nn_let(k, nn_xi_add(k, at, nn_xi_mulc(k, step, each * LINE_ELEMENTS)));
-  for (int64_t i = 0; i < each; i++) nn_prefetch(k, p->weights, nn_xi_addc(k, at, i * LINE_ELEMENTS));
+  nn_x *at = nn_xi_mulc(k, step, each * LINE_ELEMENTS), *width = nn_x_int(k, p->width);
+  for (int64_t i = 0; i < each; i++) {
+    nn_x *element = nn_xi_addc(k, at, i * LINE_ELEMENTS), *ki = nn_xi_add(k, nn_xi_mulc(k, chunk, part_lines), nn_xi_floordiv(k, element, width));
+    nn_prefetch(k, p->weights, index_in(k, p, panel, ki, nn_xi_mod(k, element, width)));
+  }
 }
 
 static void add_rest(nn_lower *L, const tile *t) {
@@ -221,9 +228,7 @@ static void write_tile(nn_lower *L, const tile *t) {
 /* What is staged: row by row, so that neighbours are written one after the other. */
 static void write_stage(nn_lower *L, nn_paired *p) {
   nn_kernel *k = L->kernel;
-  nn_x *rows = nn_x_int(k, p->rows);
-  if (p->has_surplus) rows = nn_let(k, nn_xi_min(k, rows, nn_xi_sub(k, p->m, p->row0)));
-  result_row w = {.row = nn_loop_begin(k, NN_FOR, "r", nn_x_int(k, 0), rows)};
+  result_row w = {.row = nn_loop_begin(k, NN_FOR, "r", nn_x_int(k, 0), p->present_rows)};
   p->panel = nn_loop_begin(k, NN_FOR, "panel", p->first_panel, p->end_panel);
   if (p->has_tail) {
     nn_if_begin(k, nn_x_binary(k, NN_X_EQ, p->panel, nn_x_int(k, p->panels - 1)));
@@ -296,33 +301,76 @@ static void make_rows(nn_lower *L, const nn_tile_span *span, void *data) {
 
 /* ---- tasks -------------------------------------------------------------------------------------------------- */
 
+/* What is left behind the last whole tile is a tile of its rows, or of half or a quarter as many. */
+static void last_tile(nn_lower *L, nn_paired *p, nn_tile_span span, nn_x *left, nn_tile_body *body) {
+  nn_kernel *k = L->kernel;
+  bool has_smaller = span.rows > LAST_ROWS;
+  if (has_smaller) nn_if_begin(k, nn_x_binary(k, NN_X_LT, nn_x_int(k, span.rows / 2), left));
+  body(L, &span, p);
+  if (!has_smaller) return;
+  nn_else(k);
+  span.rows /= 2;
+  last_tile(L, p, span, left, body);
+  nn_end(k);
+}
+
+/* The present task's rows. */
+static void tile_loops(nn_lower *L, nn_paired *p, nn_tile_body *body) {
+  nn_kernel *k = L->kernel;
+  if (!p->task_rows) {
+    nn_tile_cut_loops(L, p->cut, body, p);
+    return;
+  }
+  nn_x *whole = nn_let(k, nn_xi_floordiv(k, p->present_rows, nn_x_int(k, p->most_rows))), *i = nn_loop_begin(k, NN_FOR, "tile", nn_x_int(k, 0), whole);
+  body(L, &(nn_tile_span){i, nn_let(k, nn_xi_mulc(k, i, p->most_rows)), p->most_rows, NULL}, p);
+  nn_end(k);
+  nn_x *first = nn_let(k, nn_xi_mulc(k, whole, p->most_rows)), *left = nn_let(k, nn_xi_sub(k, p->present_rows, first));
+  nn_if_begin(k, nn_x_binary(k, NN_X_LT, nn_x_int(k, 0), left));
+  last_tile(L, p, (nn_tile_span){whole, first, p->most_rows, NULL}, left, body);
+  nn_end(k);
+}
+
 /* Two workers have rows of their own where there are enough, or where one would wait while the other has a panel more. */
 static bool halves_rows(const nn_paired *p, int64_t m) {
   int64_t by_panels = m * ceil_div(p->panels, 2), by_rows = ceil_div(m, 2) * p->panels;
   return m >= 2 * LEAST_ROWS || (m >= 2 * FEWEST_ROWS && by_rows < by_panels);
 }
 
+/* The same while running, without looking at panels; tasks may have fewer rows than fit. */
+static void cut_any_rows(nn_lower *L, nn_paired *p, int64_t most) {
+  nn_kernel *k = L->kernel;
+  nn_x *one = nn_x_int(k, 1), *is_halved = nn_x_binary(k, NN_X_LE, nn_x_int(k, 2 * LEAST_ROWS), p->m);
+  p->rows = most / p->most_rows * p->most_rows;
+  p->cut = nn_tile_cut_rows(clamp64(USUAL_TILES * p->most_rows, 1, p->rows), p->most_rows);
+  p->has_surplus = true;
+  nn_x *blocks = nn_let(k, nn_xi_max(k, one, nn_ceildiv_x(L, p->m, p->rows)));
+  blocks = nn_let(k, nn_x_select(k, is_halved, nn_xi_mulc(k, nn_ceildiv_x(L, blocks, 2), 2), blocks));
+  nn_x *each = nn_xi_max(k, one, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, p->m, blocks), -1), blocks));
+  p->task_rows = nn_let(k, nn_xi_min(k, nn_x_int(k, p->rows), nn_xi_mulc(k, nn_ceildiv_x(L, nn_let(k, each), LAST_ROWS), LAST_ROWS)));
+  p->blocks = nn_let(k, nn_xi_floordiv(k, nn_xi_addc(k, nn_xi_add(k, p->m, p->task_rows), -1), p->task_rows));
+  nn_x *wanted = nn_xi_floordiv(k, nn_xi_addc(k, blocks, TASKS_WANTED - 1), blocks);
+  p->groups = nn_let(k, nn_xi_max(k, one, nn_xi_min(k, wanted, nn_x_int(k, p->panels))));
+}
+
 /* Rows of a task: as many as fit half of L2. */
 static void cut_rows(nn_lower *L, nn_paired *p) {
   nn_kernel *k = L->kernel;
-  int64_t m = 0, most = clamp64(L->target->l2_bytes / 2 / (p->chunk_units * NN_PAIR_UNIT * 4), p->most_rows, 1 << 12);
-  bool is_known = nn_dim_is_const(p->g->m, &m);
-  if (is_known) {
-    int64_t blocks = ceil_div(m, most);
-    if (halves_rows(p, m)) blocks = 2 * ceil_div(blocks, 2);
-    p->rows = clamp64(ceil_div(m, clamp64(blocks, 1, INT64_MAX)), 1, most);
-  } else {
-    p->rows = most / p->most_rows * p->most_rows;
+  int64_t m, most = clamp64(L->target->l2_bytes / 2 / (p->chunk_units * NN_PAIR_UNIT * 4), p->most_rows, 1 << 12);
+  if (!nn_dim_is_const(p->g->m, &m)) {
+    cut_any_rows(L, p, most);
+    return;
   }
+  int64_t blocks = clamp64(ceil_div(m, most), 1, INT64_MAX);
+  if (halves_rows(p, m)) blocks = 2 * ceil_div(blocks, 2);
+  p->rows = clamp64(ceil_div(m, blocks), 1, most);
   p->cut = nn_tile_cut_rows(p->rows, p->most_rows);
-  p->has_surplus = !is_known || m % p->rows != 0;
-  p->blocks = is_known ? nn_x_int(k, ceil_div(m, p->rows)) : nn_let(k, nn_ceildiv_x(L, p->m, p->rows));
-  int64_t blocks = is_known ? clamp64(ceil_div(m, p->rows), 1, TASKS_WANTED) : 1;
-  p->groups = clamp64(ceil_div(TASKS_WANTED, blocks), 1, p->panels);
+  p->has_surplus = m % p->rows != 0;
+  p->blocks = nn_x_int(k, ceil_div(m, p->rows));
+  p->groups = nn_x_int(k, clamp64(ceil_div(TASKS_WANTED, clamp64(ceil_div(m, p->rows), 1, TASKS_WANTED)), 1, p->panels));
 }
 
 void nn_pair_set_depth(const nn_lower *L, nn_paired *p, int64_t depth, int64_t width, int64_t block) {
-  p->width = width;
+  p->width = p->line = width;
   p->lanes = nn_pair_lanes(L, width);
   p->nv = (int)(width / p->lanes);
   p->most_rows = (int)clamp64((L->target->vector_registers - WEIGHTS_HELD * p->nv - SPARE_VECTORS) / p->nv, 1, MOST_TILE_ROWS);
@@ -339,7 +387,8 @@ void nn_pair_set_depth(const nn_lower *L, nn_paired *p, int64_t depth, int64_t w
 
 static void set_sizes(nn_lower *L, nn_paired *p) {
   const nn_gemm *g = p->g;
-  nn_pair_set_depth(L, p, nn_dim_value(g->k), g->panel_width, g->a_block);
+  nn_pair_set_depth(L, p, nn_dim_value(g->k), nn_pair_lanes(L, g->panel_width), g->a_block);
+  p->line = g->panel_width;
   p->weights = g->b_panels;
   if (g->a_run && g->a_run % NN_PAIR_UNIT == 0 && p->depth % g->a_run == 0) p->run = g->a_run / NN_PAIR_UNIT;
   p->panels = ceil_div(nn_dim_value(g->n), p->width);
@@ -363,7 +412,7 @@ static void multiply_panels(nn_lower *L, nn_paired *p, nn_x *first, nn_x *end) {
   p->end_panel = nn_let(k, nn_xi_min(k, end, nn_xi_addc(k, p->first_panel, p->together)));
   p->chunk = nn_loop_range(k, NN_FOR, "part", p->chunks);
   p->panel = nn_loop_begin(k, NN_FOR, "panel", p->first_panel, p->end_panel);
-  nn_tile_cut_loops(L, p->cut, emit_tile, p);
+  tile_loops(L, p, emit_tile);
   nn_end(k);
   nn_end(k);
   if (p->stage) write_stage(L, p);
@@ -379,11 +428,13 @@ void nn_gemm_paired(nn_lower *L, const nn_gemm *g) {
   p.own = worker_temp(L, NN_F32, p.rows);
   p.factor = worker_temp(L, NN_F32, p.rows);
   if (is_staged(&p)) p.stage = worker_temp(L, NN_F32, p.rows * p.together * p.width);
-  nn_x *groups = nn_x_int(k, p.groups), *task = nn_task_loop(L, g->in_parallel, "task", nn_let(k, nn_xi_mul(k, p.blocks, groups)));
+  nn_x *groups = p.groups, *task = nn_task_loop(L, g->in_parallel, "task", nn_let(k, nn_xi_mul(k, p.blocks, groups)));
   nn_x *block = nn_let(k, nn_xi_floordiv(k, task, groups)), *group = nn_let(k, nn_xi_mod(k, task, groups));
-  p.row0 = nn_let(k, nn_xi_mulc(k, block, p.rows));
+  nn_x *rows = p.task_rows ? p.task_rows : nn_x_int(k, p.rows);
+  p.row0 = nn_let(k, nn_xi_mul(k, block, rows));
+  p.present_rows = p.has_surplus ? nn_let(k, nn_xi_min(k, rows, nn_xi_sub(k, p.m, p.row0))) : rows;
   nn_keep_begin(k, worker_temp(L, NN_I64, 1), block);
-  nn_tile_cut_loops(L, p.cut, make_rows, &p);
+  tile_loops(L, &p, make_rows);
   nn_end(k);
   nn_x *lo = nn_xi_floordiv(k, nn_xi_mulc(k, group, p.panels), groups), *hi = nn_xi_floordiv(k, nn_xi_mulc(k, nn_xi_addc(k, group, 1), p.panels), groups);
   multiply_panels(L, &p, nn_let(k, lo), nn_let(k, hi));

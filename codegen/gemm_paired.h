@@ -17,20 +17,22 @@ typedef struct nn_paired {
   int read_lanes, pair_lanes;    /* of a vector of A: as it is read, of half a unit */
   int64_t depth, units, rest;    /* whole units, and steps beyond them */
   int64_t run;                   /* units of a run of A's rows, of which whole ones are all there are */
-  int64_t width, panels, pitch;  /* of a panel; elements of a row in a */
+  int64_t width, panels, pitch;  /* of a panel, as tiles have them; elements of a row in a */
+  int64_t line;                  /* of weights: those of one such panel, or of several side by side */
   nn_x *m;                       /* rows of A */
   bool has_surplus;              /* the last task may have rows beyond them */
   bool has_tail;                 /* the last panel has columns beyond N */
-  int64_t rows;                  /* of a task; all tasks have as many */
-  nn_tile_cut cut;               /* of them into tiles */
-  int64_t groups;                /* of panels: tasks that have the same rows */
+  int64_t rows;                  /* of a task: all tasks have as many, or, where `task_rows` says how many now, at most so many */
+  nn_x *task_rows;
+  nn_tile_cut cut;               /* of them into tiles; of rows that are known while running, about */
+  nn_x *groups;                  /* of panels: tasks that have the same rows */
   nn_x *blocks;                  /* of rows */
   nn_buf *a, *own, *factor;      /* of a task's rows: [tile][unit][row][NN_PAIR_UNIT] of the tile's rows; sums of their pairs' own products; what undoes their scales */
   int64_t chunks, chunk_units;   /* parts of the depth, and units of one */
   int64_t together;              /* panels whose results go to their places together */
   nn_buf *stage;                 /* [row][panel][column] sums of those, where they do not go to their places from the registers */
   /* of the present task, part and panel */
-  nn_x *row0, *panel, *first_panel, *end_panel, *chunk;
+  nn_x *row0, *present_rows, *panel, *first_panel, *end_panel, *chunk;
 } nn_paired;
 
 /* Rows that lie together in a: a tile's, for instance. */

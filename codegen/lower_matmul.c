@@ -248,9 +248,30 @@ nn_status lower_matmul_panels(nn_lower *L, nn_op *op) {
   return NN_OK;
 }
 
+/* Of weights for products in pairs: their scales are undone. */
+static void write_scaled(nn_lower *L, void *data, nn_x *m, nn_x *n, nn_x *value) {
+  const matmul *mm = data;
+  nn_kernel *k = L->kernel;
+  nn_x *width = nn_x_int(k, mm->width), *line = nn_xi_addc(k, nn_dim_x(L, mm->y->type.dims[1]), -1);
+  nn_x *index[] = {nn_xi_floordiv(k, n, width), line, nn_xi_mod(k, n, width)};
+  write_r(L, data, m, n, nn_let(k, nn_x_binary(k, NN_X_MUL, value, nn_read(L, mm->y, index))));
+}
+
+static void emit_unpaired(nn_lower *L, matmul *mm, const nn_gemm *pairs) {
+  nn_buf *out;
+  nn_gemm g = *pairs;
+  g.b = read_panel;
+  g.store = write_scaled;
+  g.store_direct = nn_write_is_plain(L, mm->r, &out);
+  g.panel_more = nn_dim_value(mm->y->type.dims[1]) - nn_dim_value(g.k);
+  g.products = 1;
+  nn_gemm_emit(L, &g);
+}
+
 nn_status lower_matmul_paired(nn_lower *L, nn_op *op) {
+  nn_kernel *k = L->kernel;
   matmul mm = describe_panels(L, op);
-  int64_t count;
+  int64_t count, fewest, most, least = nn_attr_int(op, "least");
   if (nn_type_static_count(mm.r->type, &count) && count == 0) return NN_OK;
   nn_gemm g = {.m = nn_type_count(L->module, mm.rows),
                .n = mm.r->type.dims[mm.rank - 1],
@@ -263,6 +284,12 @@ nn_status lower_matmul_paired(nn_lower *L, nn_op *op) {
                .store_direct = nn_epilogue_is_short(L)};
   set_plain_x(L, &mm, &g);
   if (!nn_read_is_plain(L, mm.y, &g.b_panels)) return nn_fail(op, "its weights are not in memory");
-  nn_gemm_paired(L, &g);
+  nn_dim_range(g.m, &fewest, &most);
+  bool may_be_few = fewest < least, may_be_many = least <= most;
+  if (may_be_few && may_be_many) nn_if_begin(k, nn_x_binary(k, NN_X_LT, nn_dim_x(L, g.m), nn_x_int(k, least)));
+  if (may_be_few) emit_unpaired(L, &mm, &g);
+  if (may_be_few && may_be_many) nn_else(k);
+  if (may_be_many) nn_gemm_paired(L, &g);
+  if (may_be_few && may_be_many) nn_end(k);
   return NN_OK;
 }

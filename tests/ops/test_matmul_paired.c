@@ -80,6 +80,17 @@ Test(matmul_paired, empty) {
   try_product("5", 0, 0, 20, 16);
 }
 
+/* One code for sizes on both sides of the least; widths that are a tile's of some target, or of none. */
+Test(matmul_paired, few_rows) {
+  static const int64_t rows[] = {0, 1, 2, 12, 13, 19, 20, 21, 24, 29, 45, 100};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    for (int64_t width = 8; width <= 32; width *= 2) {
+      op_case c = make_case(&(sizes){width == 16 ? text("%lld", (long long)rows[i]) : "N", rows[i], 40 - (int64_t)i % 2 * 7, 75, width});
+      c.line = "matmul_paired %0, %w {columns=75, least=20}";
+      op_case_run(&c);
+    }
+}
+
 /* ---- what is fused with it ----------------------------------------------------------------------------------- */
 
 /* Operand 2: of the columns; 3: the other summand. */

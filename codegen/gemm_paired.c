@@ -302,32 +302,33 @@ static void make_rows(nn_lower *L, const nn_tile_span *span, void *data) {
 /* ---- tasks -------------------------------------------------------------------------------------------------- */
 
 /* What is left behind the last whole tile is a tile of its rows, or of half or a quarter as many. */
-static void last_tile(nn_lower *L, nn_paired *p, nn_tile_span span, nn_x *left, nn_tile_body *body) {
+static void last_tile(nn_lower *L, nn_tile_span span, nn_x *left, nn_tile_body *body, void *data) {
   nn_kernel *k = L->kernel;
   bool has_smaller = span.rows > LAST_ROWS;
   if (has_smaller) nn_if_begin(k, nn_x_binary(k, NN_X_LT, nn_x_int(k, span.rows / 2), left));
-  body(L, &span, p);
+  body(L, &span, data);
   if (!has_smaller) return;
   nn_else(k);
   span.rows /= 2;
-  last_tile(L, p, span, left, body);
+  last_tile(L, span, left, body, data);
+  nn_end(k);
+}
+
+void nn_pair_tile_loops(nn_lower *L, nn_x *count, int most, nn_tile_body *body, void *data) {
+  nn_kernel *k = L->kernel;
+  nn_x *whole = nn_let(k, nn_xi_floordiv(k, count, nn_x_int(k, most))), *i = nn_loop_begin(k, NN_FOR, "tile", nn_x_int(k, 0), whole);
+  body(L, &(nn_tile_span){i, nn_let(k, nn_xi_mulc(k, i, most)), most, NULL}, data);
+  nn_end(k);
+  nn_x *first = nn_let(k, nn_xi_mulc(k, whole, most)), *left = nn_let(k, nn_xi_sub(k, count, first));
+  nn_if_begin(k, nn_x_binary(k, NN_X_LT, nn_x_int(k, 0), left));
+  last_tile(L, (nn_tile_span){whole, first, most, NULL}, left, body, data);
   nn_end(k);
 }
 
 /* The present task's rows. */
 static void tile_loops(nn_lower *L, nn_paired *p, nn_tile_body *body) {
-  nn_kernel *k = L->kernel;
-  if (!p->task_rows) {
-    nn_tile_cut_loops(L, p->cut, body, p);
-    return;
-  }
-  nn_x *whole = nn_let(k, nn_xi_floordiv(k, p->present_rows, nn_x_int(k, p->most_rows))), *i = nn_loop_begin(k, NN_FOR, "tile", nn_x_int(k, 0), whole);
-  body(L, &(nn_tile_span){i, nn_let(k, nn_xi_mulc(k, i, p->most_rows)), p->most_rows, NULL}, p);
-  nn_end(k);
-  nn_x *first = nn_let(k, nn_xi_mulc(k, whole, p->most_rows)), *left = nn_let(k, nn_xi_sub(k, p->present_rows, first));
-  nn_if_begin(k, nn_x_binary(k, NN_X_LT, nn_x_int(k, 0), left));
-  last_tile(L, p, (nn_tile_span){whole, first, p->most_rows, NULL}, left, body);
-  nn_end(k);
+  if (p->task_rows) nn_pair_tile_loops(L, p->present_rows, p->most_rows, body, p);
+  else nn_tile_cut_loops(L, p->cut, body, p);
 }
 
 /* Two workers have rows of their own where there are enough, or where one would wait while the other has a panel more. */

@@ -51,6 +51,7 @@ int nn_pair_lanes(const nn_lower *L, int64_t count);  /* of a vector; `count` el
 /* gemm_paired.c */
 void nn_pair_set_depth(const nn_lower *L, nn_paired *p, int64_t depth, int64_t width, int64_t block); /* block: elements of A that lie together */
 nn_buf *nn_pair_sums(nn_lower *L, const nn_paired *p, const nn_pair_span *span);      /* of a tile, in registers: [row][vector] */
+void nn_pair_tile_loops(nn_lower *L, nn_x *count, int most, nn_tile_body *body, void *data); /* any number of rows: the last tile may have some beyond it */
 nn_x *nn_pair_sum_at(nn_kernel *k, const nn_paired *p, nn_x *row, nn_x *vector, nn_x *l);
 nn_x *nn_pair_unscale(nn_lower *L, const nn_paired *p, nn_x *row, nn_x *j, nn_x *sum); /* the result: row in factor, column of the panel */
 

@@ -225,7 +225,7 @@ static void choose_blocks(nn_lower *L, winograd *w, nn_x *total_x) {
   if (w->is_symbolic) choose_now(L, w, total_x);
 }
 
-/* Tiles of a kind without rest are all of the same size, and may reach beyond what there is. */
+/* Register tiles of products in pairs may reach beyond the rows there are. */
 static int64_t row_slack(const winograd *w) { return w->is_paired ? w->mr : 0; }
 
 static int64_t slab_of(const winograd *w) { return w->blocks * w->block_tiles * w->block + SLAB_GAP; }
@@ -241,7 +241,7 @@ static void make_buffers(nn_lower *L, winograd *w) {
     w->pairs.own = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->area * w->block_tiles + row_slack(w)));
     w->pairs.factor = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->area * w->block_tiles + row_slack(w)));
   }
-  w->products = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->area * product_slab_of(w)));
+  w->products = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->area * product_slab_of(w) + row_slack(w) * w->width));
   w->patch = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->area * w->tile.lanes));
   w->results = nn_temp(L, NN_BUF_WORKER, NN_F32, nn_dim_const(m, w->m * w->m * w->tile.lanes));
 }
@@ -434,22 +434,19 @@ static void store_products(nn_lower *L, nn_x *r, void *data) {
   nn_end(k);
 }
 
-static void multiply_pairs(nn_lower *L, const nn_tile_span *span, winograd *w) {
+static void multiply_pairs(nn_lower *L, const nn_tile_span *span, void *data) {
+  winograd *w = data;
   nn_kernel *k = L->kernel;
   w->first = span->first;
   w->pairs.panel = nn_let(k, nn_xi_add(k, nn_xi_mulc(k, w->panel, w->area), w->position));
   w->pairs.cut.tiles = nn_tile_cut_rows(w->chunk_tiles, w->mr).tiles;
   nn_pair_span rows = rows_of(k, w, nn_let(k, nn_xi_add(k, w->chunk0, w->first)), span->rows, span->pass);
   nn_buf *sums = nn_pair_sums(L, &w->pairs, &rows);
-  nn_tile_rows(L, span->rows, span->rows_now, store_products, &(product_tile){w, sums, rows.row});
+  nn_tile_rows(L, span->rows, NULL, store_products, &(product_tile){w, sums, rows.row});
 }
 
 static void multiply_tile(nn_lower *L, const nn_tile_span *span, void *data) {
   winograd *w = data;
-  if (w->is_paired) {
-    multiply_pairs(L, span, w);
-    return;
-  }
   nn_kernel *k = L->kernel;
   int64_t whole = w->channels / w->block, rest = w->channels % w->block;
   w->first = span->first;
@@ -514,7 +511,8 @@ static void emit_chunk(nn_lower *L, winograd *w, nn_x *panel, nn_x *chunk, int n
   nn_x *count = nn_xi_min(k, nn_xi_sub(k, w->count, w->chunk0), w->chunk_now); /* the last block may lack a chunk */
   count = nn_let(k, nn_xi_max(k, count, nn_x_int(k, 0)));
   w->position = nn_loop_range(k, NN_FOR, "position", w->area);
-  nn_tile_any_loops(L, w->is_symbolic ? count : w->chunk_now, w->mr, multiply_tile, w);
+  if (w->is_paired && w->is_symbolic) nn_pair_tile_loops(L, count, w->mr, multiply_pairs, w);
+  else nn_tile_any_loops(L, w->is_symbolic ? count : w->chunk_now, w->mr, w->is_paired ? multiply_pairs : multiply_tile, w);
   nn_end(k);
   nn_x *t = nn_loop_begin(k, NN_FOR, "t", nn_x_int(k, 0), count);
   transform_output(L, w, t);

@@ -193,17 +193,29 @@ static int64_t best_blocks(const nn_lower *L, const winograd *w, int64_t total, 
   return found;
 }
 
+/* Where a number of tiles is known while running, register tiles of products in pairs are whole ones, or halves: about n of them, or n and some more,
+   so that few rows lie beyond. At most `room`. */
+static nn_x *whole_halves(nn_lower *L, const winograd *w, nn_x *n, bool is_near, int64_t room) {
+  nn_kernel *k = L->kernel;
+  int64_t half = w->mr / 2, most = half ? room / half * half : 0;
+  if (!w->is_paired || most < w->mr) return n;
+  nn_x *halves = nn_xi_floordiv(k, nn_xi_addc(k, n, is_near ? half / 2 : half - 1), nn_x_int(k, half));
+  nn_x *found = nn_xi_min(k, nn_xi_mulc(k, halves, half), nn_x_int(k, most));
+  return nn_let(k, nn_x_select(k, nn_x_binary(k, NN_X_LT, n, nn_x_int(k, half)), n, found));
+}
+
 /* What blocks and chunks take of the tiles that there are now, if their number is a symbol. */
 static void choose_now(nn_lower *L, winograd *w, nn_x *total) {
   nn_kernel *k = L->kernel;
   nn_x *most = nn_x_int(k, w->block_tiles), *one = nn_x_int(k, 1);
-  nn_x *least = nn_x_int(k, w->blocks_are_tasks ? TASK_TILES_LEAST : w->mr);
+  nn_x *least = nn_x_int(k, w->blocks_are_tasks && !w->is_paired ? TASK_TILES_LEAST : w->mr);
   int64_t parts = ceil_div(PARTS_WANTED, w->npanels), wanted = w->blocks_are_tasks ? TASKS_WANTED : parts > 2 ? parts : 2;
   if (w->blocks_are_tasks || !streams_weights(L, w))
     most = nn_xi_min(k, most, nn_xi_max(k, least, nn_ceildiv_x(L, total, wanted)));
   w->block_now = nn_let(k, nn_xi_max(k, one, even_x(L, total, nn_let(k, most))));
+  w->block_now = whole_halves(L, w, w->block_now, w->blocks_are_tasks, w->block_tiles);
   w->chunk_now = w->block_now;
-  if (!w->blocks_are_tasks) w->chunk_now = even_x(L, w->block_now, nn_x_int(k, CHUNK_TILES));
+  if (!w->blocks_are_tasks) w->chunk_now = whole_halves(L, w, even_x(L, w->block_now, nn_x_int(k, CHUNK_TILES)), false, CHUNK_TILES);
 }
 
 static void choose_blocks(nn_lower *L, winograd *w, nn_x *total_x) {

@@ -2,6 +2,7 @@
    saves. In multiply-adds of a vector of results, as measured on a Zen 4 core, where a plain product
    of few columns takes half a vector for the last ones. Rows are copied and measured first. All rows and columns are rounded in
    the same way: equal ones stay equal. */
+#include "ir/tuning.h"
 #include "passes/passes.h"
 
 enum {
@@ -36,5 +37,5 @@ bool nn_paired_pays(const nn_op *op, nn_dim rows, int64_t depth, int64_t padded,
   int budget = MOST_FUSED;
   double more = paired_more + (leads_to_function(op, &budget) ? function_more : 0);
   double paired = (double)((halves + 1) / 2) * (steps_of(padded) + more) + copying * (double)padded;
-  return paired < worth * plain;
+  return nn_schedule(op->graph->module, op, NN_KNOB_PAIRS, paired < worth * plain, 0, 1) != 0;
 }

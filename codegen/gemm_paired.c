@@ -8,7 +8,8 @@
 
    Tasks have some rows of A and a group of panels of weights. They copy their rows, scaled (gemm_paired_rows.c), in the order of use, and a
    worker keeps them for his next tasks, which have the same rows. What is fused into the reads of A is evaluated then. All tasks have as many
-   rows; those beyond the last one are computed of it again and not stored.
+   rows; those beyond the last one are computed of it again and not stored. Where their number is known while running, tasks are cut then, and the last tile
+   of one is of 16, 8 or 4 rows.
 
    With rows and columns scaled to about the same length, the error is bounded as that of the sum in order, up to a small factor, by the product of the
    lengths of row and column. What is not finite in a row makes all of its results NaN. passes/paired.c decides. */

@@ -351,6 +351,9 @@ void nn_conv_tile_add(nn_lower *L, nn_conv_tile *t, const nn_tile_span *span, nn
    nn_conv_tile_add of t, which has row tile number `pass`, does its part. */
 void nn_conv_tile_prefetch(nn_lower *L, nn_conv_tile *t, nn_buf *w, nn_x *panel, int64_t size, nn_x *pass, int64_t passes);
 
+/* Element (pixel m of all images, channel n) of an image in blocks of channels. */
+void nn_write_pixel(nn_lower *L, nn_value *y, nn_x *m, nn_x *n, nn_x *value);
+
 /* conv_cut.c: how a convolution in blocked layout is cut into tasks. */
 typedef struct nn_conv_cut {
   int64_t images, rows, width;            /* of results */

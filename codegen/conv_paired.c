@@ -42,11 +42,7 @@ static nn_x *read_window(nn_lower *L, void *data, nn_x *m, nn_x *ki) {
 
 static void write_pixel(nn_lower *L, void *data, nn_x *m, nn_x *n, nn_x *value) {
   const windows *w = data;
-  nn_kernel *k = L->kernel;
-  nn_x *at[3], *block = nn_x_int(k, w->block);
-  nn_unflatten(L, w->pixels, m, at);
-  nn_x *index[5] = {at[0], nn_xi_floordiv(k, n, block), at[1], at[2], nn_xi_mod(k, n, block)};
-  nn_write(L, w->y, index, value);
+  nn_write_pixel(L, w->y, m, n, value);
 }
 
 static int64_t number_of(nn_op *op, const char *name, int d) {

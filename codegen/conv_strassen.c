@@ -21,11 +21,7 @@ static nn_x *read_pixel(nn_lower *L, void *data, nn_x *m, nn_x *ki) {
 
 static void write_pixel(nn_lower *L, void *data, nn_x *m, nn_x *n, nn_x *value) {
   const point *p = data;
-  nn_kernel *k = L->kernel;
-  nn_x *at[3], *block = nn_x_int(k, p->block);
-  nn_unflatten(L, p->pixels, m, at);
-  nn_x *index[5] = {at[0], nn_xi_floordiv(k, n, block), at[1], at[2], nn_xi_mod(k, n, block)};
-  nn_write(L, p->y, index, value);
+  nn_write_pixel(L, p->y, m, n, value);
 }
 
 static point describe(nn_lower *L, nn_op *op) {

@@ -121,3 +121,12 @@ void nn_tile_any_loops(nn_lower *L, nn_x *count, int most, nn_tile_body *body, v
   body(L, &(nn_tile_span){whole, done, most - 1, left}, data);
   nn_end(k);
 }
+
+void nn_write_pixel(nn_lower *L, nn_value *y, nn_x *m, nn_x *n, nn_x *value) {
+  nn_kernel *k = L->kernel;
+  const nn_dim *dims = y->type.dims;
+  nn_x *at[3], *block = nn_x_int(k, nn_dim_value(dims[4]));
+  nn_unflatten(L, nn_type_make(L->module, NN_I64, 3, (nn_dim[]){dims[0], dims[2], dims[3]}), m, at);
+  nn_x *index[5] = {at[0], nn_xi_floordiv(k, n, block), at[1], at[2], nn_xi_mod(k, n, block)};
+  nn_write(L, y, index, value);
+}

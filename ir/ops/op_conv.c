@@ -236,6 +236,7 @@ nn_status shape_conv_winograd(nn_op *op) {
   NN_TRY(nn_need_rank(op, 0, 5, 5));
   NN_TRY(nn_need_rank(op, 1, 4, 4));
   NN_TRY(nn_need_range(op, "outputs", 1, INT32_MAX));
+  NN_TRY(nn_need_range(op, "paired", 0, 1));
   nn_type x = op->in[0]->type, u = op->in[1]->type;
   nn_dim dims[5] = {x.dims[0]}, three = nn_dim_const(m, 3);
   NN_TRY(blocked_window(op, (const nn_dim[]){three, three}, false, dims + 2));

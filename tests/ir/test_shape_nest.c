@@ -111,6 +111,7 @@ Test(shape_products_in_pairs, all) {
       {"%x: f32[1,2,6,6,16], %u: f32[3,36,34,16]", "conv_winograd %x, %u {outputs=48, paired=1}", "f32[1,3,4,4,16]", NULL},
       {"%x: f32[1,2,6,6,16], %u: f32[3,36,2,16]", "conv_winograd %x, %u {outputs=48, paired=1}", NULL, "panels have 2 lines"},
       {"%x: f32[1,2,6,6,16], %u: f32[3,36,34,16]", "conv_winograd %x, %u {outputs=48}", NULL, "number of blocks is 2, expected 3"},
+      {"%x: f32[1,2,6,6,16], %u: f32[3,36,34,16]", "conv_winograd %x, %u {outputs=48, paired=2}", NULL, "paired is 2"},
       {"%x: f32[1,2,6,6,8], %u: f32[3,36,18,8]", "conv_winograd %x, %u {outputs=24, paired=1}", NULL, "size of a block is 8, expected 16"},
   };
   CHECK_CASES(cases);
